@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmdet.models.detectors import SingleStageDetector
 from mmengine.model import BaseModel, ImgDataPreprocessor
 from torch import Tensor
 
@@ -100,12 +101,15 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        """Run the teacher on the student's batch (B, C, H, W); never its loss or its NMS."""
+        """Run the teacher's plain forward, never its loss, on the student's batch (B, C, H, W)."""
         if self.model.training:
             self.model.eval()
         inputs = self.translation(inputs, data_samples)
         if self.features_only:
             return self.model.extract_feat(inputs)
+        if getattr(type(self.model), '_forward', None) is SingleStageDetector._forward:
+            # mmdet's own calls ``bbox_head.forward``, which passes by the recorders' hooks.
+            return self.model.bbox_head(self.model.extract_feat(inputs))
         return self.model(inputs, data_samples, mode='tensor')
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
