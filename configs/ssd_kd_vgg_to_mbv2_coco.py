@@ -3,6 +3,7 @@
 tools/dist_train.sh configs/ssd_kd_vgg_to_mbv2_coco.py 8
 Expected: not run; the student alone is configs/ssd300_mbv2_coco.py.
 """
+
 _base_ = ['./ssd300_mbv2_coco.py', './_base_/methods/ssd_chen2017.py']
 model = dict(
     _delete_=True,

@@ -232,4 +232,6 @@ def _surrounding_scope() -> str:
     # While the algorithm itself is built under ``_scope_='mmrazor'``, the current default scope is
     # mmrazor, where no detector is registered; the scope below it is the config's.
     scopes = [scope.scope_name for scope in DefaultScope._instance_dict.values()]
-    return next((scope for scope in reversed(scopes) if scope not in ('mmrazor', 'mmengine')), 'mmdet')
+    return next(
+        (scope for scope in reversed(scopes) if scope not in ('mmrazor', 'mmengine')), 'mmdet'
+    )

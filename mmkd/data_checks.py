@@ -39,11 +39,13 @@ def _check_dataset(where: str, dataset: Mapping) -> None:
     if '://' in f'{root}{ann_file}' or dataset.get('backend_args'):
         return  # not on a disk: left to mmengine's file client
     paths = {'data_root': root, 'ann_file': os.path.join(root, ann_file) if ann_file else ''}
-    paths.update({
-        f'data_prefix.{key}': os.path.join(root, value)
-        for key, value in prefix.items()
-        if isinstance(value, str)
-    })
+    paths.update(
+        {
+            f'data_prefix.{key}': os.path.join(root, value)
+            for key, value in prefix.items()
+            if isinstance(value, str)
+        }
+    )
     for key, path in paths.items():
         if path and not os.path.exists(path):
             raise FileNotFoundError(
@@ -91,7 +93,9 @@ def _check_coco(where: str, path: str, dataset: Mapping) -> None:
 def _check_voc(where: str, path: str, root: str, prefix: Mapping, dataset: Mapping) -> None:
     with open(path, encoding='utf-8', errors='replace') as file:
         names = file.read().split()
-    folder = os.path.join(root, prefix.get('sub_data_root', ''), dataset.get('ann_subdir', 'Annotations'))
+    folder = os.path.join(
+        root, prefix.get('sub_data_root', ''), dataset.get('ann_subdir', 'Annotations')
+    )
     lost = [name for name in names if not os.path.isfile(os.path.join(folder, f'{name}.xml'))]
     if not names or lost:
         fault = f'{len(lost)} of its {len(names)} names' if names else 'it is empty:'

@@ -106,4 +106,6 @@ class ExportStudentHook(Hook):
         if not os.path.isfile(checkpoint):  # the run's folder was moved
             checkpoint = str(pointer.parent / Path(checkpoint).name)
         out = export_student(checkpoint, runner.cfg, Path(runner.work_dir, self.filename), True)
-        runner.logger.info(f'The student alone, for mmdet: {out} with {out.with_suffix(".py").name}')
+        runner.logger.info(
+            f'The student alone, for mmdet: {out} with {out.with_suffix(".py").name}'
+        )

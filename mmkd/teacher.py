@@ -53,9 +53,7 @@ class InputTranslation:
         if self.swap:
             outputs = outputs.flip(1)
         if not self.identity:
-            scale, shift = (
-                t.to(outputs.device, outputs.dtype) for t in (self.scale, self.shift)
-            )
+            scale, shift = (t.to(outputs.device, outputs.dtype) for t in (self.scale, self.shift))
             outputs = torch.addcmul(shift, outputs, scale)
         if not self.same_padding and isinstance(data_samples, list | tuple):
             for i, sample in enumerate(data_samples):

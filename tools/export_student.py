@@ -1,4 +1,4 @@
-"""Write the student of a distillation checkpoint as an ordinary mmdet checkpoint with its config."""
+"""Write the student of a distillation checkpoint as an mmdet checkpoint with its config."""
 
 import argparse
 
