@@ -1,6 +1,8 @@
 """Knowledge distillation for MMDetection detectors."""
 
-from mmkd import compat  # noqa: F401  (first: see its docstring)
+from mmkd import compat
+
+compat.apply()  # before anything that imports mmdet or mmrazor
 
 __version__ = '0.1.0'
 
