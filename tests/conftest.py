@@ -10,7 +10,7 @@ import mmkd  # noqa: F401  (first: it makes mmdet importable, and registers ever
 
 # isort: split
 from mmdet.datasets import VOCDataset
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 
 from tests.tiny import write_voc
 
@@ -26,6 +26,8 @@ def voc_root(tmp_path_factory) -> str:
     return f'{root}/'
 
 
-@pytest.fixture(autouse=True)
-def _mmdet_scope():
-    init_default_scope('mmdet')
+@pytest.fixture
+def mmdet_scope():
+    """Names are looked up in mmdet, as under a config with ``default_scope = 'mmdet'``."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
