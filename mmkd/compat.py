@@ -215,7 +215,7 @@ def allow_checkpoint_globals() -> None:
     from mmengine.logging import HistoryBuffer
 
     array, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
-    named = [(history_method, 'builtins.getattr')]
+    named: list[tuple[object, str]] = [(history_method, 'builtins.getattr')]
     for package in ('numpy.core', 'numpy._core'):  # as NumPy 1 and as NumPy 2 write it
         named += [(array, f'{package}.multiarray._reconstruct')]
         named += [(scalar, f'{package}.multiarray.scalar')]
