@@ -1,9 +1,36 @@
-"""Loaded before any test module."""
+"""Shared fixtures."""
 
+import os
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import pytest
+
+import mmkd  # noqa: F401  (first: it makes mmdet importable, and registers everything)
+
+# isort: split
 from hypothesis import settings
+from mmdet.datasets import VOCDataset
+from mmengine.registry import init_default_scope
 
-import mmkd  # noqa: F401  (before a test imports mmcv.ops, which needs the patches)
+from tests.tiny import write_voc
 
-# The first call of an op may be slow on a busy machine; the gate must give one answer per commit.
+# One verdict per commit: no limit on the time of an example, the same examples in each run.
 settings.register_profile('gate', deadline=None, derandomize=True)
 settings.load_profile('gate')
+
+
+@pytest.fixture(scope='session')
+def voc_root(tmp_path_factory) -> str:
+    """A VOCdevkit/ with VOC2007 and VOC2012: 4 + 4 images to train, 3 to test."""
+    root = tmp_path_factory.mktemp('voc') / 'VOCdevkit'
+    classes = VOCDataset.METAINFO['classes']
+    write_voc(root / 'VOC2007', 'trainval', 4, classes, seed=1)
+    write_voc(root / 'VOC2007', 'test', 3, classes, seed=2)
+    write_voc(root / 'VOC2012', 'trainval', 4, classes, seed=3)
+    return f'{root}/'
+
+
+@pytest.fixture(autouse=True)
+def _mmdet_scope():
+    init_default_scope('mmdet')
