@@ -6,14 +6,8 @@ model = dict(
         type='DetDataPreprocessor', mean=[128.0] * 3, std=[64.0] * 3, bgr_to_rgb=False
     ),
     backbone=dict(
-        type='ResNet',
-        depth=18,
-        base_channels=32,
-        stem_channels=32,
-        num_stages=4,
-        out_indices=(1, 2, 3),
-        norm_eval=False,
-        frozen_stages=-1,
+        type='ResNet', depth=18, base_channels=32, stem_channels=32,
+        num_stages=4, out_indices=(1, 2, 3), norm_eval=False,frozen_stages=-1,
     ),
     bbox_head=dict(
         type='SSDHead',
@@ -34,12 +28,8 @@ model = dict(
     ),
     train_cfg=dict(
         assigner=dict(
-            type='MaxIoUAssigner',
-            pos_iou_thr=0.5,
-            neg_iou_thr=0.5,
-            min_pos_iou=0.0,
-            ignore_iof_thr=-1,
-            gt_max_assign_all=False,
+            type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.0,
+            ignore_iof_thr=-1, gt_max_assign_all=False,
         ),
         sampler=dict(type='PseudoSampler'),
         smoothl1_beta=1.0,
@@ -49,11 +39,8 @@ model = dict(
         debug=False,
     ),
     test_cfg=dict(
-        nms_pre=1000,
-        nms=dict(type='nms', iou_threshold=0.45),
-        min_bbox_size=0,
-        score_thr=0.02,
-        max_per_img=50,
+        nms_pre=1000, nms=dict(type='nms', iou_threshold=0.45), min_bbox_size=0,
+        score_thr=0.02, max_per_img=50,
     ),
 )
 epochs = 5
@@ -67,14 +54,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, end=50),
-    dict(
-        type='CosineAnnealingLR',
-        by_epoch=False,
-        begin=50,
-        T_max=iters - 50,
-        eta_min=1e-5,
-        end=iters,
-    ),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=50, T_max=iters-50, eta_min=1e-5,end=iters),
 ]
 randomness = dict(seed=0)
 default_hooks = dict(
