@@ -6,7 +6,7 @@ compat.apply()  # before anything that imports mmdet or mmrazor
 
 __version__ = '0.1.0'
 
-from mmkd import losses  # noqa: F401
+from mmkd import connectors, losses, recorders  # noqa: F401
 from mmkd.algorithm import DetectionDistill
 from mmkd.export import ExportStudentHook
 
