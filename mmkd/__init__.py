@@ -5,7 +5,7 @@ from mmkd import compat
 
 compat.apply()  # before anything that imports mmdet or mmrazor
 
-from mmkd import amp, losses  # noqa: F401
+from mmkd import amp, connectors, losses, recorders  # noqa: F401
 from mmkd.algorithm import DetectionDistill
 from mmkd.export import ExportStudentHook
 

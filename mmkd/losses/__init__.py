@@ -4,10 +4,12 @@
 weighted total, to be back-propagated. Its parts and statistics are left, detached, in the
 attribute ``logs`` (a dict of scalars, new at every forward, keys without "loss"), from which the
 algorithm logs them. Teacher tensors never receive a gradient; float16 and bfloat16 are computed
-in float32.
+in float32. ``needs_equal`` names what student and teacher must have in common (see
+:mod:`mmkd.checks`).
 """
 
+from mmkd.losses.fine_grained_imitation import FineGrainedImitation
 from mmkd.losses.teacher_bounded_reg import TeacherBoundedReg
 from mmkd.losses.weighted_soft_cls import WeightedSoftCls
 
-__all__ = ['TeacherBoundedReg', 'WeightedSoftCls']
+__all__ = ['FineGrainedImitation', 'TeacherBoundedReg', 'WeightedSoftCls']

@@ -5,9 +5,15 @@ import torch
 from mmrazor.registry import MODELS
 
 from mmkd import losses
-from tests.losses import contract, test_teacher_bounded_reg, test_weighted_soft_cls
+from tests.losses import (
+    contract,
+    test_fine_grained_imitation,
+    test_teacher_bounded_reg,
+    test_weighted_soft_cls,
+)
 
 CASES = {
+    'FineGrainedImitation': test_fine_grained_imitation.CASE,
     'TeacherBoundedReg': test_teacher_bounded_reg.CASE,
     'WeightedSoftCls': test_weighted_soft_cls.CASE,
 }

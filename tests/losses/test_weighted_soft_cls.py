@@ -190,5 +190,5 @@ def test_temperature_must_be_positive(temperature):
 
 
 def test_is_built_from_a_config():
-    loss = MODELS.build({'type': 'WeightedSoftCls', 'temperature': 2.0})
+    loss = MODELS.build({'type': 'mmrazor.WeightedSoftCls', 'temperature': 2.0})
     assert loss.temperature == 2.0

@@ -1,0 +1,19 @@
+"""Connectors, one file each: what turns a record into a loss's argument.
+
+A connector is called with one argument, the record. ``needs_equal`` and ``aligns`` say what it
+needs equal of student and teacher, and what it makes equal (see :mod:`mmkd.checks`).
+"""
+
+from mmkd.connectors.feature_adapter import FeatureAdapter
+from mmkd.connectors.flatten_cls import FlattenCls
+from mmkd.connectors.imitation_mask_connector import ImitationMaskConnector
+from mmkd.connectors.reencode_boxes import ReencodeBoxes
+from mmkd.connectors.split_pred_maps import SplitPredMaps
+
+__all__ = [
+    'FeatureAdapter',
+    'FlattenCls',
+    'ImitationMaskConnector',
+    'ReencodeBoxes',
+    'SplitPredMaps',
+]
