@@ -196,7 +196,9 @@ def _coco(images: list[DigitsImage], canvas: int) -> dict:
         records.append(
             dict(id=image_id, file_name=f'{image.name}.jpg', width=canvas, height=canvas)
         )
-        for (x1, y1, x2, y2), label in zip(image.boxes.tolist(), image.labels.tolist(), strict=True):
+        for (x1, y1, x2, y2), label in zip(
+            image.boxes.tolist(), image.labels.tolist(), strict=True
+        ):
             w, h = x2 - x1, y2 - y1
             annotations.append(
                 dict(
