@@ -1,0 +1,235 @@
+"""``DetectionDistill``: a detector taught by a detector."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from mmrazor.models.algorithms import SingleTeacherDistill
+from mmrazor.models.utils import add_prefix
+from mmrazor.registry import MODELS
+from torch import Tensor
+
+from mmkd.checkpoint import STUDENT_PREFIX, load_detector
+from mmkd.checks import check_alignment, check_distiller
+from mmkd.teacher import FrozenTeacher, InputTranslation
+
+Detector = BaseModel | Mapping | str
+
+
+@MODELS.register_module()
+class DetectionDistill(SingleTeacherDistill):
+    """Train a student detector on its own losses and on what a frozen teacher shows it.
+
+    Recorders, connectors, deliveries, ``loss_forward_mappings`` and losses work as in MMRazor's
+    :class:`SingleTeacherDistill`. Beyond it: the teacher is wholly in eval, without grad, behind
+    its own preprocessing, and runs only the forward that the recorders need; it is in no
+    checkpoint, EMA copy, DDP wrapper or ``parameters()``; weights load strictly; each term is
+    logged; prediction is the student's alone.
+
+    Log keys: ``student.<term>`` for the student's own losses, ``distill.<name>`` for each
+    distillation loss, and ``distill.<name>_<part>`` (``loss_`` taken off) for what a loss reports
+    in its ``logs``: parts and statistics, which are not back-propagated.
+
+    Args:
+        architecture (dict | str | BaseModel): the student: a model config, the path of a config
+            file (its ``model`` is built) or a built detector.
+        teacher (dict | str | BaseModel): the teacher, likewise.
+        distiller (dict): config of an MMRazor distiller.
+        teacher_ckpt (str, optional): the teacher's plain mmdet checkpoint, path or URL. Without
+            it the teacher is untrained, which is good for tests only. Defaults to None.
+        teacher_ckpt_strict (bool): whether each key must fit. Defaults to True.
+        student_ckpt (str, optional): what the student starts from, in plain mmdet layout.
+            Defaults to None, the student's own ``init_cfg``.
+        student_ckpt_strict (bool): whether each key must fit. Defaults to True.
+        student_loss_weights (dict, optional): factors of the student's own terms by name, for
+            example ``dict(loss_cls=0.7)``. Terms that are not named count once. Defaults to None.
+        kwargs: as for :class:`SingleTeacherDistill`: ``data_preprocessor``,
+            ``calculate_student_loss``, ``init_cfg``...
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: a checkpoint that is missing or does not fit, a
+            recorder source that does not exist, a mapping that the loss's forward does not take,
+            classes, priors or coders that differ where a loss needs them equal.
+    """
+
+    def __init__(
+        self,
+        architecture: Detector,
+        teacher: Detector,
+        distiller: dict,
+        teacher_ckpt: str | None = None,
+        teacher_ckpt_strict: bool = True,
+        student_ckpt: str | None = None,
+        student_ckpt_strict: bool = True,
+        student_loss_weights: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.get('teacher_trainable'):
+            raise ValueError(
+                'the teacher of DetectionDistill is frozen, but teacher_trainable=True was given. '
+                "Use MMRazor's SingleTeacherDistill to train both."
+            )
+        student_model = build_detector(architecture, 'architecture')
+        teacher_model = build_detector(teacher, 'teacher')
+        check_distiller(distiller, student_model, teacher_model)
+        super().__init__(
+            architecture=student_model, teacher=teacher_model, distiller=distiller, **kwargs
+        )
+        check_alignment(self.distiller, self.student, teacher_model)
+        recorders = getattr(self.distiller, 'teacher_recorders', None)
+        self._teacher = FrozenTeacher(
+            teacher_model,
+            InputTranslation(self.data_preprocessor, teacher_model.data_preprocessor),
+            [r.source for r in recorders.recorders.values()] if recorders else None,
+        )
+        self.student_loss_weights = dict(student_loss_weights or {})
+
+        if teacher_ckpt:
+            load_detector(teacher_model, teacher_ckpt, 'teacher_ckpt', teacher_ckpt_strict)
+        else:
+            print_log('teacher_ckpt is not set: the teacher is untrained', 'current', level=30)
+        if student_ckpt:
+            load_detector(self.student, student_ckpt, 'student_ckpt', student_ckpt_strict)
+            self.student.is_init = True  # or the runner's init_weights would undo it
+
+    @property
+    def teacher(self) -> BaseModel:
+        """The frozen teacher."""
+        return self._teacher.model
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # SingleTeacherDistill would make the teacher a submodule: keep it out of the module tree.
+        if name == 'teacher':
+            object.__setattr__(self, '_teacher', FrozenTeacher(value, None))
+        else:
+            super().__setattr__(name, value)
+
+    def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> 'DetectionDistill':
+        self.teacher._apply(fn, *args, **kwargs)  # to(device) and the like must reach it
+        return super()._apply(fn, *args, **kwargs)
+
+    def train(self, mode: bool = True) -> 'DetectionDistill':
+        """Set the student's mode. The teacher stays in eval."""
+        super().train(mode)
+        return self
+
+    def loss(self, batch_inputs: Tensor, data_samples: Any = None) -> dict[str, Tensor]:
+        """The student's own terms and the distillation terms of a batch.
+
+        Args:
+            batch_inputs: the student's normalised batch (B, C, H, W).
+            data_samples: a list of ``DetDataSample``, or MMYOLO's fast-collate dict.
+        """
+        distiller = self.distiller
+        losses: dict[str, Tensor] = {}
+        if not self.distillation_stopped:
+            distiller.set_deliveries_override(False)
+            with distiller.teacher_recorders, distiller.deliveries:
+                self._teacher(batch_inputs, data_samples)
+
+        distiller.set_deliveries_override(not self.distillation_stopped)
+        with (
+            distiller.student_recorders,
+            distiller.deliveries,
+            torch.set_grad_enabled(torch.is_grad_enabled() and self.student_trainable),
+        ):
+            student_losses = self.student(batch_inputs, data_samples, mode='loss')
+        if self.calculate_student_loss:
+            losses.update(add_prefix(self._weighted(student_losses), 'student'))
+
+        if not self.distillation_stopped:
+            losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
+            losses.update(add_prefix(self._statistics(), 'distill'))
+        self._release_records()
+        return losses
+
+    def _weighted(self, losses: dict[str, Any]) -> dict[str, Any]:
+        unknown = sorted(set(self.student_loss_weights) - set(losses))
+        if unknown:
+            raise ValueError(
+                f'student_loss_weights must name terms of the student ({", ".join(losses)}), '
+                f'but got {", ".join(unknown)}. Correct the names.'
+            )
+
+        def scale(value: Any, factor: float) -> Any:
+            if isinstance(value, list | tuple):
+                return [scale(item, factor) for item in value]
+            return value * factor
+
+        return {
+            name: scale(value, self.student_loss_weights[name])
+            if name in self.student_loss_weights
+            else value
+            for name, value in losses.items()
+        }
+
+    def _statistics(self) -> dict[str, Tensor]:
+        # mmengine back-propagates each key with "loss" in it: a statistic must not have it.
+        return {
+            f'{name.replace("loss_", "")}_{key}': value
+            for name, module in self.distiller.distill_losses.items()
+            for key, value in getattr(module, 'logs', {}).items()
+        }
+
+    def _release_records(self) -> None:
+        # Records hold the graph: kept until the next step they would double the memory.
+        for manager in (self.distiller.teacher_recorders, self.distiller.student_recorders):
+            for recorder in manager.recorders.values():
+                recorder.reset_data_buffer()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # A plain student (``load_from`` in mmdet's layout) lacks our prefix; without it nothing
+        # would load, and mmengine would only warn.
+        student = prefix + STUDENT_PREFIX
+        if not any(key.startswith(student) for key in state_dict):
+            own = {prefix + key for key in self.student.state_dict()}
+            for key in [key for key in state_dict if key in own]:
+                state_dict[student + key[len(prefix) :]] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
+    """Build a detector from a model config, a config file or itself.
+
+    Names are looked up in the scope of the surrounding config (``default_scope``), in that of the
+    file, or in mmdet's. Of a distillation config the student is built.
+
+    Raises:
+        ValueError, TypeError: the file has no ``model``; ``source`` is of no known kind.
+    """
+    if isinstance(source, BaseModel):
+        return source
+    scope = _surrounding_scope()
+    if isinstance(source, str):
+        config = Config.fromfile(source)
+        if 'model' not in config:
+            raise ValueError(
+                f'{what} must be a config file with a "model", but "{source}" has only '
+                f'{", ".join(config)}. Give the config that the detector was trained with.'
+            )
+        scope = config.get('default_scope', scope)
+        source = config.model
+    if not isinstance(source, Mapping):
+        raise TypeError(
+            f'{what} must be a model config, the path of a config file or a built model, '
+            f'but got {type(source).__name__}.'
+        )
+    source = dict(source)
+    while 'architecture' in source and 'distiller' in source:
+        source = dict(source['architecture'])
+    if not source.get('cfg_path'):
+        source.setdefault('_scope_', scope)
+    return MODELS.build(source)
+
+
+def _surrounding_scope() -> str:
+    # While the algorithm itself is built under ``_scope_='mmrazor'``, the current default scope is
+    # mmrazor, where no detector is registered; the scope below it is the config's.
+    scopes = [scope.scope_name for scope in DefaultScope._instance_dict.values()]
+    return next((scope for scope in reversed(scopes) if scope not in ('mmrazor', 'mmengine')), 'mmdet')

@@ -1,0 +1,20 @@
+"""Every example in a docstring of mmkd runs and gives what it says."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+import torch
+
+import mmkd
+
+MODULES = [m.name for m in pkgutil.walk_packages(mmkd.__path__, 'mmkd.')]
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_doctests(name):
+    module = importlib.import_module(name)
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    result = doctest.testmod(module, extraglobs={'torch': torch}, optionflags=flags)
+    assert result.failed == 0
