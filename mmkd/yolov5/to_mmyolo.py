@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmkd.checkpoints.errors import CheckpointError
-from mmkd.checkpoints.yolov5_file import Layer, YOLOv5File, read_yolov5_file
+from mmkd.yolov5.errors import CheckpointError
+from mmkd.yolov5.file import Layer, YOLOv5File, read_yolov5_file
 
 BN_EPS = 1e-3
 
@@ -188,7 +188,7 @@ def load_yolov5_state_dict(path: str | Path, model: nn.Module) -> dict[str, Tens
     The weights are not copied into the model; ``model.load_state_dict(state)`` (strict) does that.
 
     Args:
-        path: An Ultralytics YOLOv5 file (see :func:`mmkd.checkpoints.is_yolov5_file`).
+        path: An Ultralytics YOLOv5 file (see :func:`mmkd.yolov5.is_yolov5_file`).
         model: MMYOLO's ``YOLODetector`` with YOLOv5's backbone, neck and head.
 
     Raises:

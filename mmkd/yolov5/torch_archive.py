@@ -7,8 +7,8 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from mmkd.checkpoints.errors import CheckpointError
-from mmkd.checkpoints.inert_pickle import StorageRef, TensorRef
+from mmkd.yolov5.errors import CheckpointError
+from mmkd.yolov5.inert_pickle import StorageRef, TensorRef
 
 _ZIP_MAGIC = b'PK\x03\x04'
 # torch.save's first bytes before it wrote zip archives (torch < 1.6).

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mmkd.checkpoints.errors import CheckpointError
+from mmkd.yolov5.errors import CheckpointError
 
 STORAGE_DTYPES = {
     'torch.DoubleStorage': torch.float64,

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmkd.checkpoints.errors import CheckpointError
-from mmkd.checkpoints.inert_pickle import Bag, TensorRef, read_pickle
-from mmkd.checkpoints.torch_archive import TorchArchive
+from mmkd.yolov5.errors import CheckpointError
+from mmkd.yolov5.inert_pickle import Bag, TensorRef, read_pickle
+from mmkd.yolov5.torch_archive import TorchArchive
 
 # The first is the name up to v6.1.
 NETWORK_CLASSES = ('models.yolo.Model', 'models.yolo.DetectionModel')
