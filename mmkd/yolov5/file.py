@@ -1,6 +1,5 @@
 """Reads the ``.pt`` files of Ultralytics YOLOv5 (networks v6.0 to 7.0) without running any code."""
 
-import pickletools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmkd.yolov5.errors import CheckpointError
-from mmkd.yolov5.inert_pickle import Bag, TensorRef, read_pickle
+from mmkd.yolov5.inert_pickle import Bag, TensorRef, read_opcodes, read_pickle
 from mmkd.yolov5.torch_archive import TorchArchive
 
 # The first is the name up to v6.1.
@@ -139,10 +138,10 @@ def _is_legacy_yolov5(path: Path) -> bool:
 def _names(data: bytes) -> Iterator[str]:
     strings = ['', '']
     try:
-        for opcode, arg, _ in pickletools.genops(data):
-            if opcode.name == 'GLOBAL':
-                yield str(arg).replace(' ', '.')
-            elif opcode.name == 'STACK_GLOBAL':
+        for opcode, arg in read_opcodes(data):
+            if opcode == 'GLOBAL':
+                yield '.'.join(arg)
+            elif opcode == 'STACK_GLOBAL':
                 yield '.'.join(strings)
             elif isinstance(arg, str):
                 strings = [strings[1], arg]

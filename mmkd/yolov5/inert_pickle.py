@@ -6,9 +6,10 @@ never imported, ``REDUCE`` runs one of this module's own functions, and ``BUILD`
 state on an inert :class:`Bag`. So a name that got past the tables would still be nothing but text.
 """
 
+import io
 import pickletools
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,21 @@ _NUMPY_SCALARS = {f'{kind}{size}' for kind in 'iu' for size in (1, 2, 4, 8)} | {
     'f8',
     'b1',
 }
+# The binary opcodes of protocols 2 to 5. Left out is what makes objects in other ways (INST, OBJ,
+# NEWOBJ_EX, EXT1, ...), out-of-band buffers, and the text forms of protocol 0.
+# fmt: off
+_KNOWN_OPCODES = {
+    'ADDITEMS', 'APPEND', 'APPENDS', 'BINBYTES', 'BINBYTES8', 'BINFLOAT', 'BINGET', 'BININT',
+    'BININT1', 'BININT2', 'BINPERSID', 'BINPUT', 'BINSTRING', 'BINUNICODE', 'BINUNICODE8',
+    'BUILD', 'EMPTY_DICT', 'EMPTY_LIST', 'EMPTY_SET', 'EMPTY_TUPLE', 'FRAME', 'FROZENSET',
+    'GLOBAL', 'LONG1', 'LONG4', 'LONG_BINGET', 'LONG_BINPUT', 'MARK', 'MEMOIZE', 'NEWFALSE',
+    'NEWOBJ', 'NEWTRUE', 'NONE', 'POP', 'POP_MARK', 'PROTO', 'REDUCE', 'SETITEM', 'SETITEMS',
+    'SHORT_BINBYTES', 'SHORT_BINSTRING', 'SHORT_BINUNICODE', 'STACK_GLOBAL', 'TUPLE', 'TUPLE1',
+    'TUPLE2', 'TUPLE3',
+}
+# fmt: on
+_OPCODES = {op.code: op for op in pickletools.opcodes if op.name in _KNOWN_OPCODES}
+_OPCODE_NAMES = {op.code: op.name for op in pickletools.opcodes}
 # One name for what different Python and NumPy versions write.
 _RENAMED_MODULES = {
     '__builtin__': 'builtins',
@@ -79,6 +95,29 @@ class TensorRef:
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
+
+
+def read_opcodes(data: bytes) -> Iterator[tuple[str, Any]]:
+    """The name and argument of each opcode before the pickle's end.
+
+    Raises:
+        CheckpointError: An opcode that ``torch.save`` never writes; its argument is not decoded.
+        Exception: Whatever the decoder of a mutilated argument raises.
+    """
+    file = io.BytesIO(data)
+    while (code := file.read(1).decode('latin1')) != '.':
+        _need(code != '', 'it has no end')
+        opcode = _OPCODES.get(code)
+        if opcode is None:
+            name = _OPCODE_NAMES.get(code, f'opcode {code!r}')
+            raise CheckpointError(f'the pickle uses {name}, which torch.save never writes')
+        arg = None
+        if opcode.name == 'GLOBAL':
+            # Not pickletools' own reader: that one undoes escapes, which pickle does not.
+            arg = tuple(file.readline().decode().removesuffix('\n') for _ in range(2))
+        elif opcode.arg is not None:
+            arg = opcode.arg.reader(file)
+        yield opcode.name, arg
 
 
 def _need(condition: bool, what: str) -> None:
@@ -192,11 +231,9 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, data: bytes) -> Any:
-        for opcode, arg, _ in pickletools.genops(data):
-            if opcode.name == 'STOP':
-                return self.stack.pop()
-            self.step(opcode.name, arg)
-        raise CheckpointError('the pickle is malformed: it has no end')
+        for opcode, arg in read_opcodes(data):
+            self.step(opcode, arg)
+        return self.stack.pop()
 
     def step(self, opcode: str, arg: Any) -> None:
         stack = self.stack
@@ -264,7 +301,7 @@ class _Machine:
                 _need(arg in self.memo, 'a reference to nothing')
                 stack.append(self.memo[arg])
             case 'GLOBAL':
-                stack.append(self.look_up(*arg.split(' ', 1)))
+                stack.append(self.look_up(*arg))
             case 'STACK_GLOBAL':
                 name, module = stack.pop(), stack.pop()
                 _need(type(name) is str and type(module) is str, 'a global that is not named')
@@ -283,8 +320,6 @@ class _Machine:
                 self.build(state)
             case 'BINPERSID':
                 stack.append(self.storage(stack.pop()))
-            case _:
-                raise CheckpointError(f'the pickle uses {opcode}, which torch.save never writes')
 
     def pop_mark(self) -> list[Any]:
         items = self.stack

@@ -1,6 +1,7 @@
 """Fixtures around files and models of YOLOv5."""
 
 import contextlib
+import encodings.cp437  # noqa: F401  (zipfile's codec of old names, else imported under watch)
 import sys
 import zipfile
 from pathlib import Path
