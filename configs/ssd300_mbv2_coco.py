@@ -3,5 +3,6 @@
 tools/dist_train.sh configs/ssd300_mbv2_coco.py 8
 Expected: not run.
 """
+
 _base_ = ['./ssd300_vgg16_coco.py', './_base_/students/ssd300_mbv2.py']
 model = _base_.student

@@ -3,5 +3,6 @@
 tools/dist_train.sh configs/ssd300_mbv2_voc.py 8
 Expected: not run.
 """
+
 _base_ = ['./ssd300_vgg16_voc.py', './_base_/students/ssd300_mbv2.py']
 model = _base_.student

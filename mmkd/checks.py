@@ -81,28 +81,33 @@ def _check_import(where: str, source: str) -> None:
 def _check_mapping(name: str, mapping: Mapping, loss: Mapping, distiller: Mapping) -> None:
     where = f'loss_forward_mappings.{name}'
     loss_type = loss['type']
-    cls = loss_type if inspect.isclass(loss_type) else MODELS.get(loss_type)
+    cls: Any = loss_type if inspect.isclass(loss_type) else MODELS.get(loss_type)
     if cls is None:
-        names = [n for n in MODELS.module_dict if 'Loss' in n or n.startswith(('KL', 'Obj'))]
-        raise _unknown(f'distill_losses.{name}.type', loss_type, 'losses', names)
+        raise _unknown(
+            f'distill_losses.{name}.type', loss_type, 'the registered modules', MODELS.module_dict
+        )
     parameters = dict(list(inspect.signature(cls.forward).parameters.items())[1:])
     for argument, record in mapping.items():
         if argument not in parameters:
-            raise _unknown(where, argument, f'{cls.__name__}.forward', parameters)
+            raise _unknown(where, argument, f'the arguments of {cls.__name__}.forward', parameters)
         missing = {'recorder', 'from_student'} - set(record)
         if missing:
             raise ValueError(
-                f'{where}.{argument} must say which recorder and whether it is the student\'s, '
+                f"{where}.{argument} must say which recorder and whether it is the student's, "
                 f'but lacks {", ".join(sorted(missing))}.'
             )
         side = 'student' if record['from_student'] else 'teacher'
         recorders = distiller.get(f'{side}_recorders') or {}
         if record['recorder'] not in recorders:
-            raise _unknown(f'{where}.{argument}', record['recorder'], f'{side}_recorders', recorders)
+            raise _unknown(
+                f'{where}.{argument}', record['recorder'], f'{side}_recorders', recorders
+            )
         connectors = distiller.get('connectors') or {}
         if record.get('connector') and record['connector'] not in connectors:
             raise _unknown(f'{where}.{argument}', record['connector'], 'connectors', connectors)
-    required = [n for n, p in parameters.items() if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
+    required = [
+        n for n, p in parameters.items() if p.default is p.empty and p.kind < p.VAR_POSITIONAL
+    ]
     lacking = [n for n in required if n not in mapping]
     if lacking:
         raise ValueError(
@@ -164,7 +169,7 @@ def _differing_priors(student: nn.Module, teacher: nn.Module) -> str:
     if s is None or t is None:
         return '' if s is t else 'only one of them has a prior_generator'
     if type(s).__name__ != type(t).__name__:
-        return f'the student\'s are made by {type(s).__name__}, the teacher\'s by {type(t).__name__}'
+        return f"the student's are made by {type(s).__name__}, the teacher's by {type(t).__name__}"
     for attribute in ('strides', 'num_base_priors', 'center_offset'):
         of_s, of_t = (getattr(priors, attribute, None) for priors in (s, t))
         if of_s != of_t:

@@ -1,65 +1,250 @@
-"""What makes torch, mmcv, mmdet and mmrazor work together; imported first.
+"""What makes torch, mmcv, mmdet, mmrazor and mmyolo work together.
 
-Every runtime patch of another package lives here, with its reason.
+The only place that knows about other packages' versions and the only one that patches them. Each
+patch is one function with its reason, and ``tests/test_compat.py`` fails when one is no longer
+needed. ``import mmkd`` applies them all, before it imports anything else.
 """
 
-import importlib.machinery
+import functools
+import importlib
+import importlib.abc
 import importlib.util
+import pickle
 import sys
 import types
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from mmkd import ops
+
+# The distributions that install each import package; one at a time, or they overwrite each other.
+PROVIDERS = {
+    'mmengine': ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
+    'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-lite', 'mmcv-full'),
+    'mmdet': ('onedl-mmdetection', 'mmdet'),
+}
 
 
-def _supply_mmcv_ops() -> None:
-    """mmcv without its compiled extension: stand in for ``mmcv._ext``."""
+def installed(package: str) -> dict[str, str]:
+    """Installed distributions that provide ``package``, with their versions."""
+    found = {}
+    for name in PROVIDERS[package]:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def reject_mixed_families() -> None:
+    """Two distributions of one package share a folder, each having overwritten files of the other.
+
+    What then runs is neither; any error would come later and name something else.
+    """
+    for package in PROVIDERS:
+        found = installed(package)
+        if len(found) > 1:
+            received = ' and '.join(f'{name} {number}' for name, number in found.items())
+            raise ImportError(
+                f'Only one installed distribution may provide the package "{package}"; received '
+                f'{received}, whose files overwrite each other. Remove them all with '
+                f'"pip uninstall -y {" ".join(found)}" and install one again: the onedl-* family '
+                'with "pip install -e ." in mmkd\'s folder, or the original OpenMMLab family as '
+                'docs/install.md says.'
+            )
+
+
+def require_pkg_resources() -> None:
+    """The original mmengine finds the configs of other packages ("mmdet::...") through it."""
+    if 'mmengine' in installed('mmengine') and importlib.util.find_spec('pkg_resources') is None:
+        raise ImportError(
+            'The original mmengine needs the module pkg_resources, which setuptools no longer '
+            'contains from version 82 on; received an environment without it. Install it with '
+            '"pip install \'setuptools<81\'".'
+        )
+
+
+def build_advice() -> str:
+    """How to get mmcv with its ops compiled, for the mmcv that is installed."""
+    found = installed('mmcv')
+    if 'onedl-mmcv' in found:
+        number = found['onedl-mmcv']
+        return (
+            'with a C++ compiler, "pip install setuptools wheel packaging ninja" and then "pip '
+            'install --no-build-isolation --no-deps --no-cache-dir --force-reinstall '
+            f'onedl-mmcv=={number}" (about ten minutes)'
+        )
+    return (
+        '"pip uninstall -y mmcv-lite" and then install an mmcv 2.1.0 that was built for your '
+        'torch, or build it (docs/install.md)'
+    )
+
+
+class MmcvExt(types.ModuleType):
+    """Stands in for the extension module ``mmcv._ext``."""
+
+    def __getattr__(self, name: str) -> Callable:
+        if name.startswith('__'):
+            raise AttributeError(name)
+        return functools.partial(missing_op, name)
+
+
+def missing_op(name: str, *args: object, **kwargs: object) -> None:
+    raise NotImplementedError(
+        f'The mmcv op "{name}" exists only compiled, and the installed mmcv has no compiled ops '
+        f'(mmkd stands in for {", ".join(ops.SUPPLIED)}). To get them: {build_advice()}.'
+    )
+
+
+def supply_mmcv_ops() -> None:
+    """``mmcv.ops``, which mmdet imports, needs an extension that a compile-free install lacks.
+
+    Where it exists it is left alone, ours not even imported.
+    """
     if importlib.util.find_spec('mmcv._ext') is not None:
+        try:
+            importlib.import_module('mmcv._ext')
+        except ImportError as error:
+            raise ImportError(
+                'The compiled ops of mmcv must have been built with the torch that is installed; '
+                f'received torch {torch.__version__} and "{error}". Build them again: '
+                f'{build_advice()}.'
+            ) from error
         return
-    from mmkd import ops
-
-    class _Ext(types.ModuleType):
-        def __getattr__(self, name):
-            if name.startswith('__'):
-                raise AttributeError(name)
-            return ops.missing(name)
-
-    ext = _Ext('mmcv._ext')
-    ext.__spec__ = importlib.machinery.ModuleSpec('mmcv._ext', loader=None)
+    ext = MmcvExt('mmcv._ext')
+    ext.__spec__ = ModuleSpec('mmcv._ext', loader=None)  # mmengine calls find_spec on it
     for name in ops.SUPPLIED:
         setattr(ext, name, getattr(ops, name))
     sys.modules['mmcv._ext'] = ext
 
 
-def _accept_mmcv_version() -> None:
-    """mmrazor 1.0.0 asserts mmcv <= 2.1.0; only the string stands in the way."""
-    import mmcv
+class OldMmcvVersion(importlib.abc.MetaPathFinder):
+    """Shows ``mmcv.__version__`` as 2.0.1 to packages while their ``__init__`` runs."""
 
-    version = mmcv.__version__
-    mmcv.__version__ = '2.0.1'
-    try:
-        import mmrazor  # noqa: F401
-    finally:
-        mmcv.__version__ = version
+    packages = ('mmrazor', 'mmyolo')
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: types.ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname not in self.packages:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None and spec.loader is not None:
+                self.wrap(spec.loader)
+                return spec
+        return None
+
+    def wrap(self, loader: importlib.abc.Loader) -> None:
+        exec_module = loader.exec_module
+
+        def exec_with_old_version(module: types.ModuleType) -> None:
+            import mmcv
+
+            number, mmcv.__version__ = mmcv.__version__, '2.0.1'
+            try:
+                exec_module(module)
+            finally:
+                mmcv.__version__ = number
+
+        loader.exec_module = exec_with_old_version  # type: ignore[method-assign]
 
 
-def _placeholder_quantization() -> None:
-    """mmrazor's quantization needs private functions that torch removed."""
+def accept_mmcv_version() -> None:
+    """mmrazor asserts mmcv <= 2.1.0 and mmyolo < 2.1.0; only the version stands in the way.
 
-    def refuse(self, *args, **kwargs):
-        raise RuntimeError('mmrazor quantization is not available')
+    An import hook, since mmyolo, which is optional and GPL-3.0, must not be imported before a
+    config asks for it.
+    """
+    sys.meta_path.insert(0, OldMmcvVersion())
+
+
+def placeholder_quantization() -> None:
+    """mmrazor's quantization imports private functions that torch has removed after 2.0.
+
+    mmrazor.structures imports it along with all that distillation needs, and uses none of it.
+    """
+
+    def refuse(self: object, *args: object, **kwargs: object) -> None:
+        raise NotImplementedError(
+            f'MMRazor\'s quantization ("{type(self).__name__}") works with torch <= 2.0 only; '
+            f'received torch {torch.__version__}. mmkd distils; quantize the exported student '
+            'with another tool.'
+        )
 
     module = types.ModuleType('mmrazor.structures.quantization')
-    for name in ('BackendConfigs', 'QConfigHandler'):
+    module.__spec__ = ModuleSpec(module.__name__, loader=None)
+    module.__dict__['__all__'] = ['BackendConfigs', 'QConfigHandler']
+    for name in module.__dict__['__all__']:
         setattr(module, name, type(name, (), {'__init__': refuse}))
-    module.__all__ = ['BackendConfigs', 'QConfigHandler']
-    module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, loader=None)
     sys.modules[module.__name__] = module
 
 
-_supply_mmcv_ops()
-_accept_mmcv_version()
-_placeholder_quantization()
+def history_method(owner: type, name: str) -> Callable:
+    """What "getattr" means in a checkpoint that torch.load reads: mmengine's statistics only.
 
-from mmdet.models.dense_heads import SSDHead  # noqa: E402
+    The real ``getattr`` would lead a crafted file from any class to its module's globals.
+    """
+    from mmengine.logging import HistoryBuffer
 
-# BaseDenseHead._predict_by_feat_single reads loss_cls, which SSDHead lacks.
-if not hasattr(SSDHead, 'loss_cls'):
-    SSDHead.loss_cls = None
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
+        raise pickle.UnpicklingError(
+            f'A checkpoint may name the methods of HistoryBuffer only; received {owner}.{name}. '
+            'Do not load this file unless you trust its source.'
+        )
+    return getattr(owner, name)
+
+
+def allow_checkpoint_globals() -> None:
+    """torch.load refuses, from 2.6 on, the log history that mmengine saves with each checkpoint.
+
+    What is named here can hold numbers only, so that a checkpoint of mmengine loads with
+    ``weights_only=True``, which runs no code that a file brings.
+    """
+    if not hasattr(torch.serialization, 'safe_globals'):
+        return
+    import _codecs
+
+    import numpy as np
+    from mmengine.logging import HistoryBuffer
+
+    array, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
+    named = [(history_method, 'builtins.getattr')]
+    for package in ('numpy.core', 'numpy._core'):  # as NumPy 1 and as NumPy 2 write it
+        named += [(array, f'{package}.multiarray._reconstruct')]
+        named += [(scalar, f'{package}.multiarray.scalar')]
+    dtypes = {type(np.dtype(code)) for code in np.typecodes['AllInteger'] + 'efd?'}
+    torch.serialization.add_safe_globals(
+        [HistoryBuffer, np.ndarray, np.dtype, _codecs.encode, *named, *dtypes]
+    )
+
+
+def repair_ssd_head() -> None:
+    """SSD cannot predict: BaseDenseHead reads ``loss_cls``, which SSDHead does not have."""
+    from mmdet.models.dense_heads import SSDHead
+
+    if not hasattr(SSDHead, 'loss_cls'):
+        SSDHead.loss_cls = None
+
+
+PATCHES = (
+    reject_mixed_families,
+    require_pkg_resources,
+    supply_mmcv_ops,
+    accept_mmcv_version,
+    placeholder_quantization,
+    allow_checkpoint_globals,
+    repair_ssd_head,
+)
+
+
+def apply() -> None:
+    """Apply every patch, in this order."""
+    for patch in PATCHES:
+        patch()

@@ -37,7 +37,9 @@ def student_config(config: Config) -> Config:
     return config
 
 
-def export_student(checkpoint: str, config: Config, out: str | Path) -> Path:
+def export_student(
+    checkpoint: str, config: Config, out: str | Path, overwrite: bool = False
+) -> Path:
     """Write the student of a distillation checkpoint as an ordinary mmdet checkpoint.
 
     Beside ``out`` (``NAME.pth``) the student's config is written as ``NAME.py``.
@@ -46,10 +48,22 @@ def export_student(checkpoint: str, config: Config, out: str | Path) -> Path:
         checkpoint: what a distillation run saved.
         config: the config of that run.
         out: the file to write; it appears whole or not at all.
+        overwrite: whether ``out`` may exist. Defaults to False.
 
     Raises:
-        ValueError: ``checkpoint`` holds no student.
+        ValueError: ``checkpoint`` holds no student, or ``out`` is no name for one.
+        FileExistsError: ``out`` or its config exists.
     """
+    out = Path(out)
+    beside = out.with_suffix('.py')
+    if out.suffix not in ('.pth', '.pt'):
+        raise ValueError(f'the exported student must be named NAME.pth, but got "{out}".')
+    for path in (out, beside):
+        if path.exists() and not overwrite:
+            raise FileExistsError(
+                f'the exported student must not replace a file, but {path} exists. '
+                'Name another file, or allow it (--force).'
+            )
     loaded = read_checkpoint(checkpoint, 'the checkpoint to export')
     weights = loaded['state_dict']
     if not any(key.removeprefix('module.').startswith(STUDENT_PREFIX) for key in weights):
@@ -60,9 +74,8 @@ def export_student(checkpoint: str, config: Config, out: str | Path) -> Path:
     own = student_config(config)
     meta = {k: v for k, v in loaded.get('meta', {}).items() if k != 'cfg'}
     meta['cfg'] = own.pretty_text
-    out = Path(out)
     save_whole({'state_dict': student_state_dict(weights), 'meta': meta}, out)
-    own.dump(out.with_suffix('.py'))
+    own.dump(beside)
     return out
 
 
@@ -92,5 +105,7 @@ class ExportStudentHook(Hook):
         checkpoint = pointer.read_text().strip()
         if not os.path.isfile(checkpoint):  # the run's folder was moved
             checkpoint = str(pointer.parent / Path(checkpoint).name)
-        out = export_student(checkpoint, runner.cfg, Path(runner.work_dir, self.filename))
-        runner.logger.info(f'The student alone, for mmdet: {out} with {out.with_suffix(".py").name}')
+        out = export_student(checkpoint, runner.cfg, Path(runner.work_dir, self.filename), True)
+        runner.logger.info(
+            f'The student alone, for mmdet: {out} with {out.with_suffix(".py").name}'
+        )

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmdet.models.detectors import SingleStageDetector
 from mmengine.model import BaseModel, ImgDataPreprocessor
 from torch import Tensor
 
@@ -52,9 +53,7 @@ class InputTranslation:
         if self.swap:
             outputs = outputs.flip(1)
         if not self.identity:
-            scale, shift = (
-                t.to(outputs.device, outputs.dtype) for t in (self.scale, self.shift)
-            )
+            scale, shift = (t.to(outputs.device, outputs.dtype) for t in (self.scale, self.shift))
             outputs = torch.addcmul(shift, outputs, scale)
         if not self.same_padding and isinstance(data_samples, list | tuple):
             for i, sample in enumerate(data_samples):
@@ -85,13 +84,16 @@ class FrozenTeacher:
 
     Args:
         model: the detector, with its weights. It is put wholly in eval mode, without grad.
-        translation: makes the teacher's input of the student's batch.
+        translation: makes the teacher's input of the student's batch. None passes it on.
         sources: what the teacher's recorders tap. If all of it lies in backbone and neck, the head
             is not run.
     """
 
     def __init__(
-        self, model: BaseModel, translation: InputTranslation, sources: Iterable[str] | None = None
+        self,
+        model: BaseModel,
+        translation: InputTranslation | None = None,
+        sources: Iterable[str] | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.translation = translation
@@ -100,12 +102,16 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        """Run the teacher on the student's batch (B, C, H, W); never its loss or its NMS."""
+        """Run the teacher's plain forward, never its loss, on the student's batch (B, C, H, W)."""
         if self.model.training:
             self.model.eval()
-        inputs = self.translation(inputs, data_samples)
+        if self.translation is not None:
+            inputs = self.translation(inputs, data_samples)
         if self.features_only:
             return self.model.extract_feat(inputs)
+        if getattr(type(self.model), '_forward', None) is SingleStageDetector._forward:
+            # mmdet's own calls ``bbox_head.forward``, which passes by the recorders' hooks.
+            return self.model.bbox_head(self.model.extract_feat(inputs))
         return self.model(inputs, data_samples, mode='tensor')
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':

@@ -89,6 +89,8 @@ class TeacherBoundedReg(nn.Module):
         (tensor(36.), tensor(0.))
     """
 
+    needs_equal = ('priors', 'coder')
+
     def __init__(self, margin: float = 0.0, loss_weight: float = 0.5, gate: str = 'prior') -> None:
         super().__init__()
         if gate not in ('prior', 'batch'):

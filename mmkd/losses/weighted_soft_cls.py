@@ -111,6 +111,8 @@ class WeightedSoftCls(nn.Module):
         tensor(0.3278)
     """
 
+    needs_equal = ('classes', 'priors')
+
     def __init__(
         self,
         temperature: float = 1.0,

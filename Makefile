@@ -1,0 +1,48 @@
+# make demo    set up .venv and run the demo
+# make test    set up .venv and run the whole gate: lint, format, types, tests
+#
+# PYTHON names the interpreter (3.10 or newer) that .venv is made with: make test PYTHON=python3.12
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-openmmlab clean
+
+demo: .venv/.installed-demo
+	$(BIN)/python tools/demo.py
+
+test: .venv/.installed-all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# The same tests with OpenMMLab's original packages; see docs/install.md.
+test-openmmlab: .venv-openmmlab/.installed
+	OMP_NUM_THREADS=1 .venv-openmmlab/bin/python -m pytest -n 2
+
+clean:
+	rm -rf .venv .venv-openmmlab
+
+# $(call venv,FOLDER): a virtual environment, empty if the last attempt to fill it was interrupted,
+# since pip takes a half-written package for an installed one.
+define venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo 'mmkd needs Python 3.10 or newer; received' \
+	    "$$($(PYTHON) --version 2>&1). Name one: make PYTHON=python3.12" >&2; exit 1; }
+	@if [ -e $(1)/.incomplete ] || ! [ -x $(1)/bin/python ]; then \
+	  $(PYTHON) -m venv --clear $(1); fi
+	@touch $(1)/.incomplete
+endef
+
+.venv/.installed-%: setup.py
+	$(call venv,.venv)
+	$(BIN)/python -m pip install -q -e '.[$*]'
+	@rm .venv/.incomplete
+	@touch $@
+
+.venv-openmmlab/.installed: setup.py requirements-openmmlab.txt
+	$(call venv,.venv-openmmlab)
+	.venv-openmmlab/bin/python -m pip install -q -r requirements-openmmlab.txt
+	.venv-openmmlab/bin/python -m pip install -q --no-deps -e .
+	@rm .venv-openmmlab/.incomplete
+	@touch $@

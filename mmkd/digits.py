@@ -1,0 +1,320 @@
+"""A detection data set made on the spot from scikit-learn's real handwritten digits.
+
+Each image is a textured canvas with one to four of the 1797 digits of
+``sklearn.datasets.load_digits`` on it; train and val use disjoint digits. All
+arithmetic on pixels is in integers and every image has a random stream of its own,
+so image ``i`` of a split is the same on every machine, whatever the number of images.
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
+STAMP = 'digits.json'
+_VERSION = 1  # of the drawing below: raise it when the same settings give other pixels
+_SPLITS = ('train', 'val')
+
+
+@dataclass(frozen=True)
+class DigitsSettings:
+    """What a digits data set depends on.
+
+    Args:
+        train (int): Training images. Defaults to 2400.
+        val (int): Validation images. Defaults to 300.
+        seed (int): Seed of the split, the placement and the looks. Defaults to 0.
+        canvas (int): Side of the square images in pixels. Defaults to 128.
+        min_size (int): Smallest longer side of a digit's 8x8 grid in pixels. Defaults to 16.
+        max_size (int): Largest longer side of a digit's 8x8 grid in pixels. Defaults to 56.
+    """
+
+    train: int = 2400
+    val: int = 300
+    seed: int = 0
+    canvas: int = 128
+    min_size: int = 16
+    max_size: int = 56
+
+    def __post_init__(self):
+        if min(self.train, self.val) < 1:
+            raise ValueError(
+                f'a split needs at least one image, got train={self.train}, val={self.val}: '
+                'raise the smaller one'
+            )
+        if not 8 <= self.min_size <= self.max_size <= self.canvas:
+            raise ValueError(
+                'digit sizes must satisfy 8 <= min_size <= max_size <= canvas, got '
+                f'{self.min_size}, {self.max_size}, {self.canvas}'
+            )
+
+
+@dataclass(frozen=True)
+class DigitsImage:
+    """One image with its objects.
+
+    Args:
+        name (str): File name without extension, e.g. ``'train_00003'``.
+        pixels (np.ndarray): (H, W, 3) uint8, BGR as OpenCV writes it.
+        boxes (np.ndarray): (G, 4) int64, ``(x1, y1, x2, y2)`` in pixels, x2 and y2 exclusive.
+        labels (np.ndarray): (G,) int64, the digit's value.
+        sources (np.ndarray): (G,) int64, index of the digit in ``load_digits``.
+    """
+
+    name: str
+    pixels: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    sources: np.ndarray
+
+
+def split_digits(seed: int) -> dict[str, np.ndarray]:
+    """Indices into ``load_digits``: one digit in five of each class for val, the rest train."""
+    from sklearn.datasets import load_digits
+
+    target = load_digits().target
+    rng = np.random.default_rng([seed, len(_SPLITS)])
+    val = []
+    for label in range(len(CLASSES)):
+        members = np.flatnonzero(target == label)
+        val.append(members[rng.permutation(len(members))[: len(members) // 5]])
+    val = np.sort(np.concatenate(val))
+    return {'train': np.setdiff1d(np.arange(len(target)), val), 'val': val}
+
+
+def _bilinear(size: int, source: int) -> np.ndarray:
+    """(size, source) int64 weights of a linear upscaling; each row sums to 256."""
+    centre = ((2 * np.arange(size) + 1) * source * 256) // (2 * size) - 128
+    centre = np.clip(centre, 0, (source - 1) * 256)
+    low, frac = centre >> 8, centre & 255
+    weights = np.zeros((size, source), dtype=np.int64)
+    rows = np.arange(size)
+    weights[rows, low] = 256 - frac
+    weights[rows, np.minimum(low + 1, source - 1)] += frac
+    return weights
+
+
+def _upscale(grid: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(h, w) int64 to (height, width), in the same units."""
+    rows = _bilinear(height, grid.shape[0]) @ grid
+    return (rows @ _bilinear(width, grid.shape[1]).T) >> 16
+
+
+def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
+    """(size, size, 3) int64: a base colour, two scales of blotches, and faint stripes."""
+    canvas = np.broadcast_to(rng.integers(40, 216, size=3), (size, size, 3)).copy()
+    for cells, contrast in ((rng.integers(2, 6), 40), (rng.integers(8, 33), 24)):
+        shared = rng.integers(-contrast, contrast + 1, size=(cells, cells))
+        for channel in range(3):
+            own = rng.integers(-contrast, contrast + 1, size=(cells, cells))
+            canvas[..., channel] += _upscale((shared + own) // 2, size, size)
+    y, x = np.mgrid[:size, :size]
+    dx, dy = rng.integers(-3, 4, size=2)
+    period = rng.integers(12, 48)
+    stripes = np.abs((dx * x + dy * y) % period - period // 2) * 2 - period // 2
+    return canvas + (stripes * rng.integers(0, 17) // period)[..., None]
+
+
+def _overlaps(box: np.ndarray, boxes: list[np.ndarray], gap: int) -> bool:
+    return any(
+        box[0] < o[2] + gap and o[0] < box[2] + gap and box[1] < o[3] + gap and o[1] < box[3] + gap
+        for o in boxes
+    )
+
+
+def draw_image(split: str, index: int, settings: DigitsSettings) -> DigitsImage:
+    """Draw image ``index`` of a split."""
+    return next(draw_images(split, settings, [index]))
+
+
+def draw_images(
+    split: str, settings: DigitsSettings, indices: Iterable[int] | None = None
+) -> Iterator[DigitsImage]:
+    """Draw a split's images one after the other, or those of the given indices."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grids = digits.images.astype(np.int64)  # (1797, 8, 8), ink from 0 to 16
+    pool = split_digits(settings.seed)[split]
+    if indices is None:
+        indices = range(getattr(settings, split))
+    for index in indices:
+        rng = np.random.default_rng([settings.seed, _SPLITS.index(split), index])
+        yield _draw(rng, f'{split}_{index:05d}', grids, digits.target, pool, settings)
+
+
+def _draw(rng, name, grids, target, pool, settings) -> DigitsImage:
+    size = settings.canvas
+    canvas = _texture(rng, size)
+    boxes, sources = [], []
+    for _ in range(rng.integers(1, 5)):
+        source = pool[rng.integers(len(pool))]
+        for _attempt in range(20):
+            longer = rng.integers(settings.min_size, settings.max_size + 1)
+            shorter = max(8, longer * rng.integers(75, 101) // 100)
+            height, width = (longer, shorter) if rng.integers(2) else (shorter, longer)
+            ink = _upscale(grids[source] * 16, height, width)
+            ink = np.clip((ink - 64) * 2, 0, 255)  # crisper strokes
+            rows, columns = (np.flatnonzero((ink > 127).any(axis)) for axis in (1, 0))
+            top, left = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
+            box = np.array(
+                [left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1]
+            )
+            if not _overlaps(box, boxes, gap=2):
+                break
+        else:
+            continue  # a full canvas
+        window = canvas[top : top + height, left : left + width]
+        # A colour that stands out: away from the mean below it, by 56 to 120 grey levels.
+        mean = window.mean(axis=(0, 1), dtype=np.float64).astype(np.int64)
+        shift = rng.integers(56, 121)
+        sign = 1 if mean.sum() < 3 * 96 or (mean.sum() < 3 * 160 and rng.integers(2)) else -1
+        colour = mean + sign * shift + rng.integers(-24, 25, size=3)
+        window += ((colour - window) * ink[..., None]) >> 8
+        boxes.append(box)
+        sources.append(source)
+    return DigitsImage(
+        name=name,
+        pixels=np.clip(canvas, 0, 255).astype(np.uint8),
+        boxes=np.array(boxes, dtype=np.int64).reshape(-1, 4),
+        labels=target[sources].astype(np.int64),
+        sources=np.array(sources, dtype=np.int64),
+    )
+
+
+def _coco(images: list[DigitsImage], canvas: int) -> dict:
+    records, annotations = [], []
+    for image_id, image in enumerate(images, 1):
+        records.append(
+            dict(id=image_id, file_name=f'{image.name}.jpg', width=canvas, height=canvas)
+        )
+        for (x1, y1, x2, y2), label in zip(
+            image.boxes.tolist(), image.labels.tolist(), strict=True
+        ):
+            w, h = x2 - x1, y2 - y1
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=image_id,
+                    category_id=label + 1,
+                    bbox=[x1, y1, w, h],
+                    area=w * h,
+                    iscrowd=0,
+                )
+            )
+    categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)]
+    return dict(images=records, annotations=annotations, categories=categories)
+
+
+def _voc(image: DigitsImage, canvas: int) -> str:
+    root = ET.Element('annotation')
+    ET.SubElement(root, 'filename').text = f'{image.name}.jpg'
+    size = ET.SubElement(root, 'size')
+    for key, value in (('width', canvas), ('height', canvas), ('depth', 3)):
+        ET.SubElement(size, key).text = str(value)
+    for box, label in zip(image.boxes.tolist(), image.labels.tolist(), strict=True):
+        item = ET.SubElement(root, 'object')
+        ET.SubElement(item, 'name').text = CLASSES[label]
+        ET.SubElement(item, 'difficult').text = '0'
+        corners = ET.SubElement(item, 'bndbox')
+        for key, value in zip(('xmin', 'ymin', 'xmax', 'ymax'), box, strict=True):
+            ET.SubElement(corners, key).text = str(value + 1)  # mmdet's XMLDataset subtracts 1
+    ET.indent(root)
+    return ET.tostring(root, encoding='unicode') + '\n'
+
+
+def is_made(root: str | Path, settings: DigitsSettings) -> bool:
+    """Whether ``root`` holds the data set of these settings, complete."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((Path(root) / STAMP).read_text()) == _stamp(settings)
+    return False
+
+
+def _stamp(settings: DigitsSettings) -> dict:
+    return dict(version=_VERSION, **asdict(settings))
+
+
+def make_digits(
+    root: str | Path,
+    settings: DigitsSettings | None = None,
+    force: bool = False,
+    track: Callable[[Iterable, int], Iterable] = lambda images, total: images,
+) -> bool:
+    """Write the data set in COCO and in VOC form, all of it or nothing.
+
+    Args:
+        root (str | Path): The data set's folder.
+        settings (DigitsSettings, optional): Defaults to ``DigitsSettings()``.
+        force (bool): Replace a digits data set of other settings. Defaults to False.
+        track (Callable): Wraps ``(images, total)`` to show progress. Defaults to no display.
+
+    Returns:
+        bool: True if it was made, False if the same one was there already.
+
+    Raises:
+        FileExistsError: ``root`` holds something else.
+    """
+    root, settings = Path(root), settings or DigitsSettings()
+    if is_made(root, settings):
+        return False
+    ours = (root / STAMP).is_file()
+    if root.exists() and not ours and (not root.is_dir() or any(root.iterdir())):
+        raise FileExistsError(
+            f'{root} exists and is not a digits data set: it is left as it is. '
+            'Write to another folder.'
+        )
+    if ours and not force:
+        raise FileExistsError(
+            f'{root} holds a digits data set of other settings: '
+            f'{(root / STAMP).read_text().strip()}, asked for {json.dumps(_stamp(settings))}. '
+            'Write to another folder, or replace it with --force (force=True).'
+        )
+    root.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
+    try:
+        new = scratch / 'new'
+        _write(new, settings, track)
+        if root.exists():
+            root.rename(scratch / 'old')
+        new.rename(root)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return True
+
+
+def _write(root: Path, settings: DigitsSettings, track) -> None:
+    import cv2
+
+    for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main', 'annotations'):
+        (root / folder).mkdir(parents=True, exist_ok=True)  # one folder where case is ignored
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]
+    digest = hashlib.sha256()
+
+    def images():
+        for split in _SPLITS:
+            for image in draw_images(split, settings):
+                yield split, image
+
+    done: dict[str, list[DigitsImage]] = {split: [] for split in _SPLITS}
+    for split, image in track(images(), settings.train + settings.val):
+        if not cv2.imwrite(str(root / 'JPEGImages' / f'{image.name}.jpg'), image.pixels, quality):
+            raise OSError(f'could not write {image.name}.jpg below {root}: is the disk full?')
+        (root / 'Annotations' / f'{image.name}.xml').write_text(_voc(image, settings.canvas))
+        digest.update(image.pixels.tobytes())
+        done[split].append(image)
+    for split, members in done.items():
+        coco = json.dumps(_coco(members, settings.canvas))
+        (root / 'annotations' / f'{split}.json').write_text(coco)
+        names = ''.join(f'{image.name}\n' for image in members)
+        (root / 'ImageSets' / 'Main' / f'{split}.txt').write_text(names)
+    (root / 'classes.txt').write_text(''.join(f'{name}\n' for name in CLASSES))
+    (root / 'pixels.sha256').write_text(digest.hexdigest() + '\n')
+    (root / STAMP).write_text(json.dumps(_stamp(settings), indent=2) + '\n')

@@ -1,0 +1,35 @@
+"""Starting the processes of a run: on GPUs as mmengine does, on a CPU-only machine with gloo."""
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+
+def prepare_launch(cfg: Config, launcher: str) -> None:
+    """Set ``cfg.launcher``; on a machine without a GPU make a distributed run possible.
+
+    mmengine's ``init_dist`` and model wrapper both ask for a GPU by its number. So where there
+    is none, the process group is opened here, and the wrapper is told to use no device.
+
+    Args:
+        cfg: config of the run, changed in place.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+
+    Raises:
+        ValueError: a launcher other than 'none' and 'pytorch' without a GPU.
+    """
+    cfg.launcher = launcher
+    if launcher == 'none' or torch.cuda.is_available():
+        return
+    if launcher != 'pytorch':
+        raise ValueError(
+            f"on a machine without a GPU the launcher must be 'none' or 'pytorch', but got "
+            f"'{launcher}'. Use tools/dist_train.sh."
+        )
+    env_cfg = cfg.setdefault('env_cfg', {})
+    env_cfg['dist_cfg'] = {**env_cfg.get('dist_cfg', {}), 'backend': 'gloo'}
+    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
+    cfg.setdefault('model_wrapper_cfg', wrapper)
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+        print_log('No GPU: training on the CPU, with gloo', 'current')

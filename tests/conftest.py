@@ -1,0 +1,33 @@
+"""Shared fixtures."""
+
+import os
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import pytest
+
+import mmkd  # noqa: F401  (first: it makes mmdet importable, and registers everything)
+
+# isort: split
+from mmdet.datasets import VOCDataset
+from mmengine.registry import DefaultScope
+
+from tests.tiny import write_voc
+
+
+@pytest.fixture(scope='session')
+def voc_root(tmp_path_factory) -> str:
+    """A VOCdevkit/ with VOC2007 and VOC2012: 4 + 4 images to train, 3 to test."""
+    root = tmp_path_factory.mktemp('voc') / 'VOCdevkit'
+    classes = VOCDataset.METAINFO['classes']
+    write_voc(root / 'VOC2007', 'trainval', 4, classes, seed=1)
+    write_voc(root / 'VOC2007', 'test', 3, classes, seed=2)
+    write_voc(root / 'VOC2012', 'trainval', 4, classes, seed=3)
+    return f'{root}/'
+
+
+@pytest.fixture
+def mmdet_scope():
+    """Names are looked up in mmdet, as under a config with ``default_scope = 'mmdet'``."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield

@@ -1,0 +1,132 @@
+"""Weights load whole or not at all, with an error that tells why; exports are ordinary files."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config, ConfigDict
+
+from mmkd.checkpoint import load_detector, save_whole
+from mmkd.export import export_student, student_config
+from tests.tiny import tiny_pair, tiny_ssd
+
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+
+
+@pytest.fixture
+def teacher_file(tmp_path) -> str:
+    torch.manual_seed(1)
+    path = tmp_path / 'teacher.pth'
+    teacher = MODELS.build(tiny_ssd(width=16, std=1.0))
+    torch.save(dict(state_dict=teacher.state_dict(), meta=dict(epoch=3)), path)
+    return str(path)
+
+
+def pair(**changes):
+    return MODELS.build(ConfigDict(tiny_pair(**changes)))
+
+
+def test_teacher_and_student_weights_load_whole(teacher_file, tmp_path):
+    student = MODELS.build(tiny_ssd())
+    torch.save(student.state_dict(), tmp_path / 'student.pth')  # a bare state dict, too
+    model = pair(teacher_ckpt=teacher_file, student_ckpt=str(tmp_path / 'student.pth'))
+    model.init_weights()  # the runner calls it: it must not undo what was loaded
+    saved = torch.load(teacher_file)['state_dict']
+    assert all(torch.equal(v, saved[k]) for k, v in model.teacher.state_dict().items())
+    own = student.state_dict()
+    assert all(torch.equal(v, own[k]) for k, v in model.student.state_dict().items())
+
+
+def test_teacher_may_be_the_student_of_a_distillation_checkpoint(tmp_path):
+    model = pair()
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'kd.pth')
+    loaded = pair(teacher=tiny_ssd(), teacher_ckpt=str(tmp_path / 'kd.pth'))
+    own = model.student.state_dict()
+    assert all(torch.equal(v, own[k]) for k, v in loaded.teacher.state_dict().items())
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'teacher_ckpt must be an existing file.*nowhere'):
+        pair(teacher_ckpt=str(tmp_path / 'nowhere.pth'))
+
+
+@pytest.mark.parametrize('content', [b'', b'not a checkpoint', pickle.dumps(dict(state_dict=3))])
+def test_file_that_is_no_checkpoint(tmp_path, content):
+    path = tmp_path / 'bad.pth'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match='teacher_ckpt must'):
+        pair(teacher_ckpt=str(path))
+
+
+def test_checkpoint_without_weights(tmp_path):
+    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
+    with pytest.raises(ValueError, match='no tensors'):
+        pair(teacher_ckpt=str(tmp_path / 'empty.pth'))
+
+
+def test_other_architecture_names_the_first_keys_and_counts_the_rest(tmp_path):
+    other = tiny_ssd()
+    other['backbone'].update(depth=34)
+    torch.save(MODELS.build(other).state_dict(), tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r'unexpected: backbone\.layer\S+, .* and \d+ more'):
+        pair(teacher=tiny_ssd(), teacher_ckpt=str(tmp_path / 'other.pth'))
+
+
+def test_other_class_count_says_so(tmp_path):
+    torch.save(MODELS.build(tiny_ssd(classes=5)).state_dict(), tmp_path / 'five.pth')
+    with pytest.raises(ValueError, match=r'another shape: bbox_head.*class count'):
+        pair(teacher=tiny_ssd(), teacher_ckpt=str(tmp_path / 'five.pth'))
+
+
+def test_not_strict_loads_what_fits_but_never_nothing(tmp_path, teacher_file):
+    torch.save(MODELS.build(tiny_ssd(classes=5)).state_dict(), tmp_path / 'five.pth')
+    model = MODELS.build(tiny_ssd())
+    head = model.bbox_head.cls_convs[0][0].weight.clone()
+    load_detector(model, str(tmp_path / 'five.pth'), 'student_ckpt', strict=False)
+    saved = torch.load(tmp_path / 'five.pth')
+    assert torch.equal(model.backbone.conv1.weight, saved['backbone.conv1.weight'])
+    assert torch.equal(model.bbox_head.cls_convs[0][0].weight, head)
+    torch.save({'fc.weight': torch.ones(2)}, tmp_path / 'none.pth')
+    with pytest.raises(ValueError, match=' 0 fit'):
+        load_detector(model, str(tmp_path / 'none.pth'), 'student_ckpt', strict=False)
+
+
+def test_export_is_what_mmdet_loads(tmp_path):
+    config = Config(dict(model=tiny_pair(), default_scope='mmdet', load_from='x.pth'))
+    model = pair()
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(epoch=1)), tmp_path / 'kd.pth')
+    out = export_student(str(tmp_path / 'kd.pth'), config, tmp_path / 'student.pth')
+    own = Config.fromfile(out.with_suffix('.py'))
+    assert own.model.type == 'SingleStageDetector' and 'load_from' not in own
+    plain = MODELS.build(own.model)
+    plain.load_state_dict(torch.load(out)['state_dict'], strict=True)
+    assert torch.equal(plain.backbone.conv1.weight, model.student.backbone.conv1.weight)
+    with pytest.raises(FileExistsError, match='must not replace'):
+        export_student(str(tmp_path / 'kd.pth'), config, out)
+    with pytest.raises(ValueError, match='needs no export'):
+        export_student(str(out), config, tmp_path / 'again.pth')
+    assert config.model.type == 'DetectionDistill'  # the caller's config is left alone
+
+
+def test_student_config_follows_a_path(tmp_path):
+    (tmp_path / 's.py').write_text(f'model = {tiny_ssd()!r}\n')
+    config = Config(dict(model=tiny_pair(architecture=str(tmp_path / 's.py'))))
+    assert student_config(config).model.type == 'SingleStageDetector'
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / 'model.pth'
+    save_whole(dict(a=torch.ones(2)), path)
+
+    def fail(checkpoint, file):
+        file.write(b'half')
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(torch, 'save', fail)
+    with pytest.raises(OSError, match='No space'):
+        save_whole(dict(a=torch.zeros(2)), path)
+    monkeypatch.undo()
+    assert torch.equal(torch.load(path)['a'], torch.ones(2))
+    assert [p.name for p in Path(tmp_path).iterdir()] == ['model.pth']

@@ -1,0 +1,284 @@
+"""Every patch: it is needed (what fails without it), and it works."""
+
+import importlib.util
+import pickle
+import subprocess
+import sys
+import textwrap
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer, MessageHub
+
+import mmkd
+from mmkd import compat, ops
+
+# Runs in a process of its own, with all patches but those named in `without`.
+PRELUDE = """
+    import sys, types
+    package = types.ModuleType('mmkd')  # mmkd without the __init__ that applies the patches
+    package.__path__ = {path!r}
+    sys.modules['mmkd'] = package
+    {before}
+    from mmkd import compat
+    for patch in compat.PATCHES:
+        if patch.__name__ not in {without!r}:
+            patch()
+"""
+# What fails without each patch, and the error. The test below fails once that has changed.
+NEEDS = {
+    'supply_mmcv_ops': ('import mmcv.ops', "No module named 'mmcv._ext'"),
+    'accept_mmcv_version': ('import mmrazor', 'Please install mmcv'),
+    'placeholder_quantization': (
+        'import mmrazor.structures',
+        '`torch>=1.13` is not installed properly',
+    ),
+}
+
+needs_mmyolo = pytest.mark.skipif(
+    importlib.util.find_spec('mmyolo') is None, reason='needs the extra [yolo]'
+)
+needs_stand_in = pytest.mark.skipif(
+    not isinstance(sys.modules['mmcv._ext'], compat.MmcvExt), reason='mmcv has compiled ops'
+)
+original_family = 'onedl-mmcv' not in compat.installed('mmcv')
+
+
+def run(code, without=(), before=''):
+    prelude = PRELUDE.format(path=list(mmkd.__path__), without=without, before=before)
+    code = textwrap.dedent(prelude) + textwrap.dedent(code)
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize('patch', NEEDS)
+def test_patch_is_needed(patch):
+    if patch == 'supply_mmcv_ops' and not isinstance(sys.modules['mmcv._ext'], compat.MmcvExt):
+        pytest.skip('mmcv has compiled ops')
+    if patch == 'accept_mmcv_version' and original_family:
+        pytest.skip('mmrazor accepts the original mmcv 2.1.0; mmyolo does not: see below')
+    code, error = NEEDS[patch]
+    result = run(code, without={patch, 'repair_ssd_head'})  # the latter imports all of mmdet
+    assert result.returncode != 0, f'{patch} is no longer needed: remove it'
+    assert error in result.stderr
+
+
+def test_every_patch_is_tested():
+    elsewhere = (
+        'reject_mixed_families',
+        'require_pkg_resources',
+        'allow_checkpoint_globals',
+        'repair_ssd_head',
+    )
+    assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
+
+
+def test_import_is_silent():
+    result = subprocess.run(
+        [sys.executable, '-c', 'import mmkd'], capture_output=True, text=True, check=True
+    )
+    assert result.stdout + result.stderr == ''
+
+
+# One environment, one family
+
+
+def test_mixed_families_are_named(monkeypatch):
+    both = {'mmdet': '3.3.0', 'onedl-mmdetection': '3.5.1'}
+
+    def version(name):
+        if name in both:
+            return both[name]
+        raise compat.PackageNotFoundError(name)
+
+    monkeypatch.setattr(compat, 'version', version)
+    with pytest.raises(
+        ImportError,
+        match=r'onedl-mmdetection 3\.5\.1 and mmdet 3\.3\.0.*uninstall -y onedl-mmdetection mmdet',
+    ):
+        compat.reject_mixed_families()
+    del both['mmdet']
+    compat.reject_mixed_families()
+
+
+def test_original_mmengine_without_pkg_resources(monkeypatch):
+    monkeypatch.setattr(compat, 'installed', lambda package: {'mmengine': '0.10.7'})
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(ImportError, match=r'setuptools<81'):
+        compat.require_pkg_resources()
+    monkeypatch.setattr(compat, 'installed', lambda package: {'onedl-mmengine': '0.10.12'})
+    compat.require_pkg_resources()
+
+
+# The extension module
+
+
+@needs_stand_in
+def test_missing_op_is_named():
+    from mmcv.ops import nms_rotated
+
+    with pytest.raises(NotImplementedError, match=r'"nms_rotated".*nms, softnms.*mmcv'):
+        nms_rotated(torch.zeros(1, 5), torch.zeros(1), 0.5)
+
+
+@needs_stand_in
+def test_stand_in_is_a_module_with_a_spec():
+    assert importlib.util.find_spec('mmcv._ext').name == 'mmcv._ext'
+    assert not hasattr(sys.modules['mmcv._ext'], '__wrapped__')
+    assert sys.modules['mmcv._ext'].nms is ops.nms
+
+
+@needs_stand_in
+def test_compiled_ops_are_left_alone(tmp_path):
+    (tmp_path / '_ext.py').write_text('def __getattr__(name): return f"compiled {name}"')
+    result = run(
+        "import mmcv.ops; assert sys.modules['mmcv.ops.nms'].ext_module.nms == 'compiled nms'",
+        without={'repair_ssd_head'},
+        before=f'import mmcv; mmcv.__path__.append({str(tmp_path)!r})',
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@needs_stand_in
+def test_compiled_ops_for_another_torch_are_reported(tmp_path):
+    (tmp_path / '_ext.py').write_text('raise ImportError("undefined symbol: _ZN3c10")')
+    result = run('', before=f'import mmcv; mmcv.__path__.append({str(tmp_path)!r})')
+    assert result.returncode != 0
+    last_line = result.stderr.strip().splitlines()[-1]
+    assert f'received torch {torch.__version__} and "undefined symbol: _ZN3c10"' in last_line
+
+
+# mmyolo: optional, GPL-3.0, imported by configs only
+
+
+@needs_mmyolo
+@pytest.mark.parametrize(
+    'code',
+    [
+        "from mmdet.registry import MODELS; MODELS.build(dict(type='mmyolo.BepC3StageBlock', "
+        'in_channels=4, out_channels=4))',
+        # What Config.fromfile does with custom_imports.
+        'from mmengine.utils import import_modules_from_strings as load; '
+        "load(['mmyolo.models', 'mmyolo.datasets'])",
+    ],
+    ids=['scope', 'custom_imports'],
+)
+def test_mmyolo_loads_when_a_config_asks(code):
+    before = 'import mmrazor.models, mmdet.datasets; assert "mmyolo" not in sys.modules'
+    version = 'import mmcv; assert mmcv.__version__ == compat.version(*compat.installed("mmcv"))'
+    result = run(f'{before}; {code}; assert "mmyolo.models" in sys.modules; {version}')
+    assert result.returncode == 0, result.stderr
+
+
+@needs_mmyolo
+def test_mmyolo_needs_the_patch():
+    result = run('import mmyolo', without={'accept_mmcv_version', 'repair_ssd_head'})
+    assert 'Please install mmcv' in result.stderr
+
+
+# SSD
+
+
+@pytest.fixture
+def predict():
+    from mmdet.models.dense_heads import SSDHead
+    from mmengine.registry import init_default_scope
+
+    init_default_scope('mmdet')
+    head = SSDHead(
+        num_classes=2,
+        in_channels=(4,),
+        anchor_generator=dict(
+            type='SSDAnchorGenerator',
+            scale_major=False,
+            input_size=64,
+            basesize_ratio_range=(0.2, 0.9),
+            strides=[32],
+            ratios=[[2]],
+            min_sizes=[16],
+            max_sizes=[32],
+        ),
+        test_cfg=ConfigDict(nms=dict(type='nms', iou_threshold=0.5), score_thr=0.0, max_per_img=5),
+    )
+    meta = dict(img_shape=(64, 64), scale_factor=(1.0, 1.0))
+    return lambda: head.predict_by_feat(*head((torch.zeros(1, 4, 2, 2),)), batch_img_metas=[meta])
+
+
+def test_ssd_predicts(predict):
+    assert len(predict()[0]) == 5
+
+
+def test_ssd_needs_the_patch(predict, monkeypatch):
+    from mmdet.models.dense_heads import SSDHead
+
+    monkeypatch.delattr(SSDHead, 'loss_cls')
+    with pytest.raises(AttributeError, match='loss_cls'):
+        predict()
+
+
+# Checkpoints
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A checkpoint with the kinds of values that mmengine's runner saves beside the weights."""
+    hub = MessageHub.get_instance('test_compat')
+    hub.update_scalar('train/loss', 1.5)
+    hub.update_scalar('train/acc', np.float32(0.5))
+    hub.update_info('iter', np.int64(7))
+    meta = {'seed': 0, 'map': np.float64(0.25), 'ok': np.bool_(True)}
+    path = tmp_path / 'checkpoint.pth'
+    torch.save({'state_dict': {}, 'message_hub': hub.state_dict(), 'meta': meta}, path)
+    return path
+
+
+def check(loaded):
+    assert loaded['meta'] == {'seed': 0, 'map': 0.25, 'ok': True}
+    scalars = loaded['message_hub']['log_scalars']
+    assert isinstance(scalars['train/loss'], HistoryBuffer)
+    assert scalars['train/loss'].current() == 1.5
+    assert scalars['train/acc'].mean() == 0.5
+
+
+def test_checkpoint_loads_without_running_its_code(checkpoint):
+    check(torch.load(checkpoint, weights_only=True))
+
+
+def test_checkpoint_of_numpy_1_loads(checkpoint, tmp_path):
+    old = tmp_path / 'old.pth'
+    with zipfile.ZipFile(checkpoint) as source, zipfile.ZipFile(old, 'w') as target:
+        for name in source.namelist():
+            data = source.read(name).replace(b'numpy._core.', b'numpy.core.')
+            target.writestr(name, data)
+    assert b'numpy._core' not in old.read_bytes()
+    check(torch.load(old, weights_only=True))
+
+
+def test_checkpoint_needs_the_patch(checkpoint):
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        with pytest.raises(pickle.UnpicklingError, match='Unsupported global'):
+            torch.load(checkpoint, weights_only=True)
+    finally:
+        torch.serialization.add_safe_globals(allowed)
+
+
+class Crafted:
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, '__init__')
+
+
+def test_crafted_checkpoint_is_refused(tmp_path):
+    torch.save(Crafted(), tmp_path / 'crafted.pth')
+    with pytest.raises(pickle.UnpicklingError, match='__init__'):
+        torch.load(tmp_path / 'crafted.pth', weights_only=True)
+
+
+def test_quantization_says_why_it_is_absent():
+    from mmrazor.structures.quantization import BackendConfigs
+
+    with pytest.raises(NotImplementedError, match=r'"BackendConfigs".*torch <= 2.0'):
+        BackendConfigs()

@@ -1,0 +1,58 @@
+"""Evaluate a detector: the student of a distillation checkpoint, an exported one, a teacher."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmkd.checkpoint import load_detector
+from mmkd.data_checks import check_data
+from mmkd.export import student_config
+from mmkd.launch import prepare_launch
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config of the pair or of the detector')
+    parser.add_argument('checkpoint', help='a file or a URL')
+    parser.add_argument('--work-dir', help='where the log and the metrics go')
+    parser.add_argument('--out', help='write the predictions to this .pkl file')
+    parser.add_argument('--show-dir', help='draw the predictions into this folder')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, help='key=value, into the config'
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torch.distributed.launch passes it; the environment is what counts
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    cfg = student_config(cfg)  # the teacher has no part in it
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    if args.show_dir:
+        cfg.setdefault('default_hooks', {}).visualization = dict(
+            type='DetVisualizationHook', draw=True, test_out_dir=args.show_dir
+        )
+    if args.out:
+        dump = dict(type='DumpDetResults', out_file_path=args.out)
+        evaluators = cfg.test_evaluator
+        cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
+    check_data(cfg, ('test',))
+    prepare_launch(cfg, args.launcher)
+    runner = Runner.from_cfg(cfg)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    load_detector(model, args.checkpoint, 'checkpoint')
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()
