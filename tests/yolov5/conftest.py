@@ -6,11 +6,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-import mmcv
 import pytest
 from mmengine.registry import DefaultScope
 
-import mmkd  # noqa: F401  (before mmyolo: see mmkd.compat)
 from tests.yolov5 import ultralytics_like
 
 
@@ -31,13 +29,7 @@ def shared_checkpoints() -> Path:
 @pytest.fixture(scope='session')
 def yolo_models():
     """MMYOLO's model registry."""
-    pytest.importorskip('prettytable', reason='MMYOLO needs it')
-    version = mmcv.__version__
-    mmcv.__version__ = '2.0.1'  # MMYOLO asserts mmcv < 2.1; only the string stands in the way
-    try:
-        pytest.importorskip('mmyolo.models')
-    finally:
-        mmcv.__version__ = version
+    pytest.importorskip('mmyolo.models')
     from mmyolo.registry import MODELS
 
     return MODELS
