@@ -1,13 +1,14 @@
-"""Knowledge distillation for MMDetection detectors."""
+"""Knowledge distillation for MMDetection detectors; importing it registers everything."""
 
+# ruff: noqa: E402
 from mmkd import compat
 
 compat.apply()  # before anything that imports mmdet or mmrazor
 
-__version__ = '0.1.0'
-
-from mmkd import connectors, losses, recorders  # noqa: F401
+from mmkd import amp, connectors, losses, recorders  # noqa: F401
 from mmkd.algorithm import DetectionDistill
 from mmkd.export import ExportStudentHook
+
+__version__ = '0.1.0'
 
 __all__ = ['DetectionDistill', 'ExportStudentHook', '__version__']

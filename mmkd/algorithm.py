@@ -1,10 +1,10 @@
 """``DetectionDistill``: a detector taught by a detector."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
@@ -17,7 +17,7 @@ from mmkd.checkpoint import STUDENT_PREFIX, load_detector
 from mmkd.checks import check_alignment, check_distiller
 from mmkd.teacher import FrozenTeacher, InputTranslation
 
-Detector = BaseModel | Mapping | str
+Detector: TypeAlias = BaseModel | Mapping | str
 
 
 @MODELS.register_module()
@@ -104,7 +104,7 @@ class DetectionDistill(SingleTeacherDistill):
     def __setattr__(self, name: str, value: Any) -> None:
         # SingleTeacherDistill would make the teacher a submodule: keep it out of the module tree.
         if name == 'teacher':
-            object.__setattr__(self, '_teacher', FrozenTeacher(value, None))
+            object.__setattr__(self, '_teacher', FrozenTeacher(value))
         else:
             super().__setattr__(name, value)
 
@@ -220,12 +220,12 @@ def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
             f'{what} must be a model config, the path of a config file or a built model, '
             f'but got {type(source).__name__}.'
         )
-    source = dict(source)
-    while 'architecture' in source and 'distiller' in source:
-        source = dict(source['architecture'])
-    if not source.get('cfg_path'):
-        source.setdefault('_scope_', scope)
-    return MODELS.build(source)
+    model: dict[str, Any] = ConfigDict(source)
+    while 'architecture' in model and 'distiller' in model:
+        model = ConfigDict(model['architecture'])
+    if not model.get('cfg_path'):
+        model.setdefault('_scope_', scope)
+    return MODELS.build(model)
 
 
 def _surrounding_scope() -> str:

@@ -81,7 +81,7 @@ def _check_import(where: str, source: str) -> None:
 def _check_mapping(name: str, mapping: Mapping, loss: Mapping, distiller: Mapping) -> None:
     where = f'loss_forward_mappings.{name}'
     loss_type = loss['type']
-    cls = loss_type if inspect.isclass(loss_type) else MODELS.get(loss_type)
+    cls: Any = loss_type if inspect.isclass(loss_type) else MODELS.get(loss_type)
     if cls is None:
         raise _unknown(
             f'distill_losses.{name}.type', loss_type, 'the registered modules', MODELS.module_dict

@@ -15,6 +15,7 @@ import types
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import torch
 
@@ -214,8 +215,9 @@ def allow_checkpoint_globals() -> None:
     import numpy as np
     from mmengine.logging import HistoryBuffer
 
-    array, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
-    named = [(history_method, 'builtins.getattr')]
+    array: Any = np.zeros(1).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
+    named: list[tuple[Callable, str]] = [(history_method, 'builtins.getattr')]
     for package in ('numpy.core', 'numpy._core'):  # as NumPy 1 and as NumPy 2 write it
         named += [(array, f'{package}.multiarray._reconstruct')]
         named += [(scalar, f'{package}.multiarray.scalar')]

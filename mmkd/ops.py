@@ -55,14 +55,14 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 
 def overlaps(boxes: Tensor, others: Tensor, offset: int) -> Tensor:
     """IoU of ``boxes`` (N, 4) with ``others`` (M, 4) as the compiled NMS computes it: (N, M)."""
-    areas, other_areas = (
-        (b[:, 2] - b[:, 0] + offset) * (b[:, 3] - b[:, 1] + offset) for b in (boxes, others)
-    )
-    low = torch.max(boxes[:, None, :2], others[None, :, :2])
-    high = torch.min(boxes[:, None, 2:], others[None, :, 2:])
-    sides = (high - low + offset).clamp(min=0)
-    inter = sides[..., 0] * sides[..., 1]
-    return inter / (areas[:, None] + other_areas - inter)
+    x1, y1, x2, y2 = boxes.t()[:, :, None]
+    u1, v1, u2, v2 = others.t()
+    width = (torch.min(x2, u2) - torch.max(x1, u1)).add_(offset).clamp_(min=0)
+    height = (torch.min(y2, v2) - torch.max(y1, v1)).add_(offset).clamp_(min=0)
+    inter = width.mul_(height)
+    area = (x2 - x1 + offset) * (y2 - y1 + offset)
+    other_area = (u2 - u1 + offset) * (v2 - v1 + offset)
+    return inter / (area + other_area).sub_(inter)
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:

@@ -84,13 +84,16 @@ class FrozenTeacher:
 
     Args:
         model: the detector, with its weights. It is put wholly in eval mode, without grad.
-        translation: makes the teacher's input of the student's batch.
+        translation: makes the teacher's input of the student's batch. None passes it on.
         sources: what the teacher's recorders tap. If all of it lies in backbone and neck, the head
             is not run.
     """
 
     def __init__(
-        self, model: BaseModel, translation: InputTranslation, sources: Iterable[str] | None = None
+        self,
+        model: BaseModel,
+        translation: InputTranslation | None = None,
+        sources: Iterable[str] | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.translation = translation
@@ -102,7 +105,8 @@ class FrozenTeacher:
         """Run the teacher's plain forward, never its loss, on the student's batch (B, C, H, W)."""
         if self.model.training:
             self.model.eval()
-        inputs = self.translation(inputs, data_samples)
+        if self.translation is not None:
+            inputs = self.translation(inputs, data_samples)
         if self.features_only:
             return self.model.extract_feat(inputs)
         if getattr(type(self.model), '_forward', None) is SingleStageDetector._forward:

@@ -9,10 +9,15 @@ import pytest
 import mmkd  # noqa: F401  (first: it makes mmdet importable, and registers everything)
 
 # isort: split
+from hypothesis import settings
 from mmdet.datasets import VOCDataset
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 
 from tests.tiny import write_voc
+
+# One verdict per commit: no limit on the time of an example, the same examples in each run.
+settings.register_profile('gate', deadline=None, derandomize=True)
+settings.load_profile('gate')
 
 
 @pytest.fixture(scope='session')
@@ -26,6 +31,8 @@ def voc_root(tmp_path_factory) -> str:
     return f'{root}/'
 
 
-@pytest.fixture(autouse=True)
-def _mmdet_scope():
-    init_default_scope('mmdet')
+@pytest.fixture
+def mmdet_scope():
+    """Names are looked up in mmdet, as under a config with ``default_scope = 'mmdet'``."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield

@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
 from mmengine.hooks import EMAHook
 from mmengine.model import ExponentialMovingAverage
 from mmengine.optim import OptimWrapper
@@ -13,10 +12,12 @@ from mmengine.optim import OptimWrapper
 from mmkd.algorithm import DetectionDistill, build_detector
 from tests.tiny import raw_batch, tiny_pair, tiny_ssd
 
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+
 
 def build(**changes) -> DetectionDistill:
     torch.manual_seed(0)
-    return MODELS.build(ConfigDict(tiny_pair(**changes)))
+    return MODELS.build(tiny_pair(**changes))
 
 
 def losses_of(model, **batch):

@@ -12,6 +12,8 @@ from mmkd.checkpoint import load_detector, save_whole
 from mmkd.export import export_student, student_config
 from tests.tiny import tiny_pair, tiny_ssd
 
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+
 
 @pytest.fixture
 def teacher_file(tmp_path) -> str:

@@ -11,6 +11,8 @@ from tests.tiny import tiny_pair, tiny_ssd, write_coco, write_voc
 
 CLASSES = ('a', 'b', 'c')
 
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+
 
 def build(edit=None, **changes):
     config = copy.deepcopy(tiny_pair(**changes))

@@ -39,9 +39,8 @@ def main() -> None:
     cfg = student_config(cfg)  # the teacher has no part in it
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if args.show_dir:
-        cfg.setdefault('default_hooks', {}).visualization = dict(
-            type='DetVisualizationHook', draw=True, test_out_dir=args.show_dir
-        )
+        draw = dict(type='DetVisualizationHook', draw=True, test_out_dir=args.show_dir)
+        cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'visualization': draw}
     if args.out:
         dump = dict(type='DumpDetResults', out_file_path=args.out)
         evaluators = cfg.test_evaluator

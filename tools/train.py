@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
+from mmkd.amp import use_amp
 from mmkd.data_checks import check_data
 from mmkd.export import is_distillation
 from mmkd.launch import prepare_launch
@@ -16,7 +17,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 without'
+    )
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -45,8 +48,7 @@ def main() -> None:
     cfg.merge_from_dict(args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        use_amp(cfg)
     if args.auto_scale_lr:
         if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
             raise SystemExit(
@@ -58,9 +60,8 @@ def main() -> None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if is_distillation(cfg):
-        cfg.setdefault('default_hooks', {}).setdefault(
-            'export_student', dict(type='ExportStudentHook')
-        )
+        export = dict(type='ExportStudentHook')
+        cfg.default_hooks = {'export_student': export, **(cfg.get('default_hooks') or {})}
     check_data(cfg, ('train', 'val'))
     prepare_launch(cfg, args.launcher)
     Runner.from_cfg(cfg).train()

@@ -1,0 +1,125 @@
+"""Every config in the tree: loaded, built, and trained for one step on a tiny data set."""
+
+import ast
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mmkd.data_checks import _leaf_datasets
+from mmkd.export import is_distillation, student_config
+from tests.tiny import ROOT, write_coco, write_voc
+
+CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+BASES = sorted((ROOT / 'configs/_base_').rglob('*.py'))
+NAMES = [path.stem for path in CONFIGS]
+
+
+def load(path: Path) -> Config:
+    config = Config.fromfile(path)
+    if config.get('default_scope') == 'mmyolo' and not importlib.util.find_spec('mmyolo'):
+        pytest.skip('needs the extra [yolo]')
+    return config
+
+
+def test_all_are_found():
+    """A config that no test loads is not in the tree."""
+    assert len(CONFIGS) >= 6
+    assert len(CONFIGS) + len(BASES) == len(list((ROOT / 'configs').rglob('*.py')))
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=NAMES)
+def test_opens_with_what_it_does_and_how_it_is_launched(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ''
+    assert f'configs/{path.name}' in docstring and 'xpected' in docstring
+
+
+@pytest.mark.parametrize('path', [p for p in CONFIGS if '_kd_' in p.name], ids=lambda p: p.stem)
+def test_a_pair_is_short_and_names_its_own_teacher(path):
+    code = path.read_text()
+    lines = code.splitlines()
+    end = next(node.end_lineno for node in ast.parse(code).body)  # of the docstring
+    assert len([line for line in lines[end:] if line.strip()]) <= 25
+    assert 'teacher_ckpt' in code, 'teacher_ckpt is never inherited'
+
+
+def onto_tiny_data(config: Config, root: Path) -> None:
+    """Point the data sets of ``config`` at generated ones of the same form and classes."""
+    for phase in ('train', 'val', 'test'):
+        for dataset in _leaf_datasets(config[f'{phase}_dataloader'].dataset):
+            classes = (dataset.get('metainfo') or {}).get('classes')
+            kind = DATASETS.get(dataset.type) or DATASETS.get(f'mmdet.{dataset.type}')
+            classes = classes or kind.METAINFO['classes']
+            if 'Coco' in dataset.type:
+                path = write_coco(root, phase, 2, classes)
+                dataset.update(ann_file=f'annotations/{path.name}')
+                dataset.update(data_prefix=dict(img='JPEGImages/'))
+            else:
+                folder = root / 'VOC2007'
+                write_voc(folder, phase, 2, classes)
+                dataset.update(ann_file=f'VOC2007/ImageSets/Main/{phase}.txt')
+                dataset.update(data_prefix=dict(sub_data_root='VOC2007/'))
+            dataset.data_root = f'{root}/'
+        config[f'{phase}_dataloader'].update(num_workers=0, persistent_workers=False)
+        config[f'{phase}_dataloader'].pop('prefetch_factor', None)
+
+
+def without_downloads(model: dict) -> None:
+    """Take the addresses of weights out of a model config."""
+    for key, value in model.items():
+        if key == 'init_cfg' and isinstance(value, dict) and value.get('type') == 'Pretrained':
+            model[key] = None
+        elif isinstance(value, dict):
+            without_downloads(value)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=NAMES)
+def test_one_step(path, tmp_path, monkeypatch):
+    def refuse(filename, *args, **kwargs):
+        raise AssertionError(f'{filename} would be downloaded')
+
+    config = load(path)
+    monkeypatch.setattr(CheckpointLoader, 'load_checkpoint', refuse)
+    onto_tiny_data(config, tmp_path / 'data')
+    config.train_dataloader.batch_size = 2
+    config.work_dir = str(tmp_path)
+    config.experiment_name = path.stem
+    config.load_from = None
+    config.visualizer = None
+    config.param_scheduler = None
+    config.custom_hooks = []
+    config.default_hooks = dict(checkpoint=None, logger=None, param_scheduler=None)
+    config.val_cfg = config.val_dataloader = config.val_evaluator = None
+    config.test_cfg = config.test_dataloader = config.test_evaluator = None
+    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=1)
+    if is_distillation(config):
+        config.model.teacher_ckpt = None
+        config.model.student_ckpt = None
+        without_downloads(config.model.architecture)
+    else:
+        without_downloads(config.model)
+    torch.manual_seed(0)
+    runner = Runner.from_cfg(config)
+    before = {k: v.clone() for k, v in runner.model.state_dict().items()}
+    seen = {}
+    monkeypatch.setattr(
+        runner.model, 'parse_losses', lambda x, f=runner.model.parse_losses: seen.update(x) or f(x)
+    )
+    runner.train()
+    assert runner.iter == 1
+    terms = {
+        name: value if torch.is_tensor(value) else sum(v.sum() for v in value)
+        for name, value in seen.items()
+    }
+    assert terms and all(math.isfinite(value.sum()) for value in terms.values()), terms
+    if is_distillation(config):
+        assert any(name.startswith('distill.loss') for name in terms)
+        assert student_config(config).model.type == config.model.architecture.type
+    changed = [k for k, v in runner.model.state_dict().items() if not torch.equal(v, before[k])]
+    assert len(changed) > len(before) / 3

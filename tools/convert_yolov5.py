@@ -1,0 +1,60 @@
+"""Write an Ultralytics YOLOv5 checkpoint as an MMYOLO checkpoint.
+
+python tools/convert_yolov5.py yolov5m.pt yolov5m.pth --config configs/yolov5_m_coco.py
+"""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.utils import import_modules_from_strings
+
+from mmkd.checkpoint import save_whole
+from mmkd.yolov5 import CheckpointError, convert_yolov5, load_yolov5_state_dict, read_yolov5_file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('source', type=Path, help='.pt file of YOLOv5 v6.0 to 7.0')
+    parser.add_argument('target', type=Path, help='.pth file to write')
+    parser.add_argument('--config', help='compare with the model of this config first')
+    parser.add_argument('--force', action='store_true', help='overwrite the target')
+    args = parser.parse_args()
+    try:
+        convert(args.source, args.target, args.config, args.force)
+    except CheckpointError as error:
+        sys.exit(f'error: {error}')
+
+
+def convert(source: Path, target: Path, config: str | None = None, force: bool = False) -> None:
+    """Convert ``source``; ``target`` appears whole or not at all."""
+    if target.exists() and not force:
+        raise CheckpointError(f'{target}: exists; give another name, or --force to overwrite it')
+    file = read_yolov5_file(source)
+    state = load_yolov5_state_dict(source, build(config)) if config else convert_yolov5(file)
+    meta = {
+        'dataset_meta': {'classes': file.class_names},
+        'anchors': file.anchors,
+        'strides': file.strides,
+        'source': source.name,
+        'source_sha256': hashlib.sha256(source.read_bytes()).hexdigest(),
+        'source_weights': f'{file.source} of {file.network_class} {file.date}'.strip(),
+    }
+    save_whole({'meta': meta, 'state_dict': state}, target)
+    print(f'{target}: {len(state)} tensors, {file.num_classes} classes, from {source}')
+
+
+def build(config: str):
+    from mmengine.registry import MODELS
+
+    cfg = Config.fromfile(config)
+    import_modules_from_strings(**cfg.get('custom_imports', {'imports': []}))
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    return MODELS.build(cfg.model)
+
+
+if __name__ == '__main__':
+    main()
