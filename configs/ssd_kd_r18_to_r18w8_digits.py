@@ -1,4 +1,5 @@
 """kd"""
+
 _base_ = ['./ssd_r18w8_digits.py']
 maps = dict(type='MethodOutputs', source='mmdet.models.dense_heads.SSDHead.forward')
 get_targets = dict(type='MethodOutputs', source='mmdet.models.dense_heads.SSDHead.get_targets')
@@ -7,7 +8,7 @@ distiller = dict(
     student_recorders=dict(head=maps, targets=get_targets),
     teacher_recorders=dict(head=maps),
     distill_losses=dict(
-        loss_soft=dict(type='WeightedSoftCls', temperature=2.0, bg_weight=1.0,loss_weight=1.0),
+        loss_soft=dict(type='WeightedSoftCls', temperature=2.0, bg_weight=1.0, loss_weight=1.0),
         loss_bounded=dict(type='TeacherBoundedReg', loss_weight=0.5),
     ),
     loss_forward_mappings=dict(
