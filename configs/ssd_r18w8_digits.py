@@ -2,6 +2,7 @@
 
 python tools/train.py configs/ssd_r18w8_digits.py
 """
+
 _base_ = [
     './_base_/models/ssd_r18w8_digits.py',
     './_base_/datasets/digits.py',

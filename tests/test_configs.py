@@ -54,7 +54,8 @@ def onto_tiny_data(config: Config, root: Path) -> None:
     for phase in ('train', 'val', 'test'):
         for dataset in _leaf_datasets(config[f'{phase}_dataloader'].dataset):
             classes = (dataset.get('metainfo') or {}).get('classes')
-            kind = DATASETS.get(dataset.type) or DATASETS.get(f'mmdet.{dataset.type}')
+            # MMYOLO's data sets have the classes of mmdet's, after which they are named.
+            kind = DATASETS.get(f'mmdet.{dataset.type.removeprefix("YOLOv5")}')
             classes = classes or kind.METAINFO['classes']
             if 'Coco' in dataset.type:
                 path = write_coco(root, phase, 2, classes)

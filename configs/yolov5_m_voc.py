@@ -1,0 +1,19 @@
+"""YOLOv5m on VOC 07+12 from COCO's weights: the teacher of yolov5_kd_m_to_s_voc.
+
+tools/dist_train.sh configs/yolov5_m_voc.py 1
+Expected: not run.
+"""
+
+_base_ = 'mmyolo::yolov5/voc/yolov5_m-v61_fast_1xb64-50e_voc.py'
+
+# Both as in yolov5_s_coco.py; a list is replaced as a whole.
+train_pipeline = [step for step in _base_.train_pipeline if step['type'] != 'mmdet.Albu']
+train_dataloader = dict(
+    collate_fn=dict(_delete_=True, type='yolov5_collate'),
+    dataset=dict(
+        datasets=[
+            {**part, 'pipeline': train_pipeline}
+            for part in _base_.train_dataloader.dataset.datasets
+        ]
+    ),
+)
