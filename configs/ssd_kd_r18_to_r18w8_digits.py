@@ -1,28 +1,13 @@
-"""kd"""
+"""SSD on a ResNet-18 of width 32 teaches one of width 8 on digits.
 
-_base_ = ['./ssd_r18w8_digits.py']
-maps = dict(type='MethodOutputs', source='mmdet.models.dense_heads.SSDHead.forward')
-get_targets = dict(type='MethodOutputs', source='mmdet.models.dense_heads.SSDHead.get_targets')
-distiller = dict(
-    type='ConfigurableDistiller',
-    student_recorders=dict(head=maps, targets=get_targets),
-    teacher_recorders=dict(head=maps),
-    distill_losses=dict(
-        loss_soft=dict(type='WeightedSoftCls', temperature=2.0, bg_weight=1.0, loss_weight=1.0),
-        loss_bounded=dict(type='TeacherBoundedReg', loss_weight=0.5),
-    ),
-    loss_forward_mappings=dict(
-        loss_soft=dict(
-            preds_S=dict(recorder='head', from_student=True, data_idx=0),
-            preds_T=dict(recorder='head', from_student=False, data_idx=0),
-            targets=dict(recorder='targets', from_student=True),
-        ),
-        loss_bounded=dict(
-            preds_S=dict(recorder='head', from_student=True, data_idx=1),
-            preds_T=dict(recorder='head', from_student=False, data_idx=1),
-            targets=dict(recorder='targets', from_student=True),
-        ),
-    ),
+python tools/train.py configs/ssd_kd_r18_to_r18w8_digits.py
+(after tools/make_digits.py and the teacher; tools/demo.py does all of it)
+"""
+
+_base_ = ['./ssd_r18w8_digits.py', './_base_/methods/ssd_chen2017.py']
+_base_.distiller.distill_losses.update(
+    loss_soft=dict(type='WeightedSoftCls', temperature=2.0, bg_weight=1.0, loss_weight=1.0),
+    loss_bounded=dict(type='TeacherBoundedReg', loss_weight=0.05),
 )
 model = dict(
     _delete_=True,
@@ -31,5 +16,5 @@ model = dict(
     architecture=_base_.model,
     teacher='{{ fileDirname }}/ssd_r18w32_digits.py',
     teacher_ckpt='work_dirs/ssd_r18w32_digits/epoch_5.pth',
-    distiller=distiller,
+    distiller=_base_.distiller,
 )

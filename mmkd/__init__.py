@@ -1,6 +1,5 @@
 """Knowledge distillation for MMDetection detectors; importing it registers everything."""
 
-# ruff: noqa: E402
 from mmkd import compat
 
 compat.apply()  # before anything that imports mmdet or mmrazor

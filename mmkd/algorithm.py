@@ -1,6 +1,7 @@
 """``DetectionDistill``: a detector taught by a detector."""
 
 from collections.abc import Mapping
+from logging import WARNING
 from typing import Any, TypeAlias
 
 import torch
@@ -91,7 +92,8 @@ class DetectionDistill(SingleTeacherDistill):
         if teacher_ckpt:
             load_detector(teacher_model, teacher_ckpt, 'teacher_ckpt', teacher_ckpt_strict)
         else:
-            print_log('teacher_ckpt is not set: the teacher is untrained', 'current', level=30)
+            print_log('teacher_ckpt is not set: the teacher is untrained', 'current', level=WARNING)
+            _init_at_random(teacher_model)
         if student_ckpt:
             load_detector(self.student, student_ckpt, 'student_ckpt', student_ckpt_strict)
             self.student.is_init = True  # or the runner's init_weights would undo it
@@ -226,6 +228,15 @@ def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
     if not model.get('cfg_path'):
         model.setdefault('_scope_', scope)
     return MODELS.build(model)
+
+
+def _init_at_random(model: BaseModel) -> None:
+    """Give an untrained teacher finite weights (L2Norm's are not, before), without a download."""
+    for module in model.modules():
+        init_cfg = getattr(module, 'init_cfg', None)
+        if isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained':
+            module.init_cfg = None
+    model.init_weights()
 
 
 def _surrounding_scope() -> str:

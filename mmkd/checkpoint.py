@@ -10,6 +10,8 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from mmkd.yolov5 import is_yolov5_file, load_yolov5_state_dict
+
 #: Where MMRazor's algorithms keep the student inside a distillation checkpoint.
 STUDENT_PREFIX = 'architecture.'
 
@@ -68,6 +70,9 @@ def read_checkpoint(path: str, what: str = 'checkpoint') -> dict:
 def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -> dict:
     """Load the weights of a plain detector, by default every key or none.
 
+    A path that ends in ``.pt`` and holds an Ultralytics YOLOv5 checkpoint is converted; it must
+    fit MMYOLO's YOLOv5 wholly, whatever ``strict`` says.
+
     Args:
         model: the detector.
         path: a plain mmdet checkpoint, an exported student or a distillation checkpoint (then the
@@ -82,6 +87,10 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
     Raises:
         FileNotFoundError, ValueError: see :func:`read_checkpoint`; keys that do not fit.
     """
+    if path.endswith('.pt') and os.path.isfile(path) and is_yolov5_file(path):
+        model.load_state_dict(load_yolov5_state_dict(path, model))
+        print_log(f'{what}: YOLOv5 weights converted and loaded from {path}', logger='current')
+        return {}
     checkpoint = read_checkpoint(path, what)
     weights = student_state_dict(checkpoint['state_dict'])
     own = model.state_dict()

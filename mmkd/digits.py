@@ -82,11 +82,11 @@ def split_digits(seed: int) -> dict[str, np.ndarray]:
 
     target = load_digits().target
     rng = np.random.default_rng([seed, len(_SPLITS)])
-    val = []
+    held = []
     for label in range(len(CLASSES)):
         members = np.flatnonzero(target == label)
-        val.append(members[rng.permutation(len(members))[: len(members) // 5]])
-    val = np.sort(np.concatenate(val))
+        held.append(members[rng.permutation(len(members))[: len(members) // 5]])
+    val = np.sort(np.concatenate(held))
     return {'train': np.setdiff1d(np.arange(len(target)), val), 'val': val}
 
 
@@ -154,7 +154,8 @@ def draw_images(
 def _draw(rng, name, grids, target, pool, settings) -> DigitsImage:
     size = settings.canvas
     canvas = _texture(rng, size)
-    boxes, sources = [], []
+    boxes: list[np.ndarray] = []
+    sources: list[int] = []
     for _ in range(rng.integers(1, 5)):
         source = pool[rng.integers(len(pool))]
         for _attempt in range(20):
@@ -174,7 +175,7 @@ def _draw(rng, name, grids, target, pool, settings) -> DigitsImage:
             continue  # a full canvas
         window = canvas[top : top + height, left : left + width]
         # A colour that stands out: away from the mean below it, by 56 to 120 grey levels.
-        mean = window.mean(axis=(0, 1), dtype=np.float64).astype(np.int64)
+        mean = window.sum(axis=(0, 1)) // (height * width)
         shift = rng.integers(56, 121)
         sign = 1 if mean.sum() < 3 * 96 or (mean.sum() < 3 * 160 and rng.integers(2)) else -1
         colour = mean + sign * shift + rng.integers(-24, 25, size=3)
@@ -191,7 +192,8 @@ def _draw(rng, name, grids, target, pool, settings) -> DigitsImage:
 
 
 def _coco(images: list[DigitsImage], canvas: int) -> dict:
-    records, annotations = [], []
+    records: list[dict] = []
+    annotations: list[dict] = []
     for image_id, image in enumerate(images, 1):
         records.append(
             dict(id=image_id, file_name=f'{image.name}.jpg', width=canvas, height=canvas)
@@ -238,6 +240,18 @@ def is_made(root: str | Path, settings: DigitsSettings) -> bool:
     return False
 
 
+def _difference(root: Path, settings: DigitsSettings) -> str:
+    try:
+        there = json.loads((root / STAMP).read_text())
+    except ValueError:
+        return f'its {STAMP} is broken'
+    return ', '.join(
+        f'{key}={there.get(key)} (asked for {value})'
+        for key, value in _stamp(settings).items()
+        if there.get(key) != value
+    )
+
+
 def _stamp(settings: DigitsSettings) -> dict:
     return dict(version=_VERSION, **asdict(settings))
 
@@ -273,8 +287,7 @@ def make_digits(
         )
     if ours and not force:
         raise FileExistsError(
-            f'{root} holds a digits data set of other settings: '
-            f'{(root / STAMP).read_text().strip()}, asked for {json.dumps(_stamp(settings))}. '
+            f'{root} holds a digits data set of other settings: {_difference(root, settings)}. '
             'Write to another folder, or replace it with --force (force=True).'
         )
     root.parent.mkdir(parents=True, exist_ok=True)

@@ -65,3 +65,25 @@ def level_anchors(
         LevelAnchors(boxes[:, 2:] - boxes[:, :2], (boxes[:, :2] + boxes[:, 2:]) / 2, stride)
         for boxes, stride in zip(base_anchors, generator.strides, strict=True)
     ]
+
+
+def level_priors(prior_generator: Any) -> list[LevelAnchors]:
+    """:func:`level_anchors`; a point counts as an anchor of its stride's size.
+
+    Raises:
+        ValueError: if the generator makes neither anchors nor points.
+
+    Example:
+        >>> points = {'type': 'MlvlPointGenerator', 'strides': [8], 'offset': 0}
+        >>> level_priors(points)[0].sizes, level_priors(points)[0].centers
+        (tensor([[8., 8.]]), tensor([[0., 0.]]))
+    """
+    generator = build_task_util(prior_generator)
+    offset = getattr(generator, 'offset', None)
+    if offset is None:
+        return level_anchors(generator)
+    strides = [torch.tensor([stride], dtype=torch.float32) for stride in generator.strides]
+    return [
+        LevelAnchors(size, size * offset, stride)
+        for size, stride in zip(strides, generator.strides, strict=True)
+    ]

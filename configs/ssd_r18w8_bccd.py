@@ -1,0 +1,10 @@
+"""SSD on a ResNet-18 of width 8 on BCCD, the student alone: the control of the distilled runs.
+
+python tools/train.py configs/ssd_r18w8_bccd.py
+Expected: see docs/results.md.
+"""
+
+_base_ = './ssd_r18w32_bccd.py'
+model = dict(
+    backbone=dict(base_channels=8, stem_channels=8), bbox_head=dict(in_channels=(16, 32, 64))
+)

@@ -1,0 +1,278 @@
+"""The teacher's boxes, classes and objectness, weighted by its objectness."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from mmdet.models.losses.iou_loss import ciou_loss, diou_loss, giou_loss, iou_loss
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmkd.box_coding import CODINGS, activate, decode
+from mmkd.cell_sum import cell_sum
+from mmkd.head_maps import LevelMaps, paired_head_maps, teacher_weight
+from mmkd.levels import Levels, upcast
+from mmkd.normalizer import across_ranks
+from mmkd.priors import LevelAnchors, level_priors
+
+IOU_LOSSES = {
+    'iou': partial(iou_loss, mode='linear', reduction='none'),
+    'giou': partial(giou_loss, reduction='none'),
+    'diou': partial(diou_loss, reduction='none'),
+    'ciou': partial(ciou_loss, reduction='none'),
+}
+
+
+def box_distance(
+    box_S: Tensor, box_T: Tensor, kind: str, coding: str, reg_norm: float | None = None
+) -> Tensor:
+    """(B, A, H, W): squared distance of two box maps, summed over the 4 coordinates.
+
+    Args:
+        box_S: (B, A, 4, H, W), raw.
+        box_T: (B, A, 4, H, W), raw.
+        kind: 'l2' on what is given, 'decoded' on what the head makes of it.
+        coding: see :func:`mmkd.box_coding.activate`.
+        reg_norm: of 'l2': compare sigmoids, the teacher's width and height times this.
+    """
+    if kind == 'decoded':
+        box_S, box_T = activate(box_S, coding), activate(box_T, coding)
+    elif reg_norm is not None:
+        scale = box_T.new_tensor([1, 1, reg_norm, reg_norm])[:, None, None]
+        box_S, box_T = box_S.sigmoid(), box_T.sigmoid() * scale
+    return (box_S - box_T).square().sum(2)
+
+
+def iou_distance(
+    box_S: Tensor, box_T: Tensor, anchors: LevelAnchors, kind: str, coding: str
+) -> Tensor:
+    """(B, A, H, W): mmdet's IoU loss of this kind between the decoded boxes."""
+    boxes_S, boxes_T = (decode(box, *anchors, coding) for box in (box_S, box_T))
+    distance = IOU_LOSSES[kind](boxes_S.reshape(-1, 4), boxes_T.reshape(-1, 4))
+    return distance.view(boxes_S.shape[:-1])
+
+
+@MODELS.register_module()
+class ObjScaledBoxCls(nn.Module):
+    r"""Match the teacher's raw output where the teacher sees an object.
+
+    With w = sigmoid(obj_T), (B, A, H, W), over the cells and anchors of all levels:
+
+    .. math::
+
+        box = \frac{\sum w \, d(b_S, b_T)}{\sum w}, \quad
+        cls = \frac{\sum w \sum_c \tau^2 BCE(c_S / \tau, \sigma(c_T / \tau))}{\sum w}, \quad
+        obj = \sum_{levels} v_{level} \, mean[BCE(o_S, \sigma(o_T))]
+
+    d sums over the 4 coordinates in decoded space, or is an IoU loss. ``cls_loss='kl'`` is KL of
+    softmaxes at tau times tau^2, 'l2' the squared difference of logits, both summed over c. With
+    ``scale_obj`` obj is v-weighted sum(w BCE) / sum(w). C = 1 drops cls. The total is
+    loss_weight * (box_weight * box + cls_weight * cls + obj_weight * obj). For a head
+    without objectness, (cls_scores, bbox_preds), w is its highest class probability and obj 0.
+
+    Source:
+        Mehta & Ozturk 2018, "Object detection at 200 frames per second" (arXiv 1805.06361),
+        section 3; the YOLOv5 repositories Raychen0617/yolov5_optimization and Adlik/yolov5.
+        ``normalizer='mean'`` reproduces them: box (``box_loss='l2'``), cls and obj are
+        sum_levels mean[w * distance] over every element, obj is (o_S - o_T)^2, 'bce' takes the
+        teacher's raw logits as targets, tau is that of 'kl' alone. Their gains: box_weight
+        0.05 * 3 / L, cls_weight 0.5 * C / 80 * 3 / L, obj_weight (image size / 640)^2 * 3 / L for
+        L levels; loss_weight 0.5 * batch size and tau 5 (Raychen), or 10 with 'l2' (Adlik).
+
+    Differs:
+        By default: a mean over objectness in place of all cells; boxes compared in decoded space;
+        classes as sigmoids; objectness taught everywhere, else "no object" never is. The teacher's
+        feature-map NMS of the paper is ``nms_kernel``.
+
+    Units:
+        'objectness': box and cls are means over the teacher's objects (over all ranks), summed
+        over coordinates and classes; obj is a mean over cells, summed over levels. All are
+        independent of batch and image size. 'mean': all terms also shrink with the share of cells
+        that hold objects; cls does with C; all grow with the number of levels.
+
+    Args:
+        num_classes (int): C.
+        cls_loss (str): 'bce', 'l2' or 'kl'. Defaults to 'bce'.
+        box_loss (str): 'decoded', 'l2', 'iou', 'giou', 'diou' or 'ciou'. Defaults to 'decoded'.
+        temperature (float): tau. Defaults to 1.0.
+        box_weight (float): Defaults to 0.05.
+        cls_weight (float): Defaults to 0.5.
+        obj_weight (float): Defaults to 1.0.
+        scale_obj (bool): weight obj by w; 'mean' always does. Defaults to False.
+        normalizer (str): 'objectness', or 'mean' for the reference form. Defaults to 'objectness'.
+        reg_norm (float | list[float], optional): with 'l2': xy as (sigmoid(S) - sigmoid(T))^2, wh
+            as (sigmoid(S) - sigmoid(T) * reg_norm)^2, per level if a list. Defaults to None.
+        level_weights (list[float], optional): v, of obj; [4, 1, 0.4] in YOLOv5. Defaults to None.
+        loss_weight (float): Defaults to 1.0.
+        nms_kernel (int, optional): K, odd. Defaults to None, no NMS.
+        bbox_coder (str): 'yolov5' (and YOLOv7), 'yolov3' or 'yolox': what 'decoded' and the IoU
+            losses mean. Defaults to 'yolov5'.
+        prior_generator (dict, optional): the heads' own, for the IoU losses. Defaults to None.
+
+    Raises:
+        ValueError: for arguments that are unknown or do not go together; for maps that do not fit
+            each other, ``num_classes`` or ``prior_generator``.
+
+    Example:
+        >>> def preds(cls, box, obj):
+        ...     return [torch.full((1, n, 1, 1), v) for n, v in ((2, cls), (4, box), (1, obj))]
+        >>> loss = ObjScaledBoxCls(2, cls_loss='l2', box_loss='l2', obj_weight=0.0)
+        >>> loss(preds(1.0, 2.0, 0.0), preds(0.0, 0.0, 0.0))  # 0.05 * 4 * 2^2 + 0.5 * 2 * 1^2
+        tensor(1.8000)
+    """
+
+    needs_equal = ('classes', 'priors', 'coder')
+
+    def __init__(
+        self,
+        num_classes: int,
+        cls_loss: str = 'bce',
+        box_loss: str = 'decoded',
+        temperature: float = 1.0,
+        box_weight: float = 0.05,
+        cls_weight: float = 0.5,
+        obj_weight: float = 1.0,
+        scale_obj: bool = False,
+        normalizer: str = 'objectness',
+        reg_norm: float | Sequence[float] | None = None,
+        level_weights: Sequence[float] | None = None,
+        loss_weight: float = 1.0,
+        nms_kernel: int | None = None,
+        bbox_coder: str = 'yolov5',
+        prior_generator: Any = None,
+    ) -> None:
+        super().__init__()
+        for name, value, known in (
+            ('cls_loss', cls_loss, ('bce', 'l2', 'kl')),
+            ('box_loss', box_loss, ('decoded', 'l2', *IOU_LOSSES)),
+            ('normalizer', normalizer, ('objectness', 'mean')),
+            ('bbox_coder', bbox_coder, CODINGS),
+        ):
+            if value not in known:
+                raise ValueError(f'{name} must be one of {", ".join(known)}, got {value!r}.')
+        if num_classes < 1 or temperature <= 0:
+            raise ValueError(
+                'num_classes must be at least 1 and temperature positive, got '
+                f'{num_classes} and {temperature}.'
+            )
+        if reg_norm is not None and box_loss != 'l2':
+            raise ValueError(
+                f"reg_norm belongs to box_loss='l2', got box_loss={box_loss!r}. Drop one of them."
+            )
+        if nms_kernel is not None and (nms_kernel < 1 or nms_kernel % 2 == 0):
+            raise ValueError(f'nms_kernel must be odd and positive, got {nms_kernel}.')
+        self.priors = None
+        if box_loss in IOU_LOSSES:
+            if prior_generator is None:
+                raise ValueError(
+                    f'box_loss={box_loss!r} decodes boxes and needs prior_generator, got None. '
+                    "Give the head's own config, or take box_loss='decoded'."
+                )
+            self.priors = level_priors(prior_generator)
+        self.num_classes = num_classes
+        self.cls_loss = cls_loss
+        self.box_loss = box_loss
+        self.temperature = temperature
+        self.box_weight = box_weight
+        self.cls_weight = cls_weight
+        self.obj_weight = obj_weight
+        self.scale_obj = scale_obj
+        self.normalizer = normalizer
+        self.reg_norm = reg_norm
+        self.level_weights = level_weights
+        self.loss_weight = loss_weight
+        self.nms_kernel = nms_kernel
+        self.bbox_coder = bbox_coder
+        self.logs: dict[str, Tensor] = {}
+
+    def forward(self, preds_S: Sequence[Levels], preds_T: Sequence[Levels]) -> Tensor:
+        """Compute the loss.
+
+        ``logs`` gets 'box', 'cls' and 'obj', the weighted terms that add up to the loss, and
+        'objectness', the mean of w.
+
+        Args:
+            preds_S: (cls_scores, bbox_preds, objectnesses), each a map or levels:
+                (B, A * C, H, W), (B, A * 4, H, W) and (B, A, H, W); the last may be missing.
+            preds_T: the teacher's, of the same shapes.
+        """
+        maps_S, maps_T = paired_head_maps(preds_S, preds_T, self.num_classes)
+        self._check_levels(maps_S)
+        weights = [teacher_weight(t, self.nms_kernel) for t in maps_T]
+        form = self._reference if self.normalizer == 'mean' else self._corrected
+        box, cls, obj = form(maps_S, maps_T, weights)
+        terms = {
+            'box': self.loss_weight * self.box_weight * box,
+            'cls': self.loss_weight * self.cls_weight * cls,
+            'obj': self.loss_weight * self.obj_weight * obj,
+        }
+        self.logs = {name: term.detach() for name, term in terms.items()}
+        cells = sum(w.numel() for w in weights)
+        self.logs['objectness'] = torch.stack([w.sum() for w in weights]).sum() / cells
+        return terms['box'] + terms['cls'] + terms['obj']
+
+    def _corrected(
+        self, maps_S: list[LevelMaps], maps_T: list[LevelMaps], weights: list[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        total = across_ranks(torch.stack([w.sum() for w in weights]).sum(), weights[0], 1e-6)
+        box = [(d * w).sum() for d, w in zip(self._boxes(maps_S, maps_T), weights, strict=True)]
+        zero = box[0].new_zeros(())
+        cls, obj = [zero], [zero]
+        for v, s, t, w in zip(self._of_levels(maps_S), maps_S, maps_T, weights, strict=True):
+            if self.num_classes > 1:
+                cls.append(cell_sum(s.cls, t.cls, w, self.cls_loss, self.temperature))
+            if s.obj is not None:
+                bce = F.binary_cross_entropy_with_logits(upcast(s.obj), w, reduction='none')
+                obj.append(v * ((bce * w).sum() / total if self.scale_obj else bce.mean()))
+        return torch.stack(box).sum() / total, sum(cls) / total, sum(obj)
+
+    def _reference(
+        self, maps_S: list[LevelMaps], maps_T: list[LevelMaps], weights: list[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        kind = 'bce_raw' if self.cls_loss == 'bce' else self.cls_loss
+        box = [
+            (d * w).sum() / (w.numel() if self.priors else s.box.numel())
+            for d, s, w in zip(self._boxes(maps_S, maps_T), maps_S, weights, strict=True)
+        ]
+        zero = box[0].new_zeros(())
+        cls, obj = [zero], [zero]
+        for v, s, t, w in zip(self._of_levels(maps_S), maps_S, maps_T, weights, strict=True):
+            if self.num_classes > 1:
+                total = cell_sum(s.cls, t.cls, w, kind, self.temperature)
+                cls.append(total / s.cls.numel())
+            if s.obj is not None:
+                obj.append(v * ((upcast(s.obj) - upcast(t.obj)).square() * w).mean())
+        return sum(box), sum(cls), sum(obj)
+
+    def _boxes(self, maps_S: list[LevelMaps], maps_T: list[LevelMaps]) -> list[Tensor]:
+        found = []
+        for level, (s, t) in enumerate(zip(maps_S, maps_T, strict=True)):
+            box_S, box_T = upcast(s.box), upcast(t.box)
+            if self.priors:
+                anchors = self.priors[level]
+                found.append(iou_distance(box_S, box_T, anchors, self.box_loss, self.bbox_coder))
+                continue
+            norm = self.reg_norm[level] if isinstance(self.reg_norm, Sequence) else self.reg_norm
+            found.append(box_distance(box_S, box_T, self.box_loss, self.bbox_coder, norm))
+        return found
+
+    def _of_levels(self, maps: list[LevelMaps]) -> Sequence[float]:
+        return self.level_weights or [1.0] * len(maps)
+
+    def _check_levels(self, maps: list[LevelMaps]) -> None:
+        for name in ('level_weights', 'reg_norm'):
+            value = getattr(self, name)
+            if isinstance(value, Sequence) and len(value) != len(maps):
+                raise ValueError(
+                    f'{name} needs one number per level, got {list(value)} for {len(maps)} levels.'
+                )
+        if self.priors:
+            own = [len(anchors.sizes) for anchors in self.priors]
+            received = [level.box.size(1) for level in maps]
+            if own != received:
+                raise ValueError(
+                    f"prior_generator must be the head's own: it has {own} anchors per level, the "
+                    f'maps {received}.'
+                )
