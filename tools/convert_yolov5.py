@@ -8,10 +8,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
-
+from mmkd.algorithm import build_detector
 from mmkd.checkpoint import save_whole
 from mmkd.yolov5 import CheckpointError, convert_yolov5, load_yolov5_state_dict, read_yolov5_file
 
@@ -20,12 +17,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', type=Path, help='.pt file of YOLOv5 v6.0 to 7.0')
     parser.add_argument('target', type=Path, help='.pth file to write')
-    parser.add_argument('--config', help='compare with the model of this config first')
+    parser.add_argument('--config', help='config of a YOLOv5 that the weights must fit')
     parser.add_argument('--force', action='store_true', help='overwrite the target')
     args = parser.parse_args()
     try:
         convert(args.source, args.target, args.config, args.force)
-    except CheckpointError as error:
+    except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
 
 
@@ -34,7 +31,10 @@ def convert(source: Path, target: Path, config: str | None = None, force: bool =
     if target.exists() and not force:
         raise CheckpointError(f'{target}: exists; give another name, or --force to overwrite it')
     file = read_yolov5_file(source)
-    state = load_yolov5_state_dict(source, build(config)) if config else convert_yolov5(file)
+    if config:
+        state = load_yolov5_state_dict(source, build_detector(config, '--config'))
+    else:
+        state = convert_yolov5(file)
     meta = {
         'dataset_meta': {'classes': file.class_names},
         'anchors': file.anchors,
@@ -45,15 +45,6 @@ def convert(source: Path, target: Path, config: str | None = None, force: bool =
     }
     save_whole({'meta': meta, 'state_dict': state}, target)
     print(f'{target}: {len(state)} tensors, {file.num_classes} classes, from {source}')
-
-
-def build(config: str):
-    from mmengine.registry import MODELS
-
-    cfg = Config.fromfile(config)
-    import_modules_from_strings(**cfg.get('custom_imports', {'imports': []}))
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    return MODELS.build(cfg.model)
 
 
 if __name__ == '__main__':

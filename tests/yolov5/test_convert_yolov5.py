@@ -62,3 +62,20 @@ def test_a_bad_source_leaves_no_target(tmp_path):
     with pytest.raises(CheckpointError, match='zip format'):
         convert(tmp_path / 'text.pt', tmp_path / 'out.pth')
     assert [path.name for path in tmp_path.iterdir()] == ['text.pt']
+
+
+@pytest.mark.parametrize('num_classes', [2, 80])
+def test_the_weights_must_fit_the_config(num_classes, source, tmp_path, yolo_models):
+    config = tmp_path / 'config.py'
+    config.write_text(
+        "_base_ = 'mmyolo::yolov5/yolov5_n-v61_syncbn_fast_8xb16-300e_coco.py'\n"
+        f'model = dict(bbox_head=dict(head_module=dict(num_classes={num_classes})))\n'
+    )
+    target = tmp_path / 'yolov5n.pth'
+    if num_classes == 2:
+        convert(source, target, str(config))
+        assert torch.load(target, weights_only=True)['meta']['anchors'][0][0] == (10, 13)
+    else:
+        with pytest.raises(CheckpointError, match=r'class count .* got 2 in the file and 80 in'):
+            convert(source, target, str(config))
+        assert not target.exists()
