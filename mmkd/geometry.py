@@ -74,7 +74,7 @@ def imitation_masks(
         )
     grids = []
     for sizes, stride, featmap_size in zip(anchor_sizes, strides, featmap_sizes, strict=True):
-        pair = (stride, stride) if isinstance(stride, int | float) else stride
+        pair = stride if isinstance(stride, Sequence) else (stride, stride)
         size = torch.as_tensor(sizes, dtype=torch.float64).reshape(-1, 2)
         center = torch.tensor(pair, dtype=torch.float64).expand_as(size) / 2
         grids.append(AnchorGrid(size, center, pair, featmap_size))

@@ -18,9 +18,10 @@ class ImitationMaskConnector(BaseConnector):
     """The cells near objects, per level, from the inputs of a head's ``loss``.
 
     The record is ``(x, batch_data_samples)``: the features and either mmdet's list of
-    ``DetDataSample`` or MMYOLO's fast-collate dict. Record it with ``type='MethodInputsCopy'``,
-    since MMYOLO's head overwrites the boxes. The maths is :func:`mmkd.geometry.imitation_masks`;
-    the generator's own centres are honoured.
+    ``DetDataSample`` or MMYOLO's fast-collate dict; a further item, as of an RPN's
+    ``loss_and_predict``, is left alone. Record it with ``type='MethodInputsCopy'``, since MMYOLO's
+    head overwrites the boxes. The maths is :func:`mmkd.geometry.imitation_masks`; the generator's
+    own centres are honoured.
 
     Args:
         prior_generator (dict | list): config (or instance) of the model's anchor generator, or a
@@ -61,7 +62,7 @@ class ImitationMaskConnector(BaseConnector):
     @torch.no_grad()
     def forward_train(self, feature: Any) -> list[Tensor]:
         """The record (x, batch_data_samples) -> per level a mask (B, 1, H, W)."""
-        if not isinstance(feature, list | tuple) or len(feature) != 2:
+        if not isinstance(feature, list | tuple) or len(feature) < 2:
             raise ValueError(
                 "the record must be the inputs (x, batch_data_samples) of the head's `loss`, got "
                 f"{describe(feature)}. Record it with `type='MethodInputsCopy', "

@@ -137,7 +137,8 @@ def test_bad_configs_are_refused_when_built(arguments, match):
     ('record', 'match'),
     [
         (features(), 'must have the 2 levels'),
-        ((*features(), samples()), r'must be the inputs \(x, batch_data_samples\)'),
+        ([features()], r'must be the inputs \(x, batch_data_samples\)'),
+        ((*features(), samples()), 'must have the 2 levels'),
         ([features()[:1], samples()], 'must have the 2 levels'),
         ([features(), {'labels': []}], "must hold 'bboxes_labels'"),
         ([features(), [None, None]], 'must be a list of DetDataSample'),

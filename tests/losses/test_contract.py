@@ -85,6 +85,13 @@ def test_half_precision_is_finite_and_close(case, dtype):
 
 
 @each_loss
+def test_student_and_teacher_may_differ_in_precision(case):
+    inputs = case.inputs(0)
+    mixed = inputs | {'preds_T': contract.apply(inputs['preds_T'], torch.Tensor.bfloat16)}
+    assert case.build()(**mixed).item() == pytest.approx(case.build()(**inputs).item(), rel=0.1)
+
+
+@each_loss
 def test_works_under_autocast(case):
     inputs = contract.with_grad(case.inputs(0))
     with torch.autocast('cpu', dtype=torch.bfloat16):
