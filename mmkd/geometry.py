@@ -96,7 +96,7 @@ def grid_masks(
 
     The overlap of a grid-centred anchor with a box is a product of an overlap in x and one in y.
     So the best IoU needs only the two axes, and the lit cells of a row are one interval, whose
-    ends have a closed form; intervals are added up as differences. G * A * H numbers are
+    ends have a closed form; intervals are added up as differences. At most G * A * H numbers are
     computed instead of G * A * H * W.
 
     Args:
@@ -133,66 +133,93 @@ def grid_masks(
 
 
 class _Overlaps:
-    """Overlaps of G boxes with the A anchors of a grid, along each axis."""
+    """Overlaps of G boxes with the A anchors of a grid, along each axis (0 is x, 1 is y)."""
 
     def __init__(self, boxes: Tensor, grid: AnchorGrid) -> None:
         size = grid.sizes.to(boxes)  # (A, 2)
-        self.center = grid.centers.to(boxes)
+        self.start = grid.centers.to(boxes)
         self.stride = grid.stride
-        self.height, self.width = grid.featmap_size
+        self.cells = grid.featmap_size[::-1]  # W, H
         low, high = boxes[:, None, :2], boxes[:, None, 2:]  # (G, 1, 2)
         extent = (high - low).clamp(min=0)
         # The overlap at a centre c is min(c + from_low, to_high - c, reach), at least 0.
         self.from_low, self.to_high = size / 2 - low, size / 2 + high  # (G, A, 2)
         self.reach = torch.minimum(size, extent)
         self.areas = size[:, 0] * size[:, 1] + extent[..., 0] * extent[..., 1]  # (G, A)
-        self.in_x = self._overlap(0, self.width)  # (G, A, W)
-        self.in_y = self._overlap(1, self.height)  # (G, A, H)
+        # The best cell of an axis is the one nearest to the middle of the box.
+        self.best = [self._overlap(axis, self._nearest_cell(axis)) for axis in (0, 1)]  # (G, A)
 
-    def _overlap(self, axis: int, cells: int) -> Tensor:
-        center = self._center(axis, torch.arange(cells, device=self.reach.device))
-        overlap = torch.minimum(
-            center + self.from_low[..., axis, None], self.to_high[..., axis, None] - center
+    def _nearest_cell(self, axis: int) -> Tensor:
+        middle = (self.to_high[..., axis] - self.from_low[..., axis]) / 2
+        cell = (middle - self.start[:, axis]) / self.stride[axis]
+        return cell.round_().clamp_(0, self.cells[axis] - 1)
+
+    def _center(self, axis: int, cell: Tensor) -> Tensor:
+        start = self.start[:, axis]
+        return cell * self.stride[axis] + (start if cell.dim() == 2 else start[:, None])
+
+    def _overlap(self, axis: int, cell: Tensor) -> Tensor:
+        """At cells (G, A) or (G, A, N)."""
+        parts = (self.from_low, self.to_high, self.reach)
+        from_low, to_high, reach = (
+            part[..., axis] if cell.dim() == 2 else part[..., axis, None] for part in parts
         )
-        return torch.minimum(overlap, self.reach[..., axis, None]).clamp_(min=0)
-
-    def _center(self, axis: int, cells: Tensor) -> Tensor:
-        return cells * self.stride[axis] + self.center[:, axis, None]
+        center = self._center(axis, cell)
+        overlap = torch.minimum(center + from_low, to_high - center)
+        return torch.minimum(overlap, reach).clamp_(min=0)
 
     def best_iou(self) -> Tensor:
         """(G,), over the level: IoU grows with the overlap in x and with that in y."""
-        return _iou(self.in_x.amax(-1) * self.in_y.amax(-1), self.areas).amax(-1)
+        return _iou(self.best[0] * self.best[1], self.areas).amax(-1)
+
+    def _interval(self, axis: int, other: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+        """First and one past the last lit cell of an axis, where there is one.
+
+        Args:
+            axis: 0 or 1.
+            other: (G, A) or (G, A, N), the overlap along the other axis.
+            threshold: (G,).
+        """
+        parts = [self.from_low[..., axis], self.to_high[..., axis], self.areas, self.start[:, axis]]
+        threshold = threshold[:, None]
+        if other.dim() == 3:
+            parts, threshold = [part.unsqueeze(-1) for part in parts], threshold[..., None]
+        from_low, to_high, areas, start = parts
+        stride = self.stride[axis]
+
+        def lit(overlap: Tensor) -> Tensor:
+            return _iou(overlap * other, areas) > threshold
+
+        # IoU > thr <=> overlap * other > areas * thr / (1 + thr), whence the least overlap, and
+        # from it both ends, here in cells.
+        least = areas * (threshold / (1 + threshold) / stride) / other.clamp(min=1e-99)
+        first = ((-from_low - start) / stride + least).round_()
+        last = ((to_high - start) / stride - least).round_()
+        # Only the cells nearest to the ends are in doubt: the definition decides on them.
+        first += ~lit(self._center(axis, first) + from_low)
+        last += lit(to_high - self._center(axis, last))  # one past the last
+        return first.clamp_(0, self.cells[axis]), last.clamp_(0, self.cells[axis])
 
     def mask(self, threshold: Tensor, image_ids: Tensor, num_images: int) -> Tensor:
         """(B, 1, H, W): where any anchor has an IoU > threshold with any box of the image."""
-        threshold, areas = threshold[:, None, None], self.areas[..., None]  # (G, 1 | A, 1)
-        from_low, to_high = self.from_low[..., 0, None], self.to_high[..., 0, None]
-
-        def lit(in_x: Tensor) -> Tensor:
-            return _iou(in_x * self.in_y, areas) > threshold  # (G, A, H)
-
-        # IoU > thr <=> in_x * in_y > areas * thr / (1 + thr), whence the least overlap in x that
-        # a row needs, and from it both ends of the row's interval, here in cells.
-        share = threshold / (1 + threshold) / self.stride[0]
-        least = areas * share / self.in_y.clamp(min=1e-99)
-        start = self.center[:, 0, None]
-        first = ((-from_low - start) / self.stride[0] + least).round_()
-        last = ((to_high - start) / self.stride[0] - least).round_()
-        # Only the cells nearest to the ends are in doubt: the definition decides on them.
-        first += ~lit(self._center(0, first) + from_low)
-        last += lit(to_high - self._center(0, last))  # one past the last
-        first, last = first.clamp_(0, self.width), last.clamp_(0, self.width)
-        count = ((first < last) & lit(self.reach[..., 0, None])).int()
+        width, height = self.cells
+        # The rows in which some cell is lit: those in which the best cell in x is.
+        top, bottom = self._interval(1, self.best[0], threshold)  # (G, A)
+        lit = _iou(self.reach[..., 1] * self.best[0], self.areas) > threshold[:, None]
+        bottom = torch.where(lit, bottom, 0)
+        # As many rows as the tallest needs; on a GPU, rather all than to wait for the number.
+        rows = int((bottom - top).max()) if len(top) and top.is_cpu else height
+        step = torch.arange(max(rows, 0), device=top.device, dtype=top.dtype)
+        row = top[..., None] + step  # (G, A, R)
+        first, last = self._interval(0, self._overlap(1, row), threshold)
+        count = (row < bottom[..., None]).int()
 
         # Each interval is +1 at its first cell and -1 past its last; the running sum counts them.
-        row = image_ids[:, None, None] * self.height + torch.arange(
-            self.height, device=image_ids.device
-        )
-        row = row * (self.width + 1)
-        steps = count.new_zeros(num_images * self.height * (self.width + 1))
-        steps.scatter_add_(0, (row + first.long()).flatten(), count.flatten())
-        steps.scatter_add_(0, (row + last.long()).flatten(), -count.flatten())
-        inside = steps.view(num_images, 1, self.height, self.width + 1).cumsum(-1)[..., :-1]
+        row = (row.clamp_(max=height - 1) + (image_ids * height)[:, None, None]) * (width + 1)
+        steps = count.new_zeros(num_images * height * (width + 1))
+        steps.scatter_add_(0, (row + first).long().flatten(), count.flatten())
+        steps.scatter_add_(0, (row + last).long().flatten(), count.neg_().flatten())
+        inside = steps.view(num_images, 1, height, width + 1).cumsum(-1)[..., :-1]
         return (inside > 0).float()
 
 

@@ -59,13 +59,12 @@ def paired_head_maps(
             )
     sides = []
     for side in (0, 1):
-        cls, box, *obj = (pair[side] for pair in pairs)
+        kinds = [pair[side] for pair in pairs]
+        objs = kinds[2] if len(kinds) == 3 else [None] * len(kinds[0])
         sides.append(
             [
-                LevelMaps(
-                    c.unflatten(1, (-1, num_classes)), b.unflatten(1, (-1, 4)), o[0] if o else None
-                )
-                for c, b, *o in zip(cls, box, *obj, strict=True)
+                LevelMaps(cls.unflatten(1, (-1, num_classes)), box.unflatten(1, (-1, 4)), obj)
+                for cls, box, obj in zip(kinds[0], kinds[1], objs, strict=True)
             ]
         )
     return sides[0], sides[1]

@@ -134,4 +134,5 @@ def cat_targets(targets: Sequence, levels: Sequence[Tensor]) -> PriorTargets:
             )
         device = levels[0].device
         parts.append(torch.cat([t.detach().to(device) for t in part], dim=1))
-    return PriorTargets(parts[0].long(), *parts[1:], num_pos=targets[4])
+    labels, label_weights, boxes, box_weights = parts
+    return PriorTargets(labels.long(), label_weights, boxes, box_weights, targets[4])

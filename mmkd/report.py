@@ -183,7 +183,7 @@ def draw_picture(
                 axis.add_patch(Rectangle((x, y), w, h, fill=False, color='white', linewidth=2.5))
                 axis.add_patch(Rectangle((x, y), w, h, fill=False, color='crimson', linewidth=1.2))
                 box = dict(facecolor='white', alpha=0.8, pad=0.8, linewidth=0)
-                axis.text(x, y - 2, text, fontsize=7, color='black', bbox=box, clip_on=True)
+                axis.text(x, max(y - 2, 7), text, fontsize=7, color='black', bbox=box, clip_on=True)
     figure.tight_layout(pad=0.6)
     figure.savefig(path, dpi=110, metadata={'Software': None})
     plt.close(figure)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmkd import cell_sum as module
 from mmkd.cell_sum import cell_sum
@@ -49,3 +50,29 @@ def test_an_empty_batch():
     s = torch.zeros(0, 1, 2, 2, 2, requires_grad=True)
     cell_sum(s, torch.zeros_like(s), torch.ones(0, 1, 2, 2), 'l2').backward()
     assert s.grad.shape == s.shape
+
+
+class _Largest(TorchDispatchMode):
+    """The largest tensor that is made, views aside."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        inputs = {a.untyped_storage().data_ptr() for a in args if isinstance(a, torch.Tensor)}
+        if isinstance(out, torch.Tensor) and out.untyped_storage().data_ptr() not in inputs:
+            self.numel = max(self.numel, out.numel())
+        return out
+
+
+@pytest.mark.parametrize('kind', ['l2', 'kl', 'bce', 'bce_raw'])
+def test_no_tensor_is_as_large_as_a_map_but_the_gradient(monkeypatch, kind):
+    monkeypatch.setitem(module._BLOCK, 'cpu', 100)
+    s = torch.randn(8, 3, 10, 4, 4, requires_grad=True)  # 3840 elements, 160 of an anchor
+    t, w = torch.randn(8, 3, 10, 4, 4), torch.rand(8, 3, 4, 4)
+    with _Largest() as forward:
+        value = cell_sum(s, t, w, kind, 2.0)
+    assert forward.numel == 160
+    with _Largest() as backward:
+        (grad,) = torch.autograd.grad(value, s)
+    assert backward.numel == grad.numel() == s.numel()

@@ -85,7 +85,8 @@ class FeatureAdapter(BaseConnector):
 def _resize(feature: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return feature
-    size = [math.ceil(n * scale - 1e-6) for n in feature.shape[-2:]]
+    height, width = feature.shape[-2:]
+    size = (math.ceil(height * scale - 1e-6), math.ceil(width * scale - 1e-6))
     if scale < 1:
         return F.adaptive_avg_pool2d(feature, size)
     return F.interpolate(feature, size, mode='bilinear', align_corners=False)

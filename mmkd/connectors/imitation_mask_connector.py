@@ -74,7 +74,7 @@ class ImitationMaskConnector(BaseConnector):
                 f'{describe(maps)}. Record the inputs of the head that owns the anchors.'
             )
         boxes, image_ids = _ground_truth(feature[1])
-        sizes = [tuple(m.shape[-2:]) for m in maps]
+        sizes = [(m.size(2), m.size(3)) for m in maps]
         masks = self._masks(boxes, image_ids, maps[0].size(0), sizes)
         return [masks[level] for level in self.levels]
 

@@ -226,7 +226,11 @@ class ObjScaledBoxCls(nn.Module):
             if s.obj is not None:
                 bce = F.binary_cross_entropy_with_logits(upcast(s.obj), w, reduction='none')
                 obj.append(v * ((bce * w).sum() / total if self.scale_obj else bce.mean()))
-        return torch.stack(box).sum() / total, sum(cls) / total, sum(obj)
+        return (
+            torch.stack(box).sum() / total,
+            torch.stack(cls).sum() / total,
+            torch.stack(obj).sum(),
+        )
 
     def _reference(
         self, maps_S: list[LevelMaps], maps_T: list[LevelMaps], weights: list[Tensor]
@@ -242,9 +246,9 @@ class ObjScaledBoxCls(nn.Module):
             if self.num_classes > 1:
                 total = cell_sum(s.cls, t.cls, w, kind, self.temperature)
                 cls.append(total / s.cls.numel())
-            if s.obj is not None:
+            if s.obj is not None and t.obj is not None:
                 obj.append(v * ((upcast(s.obj) - upcast(t.obj)).square() * w).mean())
-        return sum(box), sum(cls), sum(obj)
+        return torch.stack(box).sum(), torch.stack(cls).sum(), torch.stack(obj).sum()
 
     def _boxes(self, maps_S: list[LevelMaps], maps_T: list[LevelMaps]) -> list[Tensor]:
         found = []

@@ -1,0 +1,17 @@
+"""YOLOv5m teaches YOLOv5s on COCO: plain output and feature distillation.
+
+tools/dist_train.sh configs/yolov5_kd_m_to_s_features.py 8
+Expected: not run; the student alone is configs/yolov5_s_coco.py.
+"""
+
+_base_ = ['./yolov5_s_coco.py', './_base_/methods/yolov5_features.py']
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='DetectionDistill',
+    architecture=_base_.model,
+    teacher='{{ fileDirname }}/yolov5_m_coco.py',
+    teacher_ckpt='https://download.openmmlab.com/mmyolo/v0/yolov5/yolov5_m-v61_syncbn_fast_8xb16-300e_coco/'
+    'yolov5_m-v61_syncbn_fast_8xb16-300e_coco_20220917_204944-516a710f.pth',
+    distiller=_base_.distiller,
+)

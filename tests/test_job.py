@@ -1,0 +1,105 @@
+"""A job of steps."""
+
+import os
+import time
+
+import pytest
+
+pytest.importorskip('rich')
+
+from rich.console import Console
+
+from mmkd.job import Step, StepFailed, python, run_steps
+
+CONSOLE = Console(quiet=True)
+
+
+def step(folder, name='one', code='', **changes) -> Step:
+    """Appends a line to ``<name>.txt``, then runs ``code``."""
+    out = folder / f'{name}.txt'
+    command = python('-c', f'open({str(out)!r}, "a").write("x\\n")\n{code}')
+    return Step(name, name.title(), command, outputs=[out], **changes)
+
+
+def runs(folder, name='one') -> int:
+    return len((folder / f'{name}.txt').read_text().splitlines())
+
+
+def test_a_finished_step_is_skipped_until_an_input_changes(tmp_path):
+    source = tmp_path / 'source'
+    source.write_text('a')
+    steps = [step(tmp_path, inputs=[source]), step(tmp_path, 'two')]
+    run_steps(steps, tmp_path, CONSOLE)
+    run_steps(steps, tmp_path, CONSOLE)
+    assert (runs(tmp_path), runs(tmp_path, 'two')) == (1, 1)
+    source.write_text('b')
+    run_steps(steps, tmp_path, CONSOLE)
+    assert (runs(tmp_path), runs(tmp_path, 'two')) == (2, 1)
+
+
+@pytest.mark.parametrize('change', [dict(settings='b'), dict(code='pass')])
+def test_other_settings_or_another_command_run_it_again(tmp_path, change):
+    run_steps([step(tmp_path)], tmp_path, CONSOLE)
+    run_steps([step(tmp_path, **change)], tmp_path, CONSOLE)
+    assert runs(tmp_path) == 2
+
+
+def test_a_lost_output_is_made_again(tmp_path):
+    run_steps([step(tmp_path)], tmp_path, CONSOLE)
+    (tmp_path / 'one.txt').unlink()
+    run_steps([step(tmp_path)], tmp_path, CONSOLE)
+    assert runs(tmp_path) == 1
+
+
+def test_a_failure_shows_the_end_of_the_log_and_is_tried_again(tmp_path):
+    flag = tmp_path / 'mended'
+    code = f'import os\nprint("first line"); assert os.path.exists({str(flag)!r}), "not mended"'
+    steps = [step(tmp_path, code=code), step(tmp_path, 'two')]
+    with pytest.raises(StepFailed, match=r'(?s)One ended with status 1.*one\.log.*not mended'):
+        run_steps(steps, tmp_path, CONSOLE)
+    assert not (tmp_path / 'two.txt').exists()
+    flag.touch()
+    run_steps(steps, tmp_path, CONSOLE)
+    assert runs(tmp_path, 'two') == 1
+
+
+def test_a_missing_output_is_a_failure(tmp_path):
+    lacking = Step('one', 'One', python('-c', ''), outputs=[tmp_path / 'model.pth'])
+    with pytest.raises(StepFailed, match=r'did not write .*model\.pth'):
+        run_steps([lacking], tmp_path, CONSOLE)
+
+
+def test_an_interrupt_ends_the_command_and_the_step_runs_again(tmp_path, monkeypatch):
+    pid = tmp_path / 'pid'
+    code = (
+        f'import os, time\nopen({str(pid)!r}, "w").write(str(os.getpid()))\n'
+        'print("Epoch(train)  [1][1/2]", flush=True)\ntime.sleep(60)'
+    )
+
+    def interrupt(self, line):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Step, 'progress', interrupt)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_steps([step(tmp_path, code=code)], tmp_path, CONSOLE)
+    assert time.monotonic() - start < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    monkeypatch.undo()
+    run_steps([step(tmp_path)], tmp_path, CONSOLE)
+    assert runs(tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    'line, done',
+    [
+        ('Epoch(train) [1][ 50/150]  lr: 3e-3', 1 / 6),
+        ('... - INFO - Epoch(train)  [2][150/150]  lr: 1e-5  eta: 0:00:00', 1.0),
+        ('Epoch(test) [ 3/10]    eta: 0:00:01', 0.15),
+        ('Epoch(val) [1][10/10]    coco/bbox_mAP: 0.5', None),
+        ('loading annotations into memory...', None),
+    ],
+)
+def test_progress_from_a_log_line(line, done):
+    assert Step('s', 'S', [], [], epochs=2).progress(line) == pytest.approx(done)
