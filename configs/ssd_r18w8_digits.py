@@ -1,10 +1,10 @@
 """SSD on a ResNet-18 of width 8 on digits, the student alone: the control of the distilled runs.
 
-python tools/train.py configs/ssd_r18w8_digits.py
+python tools/make_digits.py && python tools/train.py configs/ssd_r18w8_digits.py
+Expected: see docs/results.md.
 """
 
-_base_ = [
-    './_base_/models/ssd_r18w8_digits.py',
-    './_base_/datasets/digits.py',
-    './_base_/schedules/digits.py',
-]
+_base_ = './ssd_r18w32_digits.py'
+model = dict(
+    backbone=dict(base_channels=8, stem_channels=8), bbox_head=dict(in_channels=(16, 32, 64))
+)
