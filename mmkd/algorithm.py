@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
@@ -210,7 +211,7 @@ def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
         return source
     scope = _surrounding_scope()
     if isinstance(source, str):
-        config = Config.fromfile(source)
+        config = get_config(source) if '::' in source else Config.fromfile(source)
         if 'model' not in config:
             raise ValueError(
                 f'{what} must be a config file with a "model", but "{source}" has only '

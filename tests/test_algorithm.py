@@ -224,6 +224,11 @@ def test_detector_from_a_file_of_another_scope(tmp_path):
     assert build_detector(str(pair)).backbone.base_channels == 8  # of a pair, the student
 
 
+def test_detector_from_an_installed_config():
+    model = build_detector('mmdet::pascal_voc/ssd300_voc0712.py')
+    assert model.bbox_head.num_classes == 20
+
+
 def test_detector_from_something_else_is_refused(tmp_path):
     config = tmp_path / 'no_model.py'
     config.write_text('data_root = 1\n')
