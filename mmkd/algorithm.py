@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
@@ -75,12 +76,19 @@ class DetectionDistill(SingleTeacherDistill):
                 "Use MMRazor's SingleTeacherDistill to train both."
             )
         student_model = build_detector(architecture, 'architecture')
-        teacher_model = build_detector(teacher, 'teacher')
-        check_distiller(distiller, student_model, teacher_model)
-        super().__init__(
-            architecture=student_model, teacher=teacher_model, distiller=distiller, **kwargs
-        )
-        check_alignment(self.distiller, self.student, teacher_model)
+        # The student starts from the weights that it would start from alone, with the same seed.
+        with torch.random.fork_rng(devices=[]):
+            teacher_model = build_detector(teacher, 'teacher')
+            check_distiller(distiller, student_model, teacher_model)
+            super().__init__(
+                architecture=student_model, teacher=teacher_model, distiller=distiller, **kwargs
+            )
+            check_alignment(self.distiller, self.student, teacher_model)
+            if teacher_ckpt:
+                load_detector(teacher_model, teacher_ckpt, 'teacher_ckpt', teacher_ckpt_strict)
+            else:
+                print_log('teacher_ckpt is not set: the teacher is untrained', 'current', WARNING)
+                _init_at_random(teacher_model)
         recorders = getattr(self.distiller, 'teacher_recorders', None)
         self._teacher = FrozenTeacher(
             teacher_model,
@@ -88,12 +96,6 @@ class DetectionDistill(SingleTeacherDistill):
             [r.source for r in recorders.recorders.values()] if recorders else None,
         )
         self.student_loss_weights = dict(student_loss_weights or {})
-
-        if teacher_ckpt:
-            load_detector(teacher_model, teacher_ckpt, 'teacher_ckpt', teacher_ckpt_strict)
-        else:
-            print_log('teacher_ckpt is not set: the teacher is untrained', 'current', level=WARNING)
-            _init_at_random(teacher_model)
         if student_ckpt:
             load_detector(self.student, student_ckpt, 'student_ckpt', student_ckpt_strict)
             self.student.is_init = True  # or the runner's init_weights would undo it
@@ -209,7 +211,7 @@ def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
         return source
     scope = _surrounding_scope()
     if isinstance(source, str):
-        config = Config.fromfile(source)
+        config = get_config(source) if '::' in source else Config.fromfile(source)
         if 'model' not in config:
             raise ValueError(
                 f'{what} must be a config file with a "model", but "{source}" has only '

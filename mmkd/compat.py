@@ -227,6 +227,15 @@ def allow_checkpoint_globals() -> None:
     )
 
 
+def read_without_running() -> None:
+    """onedl-mmengine unpickles whatever a checkpoint asks for when the safe way refuses it."""
+    from mmengine.runner import checkpoint
+
+    original = getattr(checkpoint, '_safe_torch_load', None)
+    if original is not None:
+        checkpoint._safe_torch_load = functools.partial(original, weights_only=True)
+
+
 def repair_ssd_head() -> None:
     """SSD cannot predict: BaseDenseHead reads ``loss_cls``, which SSDHead does not have."""
     from mmdet.models.dense_heads import SSDHead
@@ -242,6 +251,7 @@ PATCHES = (
     accept_mmcv_version,
     placeholder_quantization,
     allow_checkpoint_globals,
+    read_without_running,
     repair_ssd_head,
 )
 

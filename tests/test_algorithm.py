@@ -126,6 +126,17 @@ def test_equal_preprocessing_costs_no_copy():
     assert model._teacher.translation(data['inputs'], data['data_samples']) is data['inputs']
 
 
+def test_student_starts_as_it_would_alone():
+    """With the same seed, so that a control run differs in nothing but the distillation."""
+    model = build()
+    model.init_weights()
+    torch.manual_seed(0)
+    alone = MODELS.build(tiny_ssd())
+    alone.init_weights()
+    own = model.student.state_dict()
+    assert all(torch.equal(value, own[key]) for key, value in alone.state_dict().items())
+
+
 def test_head_is_not_run_when_recorders_tap_the_neck():
     distiller = dict(
         type='ConfigurableDistiller',
@@ -211,6 +222,11 @@ def test_detector_from_a_file_of_another_scope(tmp_path):
     pair = tmp_path / 'pair.py'
     pair.write_text(f'model = {tiny_pair()!r}\n')
     assert build_detector(str(pair)).backbone.base_channels == 8  # of a pair, the student
+
+
+def test_detector_from_an_installed_config():
+    model = build_detector('mmdet::pascal_voc/ssd300_voc0712.py')
+    assert model.bbox_head.num_classes == 20
 
 
 def test_detector_from_something_else_is_refused(tmp_path):

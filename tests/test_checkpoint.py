@@ -1,5 +1,6 @@
 """Weights load whole or not at all, with an error that tells why; exports are ordinary files."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmkd.checkpoint import load_detector, save_whole
 from mmkd.export import export_student, student_config
@@ -58,6 +60,26 @@ def test_file_that_is_no_checkpoint(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match='teacher_ckpt must'):
         pair(teacher_ckpt=str(path))
+
+
+class Intruder:
+    """Unpickling it would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_checkpoint_that_would_run_code_is_refused_by_name(tmp_path):
+    proof = tmp_path / 'ran'
+    torch.save(dict(state_dict=dict(a=torch.ones(1)), x=Intruder(proof)), tmp_path / 'bad.pth')
+    with pytest.raises(ValueError, match=r'(?s)teacher_ckpt must.*posix\.mkdir'):
+        pair(teacher_ckpt=str(tmp_path / 'bad.pth'))
+    with pytest.raises(Exception, match=r'posix\.mkdir'):  # resume, load_from, tools of mmdet
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'bad.pth'), map_location='cpu')
+    assert not proof.exists()
 
 
 def test_checkpoint_without_weights(tmp_path):

@@ -70,6 +70,7 @@ def test_every_patch_is_tested():
         'reject_mixed_families',
         'require_pkg_resources',
         'allow_checkpoint_globals',
+        'read_without_running',  # tests/test_checkpoint.py
         'repair_ssd_head',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
