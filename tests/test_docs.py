@@ -1,11 +1,13 @@
 """What README and docs say is there is there, and their examples run."""
 
 import ast
+import json
 import re
 
 import pytest
 from mmengine.config import Config
 
+from mmkd.report import mean_interval
 from tests.tiny import ROOT
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -46,3 +48,31 @@ def test_python_blocks_parse():
     for page in PAGES:
         for block in re.findall(r'```python\n(.*?)```', page.read_text(), re.S):
             ast.parse(block)
+
+
+def row(name: str, runs: list[dict]) -> str:
+    """The line of docs/results.md that the kept log ``name`` gives."""
+    by_role: dict[str, dict[int, float]] = {}
+    for run in runs:
+        by_role.setdefault(run['role'], {})[run['seed']] = 100 * run['map']
+    alone, distilled = by_role['student'], by_role['distilled']
+    assert alone.keys() == distilled.keys()
+    cells = [f'{value:.1f}' for value in by_role['teacher'].values()]
+    for values in (alone, distilled, {seed: distilled[seed] - alone[seed] for seed in alone}):
+        mean, half = mean_interval(list(values.values()))
+        cells.append(f'{mean:.1f} ± {half:.1f}')
+    return f'| [{name}](logs/{name}.log) | {len(alone)} | ' + ' | '.join(cells) + ' |'
+
+
+LOGS = sorted((ROOT / 'docs/logs').glob('*.json'))
+
+
+@pytest.mark.parametrize('path', LOGS, ids=lambda path: path.stem)
+def test_results_are_what_the_kept_logs_say(path):
+    content = json.loads(path.read_text())
+    assert row(path.stem, content['runs']) in (ROOT / 'docs/results.md').read_text()
+    log = path.with_suffix('.log').read_text()
+    for run in content['runs']:
+        section = log.split(f'== {run["role"]} seed {run["seed"]}\n')[1].split('\n== ')[0]
+        figures = re.findall(r'coco/bbox_mAP: ([\d.]+)', section)
+        assert float(figures[-1]) == run['map']

@@ -150,13 +150,17 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     start = time.monotonic()
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-    threads = os.environ.get('OMP_NUM_THREADS') or str(min(os.cpu_count() or 1, 4))
+    # Waiting threads must not spin: beside other work on the machine that costs a multiple.
+    threads = dict(
+        OMP_NUM_THREADS=os.environ.get('OMP_NUM_THREADS') or str(min(os.cpu_count() or 1, 4)),
+        OMP_WAIT_POLICY='PASSIVE',
+    )
     try:
         run_steps(
             make_steps(args),
             args.work_dir,
             console,
-            env={**os.environ, 'PYTHONPATH': path, 'OMP_NUM_THREADS': threads},
+            env={**os.environ, 'PYTHONPATH': path, **threads},
         )
     except StepFailed as error:
         console.print(f'[red]{escape(str(error))}[/]')
