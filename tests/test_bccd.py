@@ -1,6 +1,10 @@
 """The real data set in both its forms, where it is at hand: ../shared/data/bccd."""
 
 import copy
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -43,6 +47,26 @@ def test_both_forms_hold_the_same_boxes(forms):
         assert [i['bbox_label'] for i in sample['instances']] == [
             i['bbox_label'] for i in other['instances']
         ]
+
+
+def test_coco_form_is_made_from_voc_form(tmp_path):
+    for part in ('JPEGImages', 'Annotations', 'ImageSets'):
+        (tmp_path / part).symlink_to(FOLDER / part)
+    tool = [sys.executable, ROOT / 'tools/voc_to_coco.py', tmp_path, '--splits', 'val']
+    tool += ['--classes', 'RBC', 'WBC', 'Platelets']
+    env = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    subprocess.run(tool, env=env, check=True, capture_output=True)
+    made, kept = (
+        json.loads((folder / 'annotations/val.json').read_text()) for folder in (tmp_path, FOLDER)
+    )
+    names = [{image['id']: image['file_name'] for image in c['images']} for c in (made, kept)]
+    boxes = [
+        sorted((by_id[a['image_id']], a['category_id'], *a['bbox']) for a in c['annotations'])
+        for by_id, c in zip(names, (made, kept), strict=True)
+    ]
+    assert boxes[0] == boxes[1] and len(boxes[0]) == 1137
+    again = subprocess.run(tool, env=env, check=False, capture_output=True, text=True)
+    assert again.returncode and 'must not exist yet' in again.stderr
 
 
 def test_evaluators_agree_on_ap50(forms):

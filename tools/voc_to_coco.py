@@ -1,0 +1,76 @@
+"""Write COCO JSON for a data set in VOC form, so that both evaluators can be used on it."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import mmkd  # noqa: F401  (first: it makes mmdet importable)
+
+# isort: split
+from mmdet.datasets import XMLDataset
+
+
+def convert(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict, int]:
+    """COCO content of one split, and how many boxes without an area were left out."""
+    dataset = XMLDataset(
+        data_root=f'{root}/',
+        ann_file=f'ImageSets/Main/{split}.txt',
+        data_prefix=dict(sub_data_root=''),
+        metainfo=dict(classes=classes),
+        test_mode=True,  # keeps images without objects
+        pipeline=[],
+    )
+    images, annotations, empty = [], [], 0
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        images.append(
+            dict(
+                id=index + 1,
+                file_name=Path(info['img_path']).name,
+                height=info['height'],
+                width=info['width'],
+            )
+        )
+        for instance in info['instances']:
+            x1, y1, x2, y2 = instance['bbox']
+            if x2 <= x1 or y2 <= y1:
+                empty += 1
+                continue
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=index + 1,
+                    category_id=instance['bbox_label'] + 1,
+                    bbox=[x1, y1, x2 - x1, y2 - y1],
+                    area=(x2 - x1) * (y2 - y1),
+                    iscrowd=int(instance['ignore_flag']),  # VOC's "difficult"
+                )
+            )
+    categories = [dict(id=i + 1, name=name) for i, name in enumerate(classes)]
+    return dict(images=images, annotations=annotations, categories=categories), empty
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('root', type=Path, help='has JPEGImages, Annotations, ImageSets/Main')
+    parser.add_argument('--classes', nargs='+', required=True, help='in the order of the labels')
+    parser.add_argument('--splits', nargs='+', default=['train', 'val', 'test'])
+    parser.add_argument('--force', action='store_true', help='overwrite the JSON files')
+    args = parser.parse_args()
+    out = {split: args.root / f'annotations/{split}.json' for split in args.splits}
+    for path in out.values():
+        if path.exists() and not args.force:
+            raise SystemExit(f'{path} must not exist yet, but it does; --force overwrites it.')
+    for split, path in out.items():
+        content, empty = convert(args.root, split, tuple(args.classes))
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_suffix('.part')
+        temporary.write_text(json.dumps(content))
+        os.replace(temporary, path)
+        boxes = len(content['annotations'])
+        print(f'{path}: {len(content["images"])} images, {boxes} boxes, {empty} empty left out')
+
+
+if __name__ == '__main__':
+    main()
