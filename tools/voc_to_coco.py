@@ -21,7 +21,9 @@ def convert(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict, int
         test_mode=True,  # keeps images without objects
         pipeline=[],
     )
-    images, annotations, empty = [], [], 0
+    images: list[dict] = []
+    annotations: list[dict] = []
+    empty = 0
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         images.append(
