@@ -76,3 +76,12 @@ def test_results_are_what_the_kept_logs_say(path):
         section = log.split(f'== {run["role"]} seed {run["seed"]}\n')[1].split('\n== ')[0]
         figures = re.findall(r'coco/bbox_mAP: ([\d.]+)', section)
         assert float(figures[-1]) == run['map']
+
+
+def test_the_readme_shows_the_same_figures():
+    content = json.loads((ROOT / 'docs/logs/digits_ssd.json').read_text())
+    cells = [cell.strip() for cell in row('digits_ssd', content['runs']).split('|')[3:-1]]
+    table = [line for line in (ROOT / 'README.md').read_text().splitlines() if ' M |' in line]
+    assert [cell for line in table for cell in line.split('|')[3:5] if cell.strip()] == [
+        f' {cells[i]} ' for i in (0, 1, 2, 3)
+    ]
