@@ -29,8 +29,8 @@ def cell_sum(
     'bce_raw' sum_c BCEWithLogits(s, t), which has no lower bound
     ========= ================================================================================
 
-    Computed block by block, forward and backward, so that beside the maps only the gradient is
-    as large as a map; the weight is broadcast, never expanded.
+    Computed block by block, the gradient along with the value while a block is in the cache, so
+    that beside the maps only the gradient is as large as a map; the weight is never expanded.
 
     Args:
         logits_S: (B, A, C, H, W).
@@ -50,38 +50,31 @@ def cell_sum(
     return _CellSum.apply(logits_S, logits_T, weight, kind, temperature)
 
 
-def _distance(s: Tensor, t: Tensor, kind: str, tau: float) -> Tensor:
-    """(n, a, C, H, W) -> (n, a, H, W)."""
+def _distance(s: Tensor, t: Tensor, kind: str, tau: float) -> tuple[Tensor, Tensor]:
+    """Distance of each cell, (n, H, W), and its derivative by s, (n, C, H, W); both new."""
     if kind == 'l2':
-        return (s - t).square_().sum(2)
+        slope = s - t
+        return slope.square().sum(1), slope.mul_(2)
     if kind == 'kl':
-        log_S, log_T = F.log_softmax(s / tau, 2), F.log_softmax(t / tau, 2)
-        return log_T.exp().mul_(log_T - log_S).sum(2).mul_(tau**2)
+        log_S, log_T = F.log_softmax(s / tau, 1), F.log_softmax(t / tau, 1)
+        P_T = log_T.exp()
+        distance = log_T.sub_(log_S).mul_(P_T).sum(1).mul_(tau**2)
+        return distance, log_S.exp_().sub_(P_T).mul_(tau)
     if kind == 'bce_raw':
-        return F.binary_cross_entropy_with_logits(s, t, reduction='none').sum(2)
-    target = (t / tau).sigmoid_()
-    return F.binary_cross_entropy_with_logits(s / tau, target, reduction='none').sum(2) * tau**2
+        tau = 1.0
+    else:
+        t = (t / tau).sigmoid_()
+    s = s / tau
+    # BCEWithLogits(s, t) = softplus(s) - s t, stable for any s.
+    distance = F.softplus(s).addcmul_(s, t, value=-1).sum(1).mul_(tau**2)
+    return distance, s.sigmoid_().sub_(t).mul_(tau)
 
 
-def _slope(s: Tensor, t: Tensor, kind: str, tau: float) -> Tensor:
-    """The distance's derivative by s, (n, a, C, H, W), a new tensor."""
-    if kind == 'l2':
-        return (s - t).mul_(2)
-    if kind == 'kl':
-        return F.softmax(s / tau, 2).sub_(F.softmax(t / tau, 2)).mul_(tau)
-    if kind == 'bce_raw':
-        return s.sigmoid().sub_(t)
-    return (s / tau).sigmoid_().sub_((t / tau).sigmoid_()).mul_(tau)
-
-
-def _blocks(maps: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Slices of images and anchors of about a block each."""
-    batch, anchors = maps.shape[:2]
-    size = max(1, _BLOCK.get(maps.device.type, _BLOCK_ELSEWHERE) // max(1, maps.shape[2:].numel()))
-    images, width = max(1, size // anchors), min(size, anchors)
-    for i in range(0, batch, images):
-        for a in range(0, anchors, width):
-            yield slice(i, i + images), slice(a, a + width)
+def _blocks(maps: Tensor) -> Iterator[slice]:
+    """Slices of (B * A, C, H, W) of about a block each."""
+    size = _BLOCK.get(maps.device.type, _BLOCK_ELSEWHERE) // max(1, maps[0].numel())
+    for start in range(0, len(maps), max(1, size)):
+        yield slice(start, start + max(1, size))
 
 
 class _CellSum(torch.autograd.Function):
@@ -91,20 +84,31 @@ class _CellSum(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(logits_S, logits_T, weight)
         ctx.kind, ctx.tau = kind, tau
-        sums = [
-            _distance(upcast(logits_S[block]), upcast(logits_T[block]), kind, tau)
-            .mul_(weight[block])
-            .sum()
-            for block in _blocks(logits_S)
-        ]
-        return torch.stack(sums).sum() if sums else upcast(logits_S).sum()
+        value, ctx.grad = _run(logits_S, logits_T, weight, kind, tau, ctx.needs_input_grad[0])
+        return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        logits_S, logits_T, weight = ctx.saved_tensors
-        grad_S = torch.empty_like(logits_S)
-        for block in _blocks(logits_S):
-            slope = _slope(upcast(logits_S[block]), upcast(logits_T[block]), ctx.kind, ctx.tau)
-            grad_S[block] = slope.mul_((weight[block] * grad).unsqueeze(2))
-        return grad_S, None, None, None, None
+        # Given away, to be scaled in place; a second backward computes it anew.
+        grad_S, ctx.grad = ctx.grad, None
+        if grad_S is None:
+            grad_S = _run(*ctx.saved_tensors, ctx.kind, ctx.tau, True)[1]
+        return grad_S.mul_(grad), None, None, None, None
+
+
+def _run(
+    logits_S: Tensor, logits_T: Tensor, weight: Tensor, kind: str, tau: float, slope: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The sum and, if wanted, its derivative by ``logits_S``."""
+    if not logits_S.numel():
+        return upcast(logits_S).sum(), torch.zeros_like(logits_S)
+    all_S, all_T, all_w = (x.flatten(0, 1) for x in (logits_S, logits_T, weight))
+    grad = torch.empty_like(logits_S, memory_format=torch.contiguous_format) if slope else None
+    sums = []
+    for block in _blocks(all_S):
+        distance, derivative = _distance(upcast(all_S[block]), upcast(all_T[block]), kind, tau)
+        sums.append(distance.mul_(all_w[block]).sum())
+        if grad is not None:
+            grad.flatten(0, 1)[block] = derivative.mul_(all_w[block].unsqueeze(1))
+    return torch.stack(sums).sum(), grad
