@@ -93,7 +93,8 @@ class _CellSum(torch.autograd.Function):
         # Given away, to be scaled in place; a second backward computes it anew.
         grad_S, ctx.grad = ctx.grad, None
         if grad_S is None:
-            grad_S = _run(*ctx.saved_tensors, ctx.kind, ctx.tau, True)[1]
+            logits_S, logits_T, weight = ctx.saved_tensors
+            grad_S = _run(logits_S, logits_T, weight, ctx.kind, ctx.tau, True)[1]
         return grad_S.mul_(grad), None, None, None, None
 
 
