@@ -1,4 +1,4 @@
-"""A job of several commands: progress over all of it, resumable, with clear failures."""
+"""A job of several commands, side by side where they can be: progress, resuming, clear failures."""
 
 import hashlib
 import os
@@ -24,6 +24,7 @@ from rich.progress import (
 
 _ITERATION = re.compile(r'Epoch\((train|val|test)\)\s+(?:\[(\d+)\])?\[\s*(\d+)/(\d+)\]')
 _TAIL = 25  # lines of the log shown when a step fails
+_POLL = 0.2  # seconds between looks at the logs
 
 
 class StepFailed(RuntimeError):
@@ -43,6 +44,10 @@ class Step:
         settings (str): Anything else that the outputs depend on. Defaults to ''.
         seconds (float): About how long it takes: its share of the progress. Defaults to 10.
         epochs (int): Epochs it trains, to read its progress from the log. Defaults to 1.
+        resume (Sequence[str]): Arguments added when the same step was begun before and did not
+            finish. Defaults to ().
+        scratch (Sequence[Path]): Files removed before it begins anew, so that it cannot resume
+            from what another step left. Defaults to ().
     """
 
     name: str
@@ -53,6 +58,8 @@ class Step:
     settings: str = ''
     seconds: float = 10.0
     epochs: int = 1
+    resume: Sequence[str] = ()
+    scratch: Sequence[Path] = ()
 
     def fingerprint(self) -> str:
         """Digest of all that the outputs depend on."""
@@ -80,18 +87,23 @@ def run_steps(
     folder: Path,
     console: Console | None = None,
     env: Mapping[str, str] | None = None,
+    workers: int = 1,
 ) -> None:
-    """Run the steps in order; one whose inputs are unchanged since it finished is skipped.
+    """Run the steps; one whose inputs are unchanged since it finished is skipped.
+
+    A step waits for the steps before it whose outputs are among its inputs.
 
     Args:
         steps (Sequence[Step]): The job.
-        folder (Path): Gets ``logs/<name>.log`` and, when a step has finished, ``logs/<name>.done``.
+        folder (Path): Gets ``logs/<name>.log``; ``logs/<name>.begun`` and, when a step has
+            finished, ``logs/<name>.done`` hold the step's fingerprint.
         console (Console, optional): Where progress is shown. Defaults to stdout.
         env (Mapping, optional): Environment of the commands. Defaults to this process's.
+        workers (int): Steps that may run at once. Defaults to 1.
 
     Raises:
-        StepFailed: A command failed, or did not write its outputs.
-        KeyboardInterrupt: Ctrl-C; the running command has been ended. Call again to go on.
+        StepFailed: A command failed, or did not write its outputs; the others have been ended.
+        KeyboardInterrupt: Ctrl-C; the running commands have been ended. Call again to go on.
     """
     console = console or Console()
     logs = Path(folder) / 'logs'
@@ -107,85 +119,134 @@ def run_steps(
         console=console,
         speed_estimate_period=60,
     )
+    waiting = dict(enumerate(steps))
+    running: dict[int, _Run] = {}
+    total, done = sum(step.seconds for step in steps), 0.0
     with bar:
-        total = sum(step.seconds for step in steps)
         task = bar.add_task('', total=total)
-        done = 0.0
-        for number, step in enumerate(steps, 1):
-            label = f'{number}/{len(steps)} {step.title}'
-            stamp = logs / f'{step.name}.done'
-            fingerprint = step.fingerprint()
-            if _finished(step, stamp, fingerprint):
-                total -= step.seconds
-                bar.update(task, total=total)
-                console.print(f'[dim]{label}: done before[/]')
-                continue
-            bar.update(task, description=label)
-            stamp.unlink(missing_ok=True)
-            start = time.monotonic()
-            for fraction in _run(step, logs / f'{step.name}.log', env):
-                bar.update(task, completed=done + fraction * step.seconds)
-            partial = stamp.with_suffix('.tmp')
-            partial.write_text(fingerprint)
-            partial.replace(stamp)
-            done += step.seconds
-            bar.update(task, completed=done)
-            console.print(f'{label}: {time.monotonic() - start:.0f} s')
+        try:
+            while waiting or running:
+                for number, step in list(waiting.items()):
+                    blockers = [*running, *(other for other in waiting if other < number)]
+                    if any(_feeds(steps[other], step) for other in blockers):
+                        continue
+                    if len(running) == workers:
+                        break
+                    del waiting[number]
+                    label = f'{number + 1}/{len(steps)} {step.title}'
+                    run = _Run(step, label, logs, env)
+                    if run.start():
+                        running[number] = run
+                    else:
+                        total -= step.seconds
+                        console.print(f'[dim]{label}: done before[/]')
+                for number, run in list(running.items()):
+                    if run.poll():
+                        del running[number]
+                        done += run.step.seconds
+                        console.print(f'{run.label}: {run.seconds():.0f} s')
+                now = done + sum(run.done * run.step.seconds for run in running.values())
+                label = ' + '.join(run.label for run in running.values())
+                bar.update(task, description=label, completed=now, total=total)
+                if running:
+                    time.sleep(_POLL)
+        finally:
+            for run in running.values():
+                run.end()
         bar.update(task, description='Done')
 
 
-def _finished(step: Step, stamp: Path, fingerprint: str) -> bool:
-    return (
-        stamp.is_file()
-        and stamp.read_text() == fingerprint
-        and all(Path(path).exists() for path in step.outputs)
-    )
+def _feeds(first: Step, second: Step) -> bool:
+    """Whether the second step reads what the first one writes."""
+    return not {Path(p) for p in first.outputs}.isdisjoint(Path(p) for p in second.inputs)
 
 
-def _run(step: Step, log: Path, env: Mapping[str, str] | None):
-    """Run a step's command; yield how much of it is done."""
-    with (
-        log.open('w', encoding='utf-8', errors='replace') as file,
-        subprocess.Popen(
-            [str(part) for part in step.command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors='replace',
-            env=env,
-            start_new_session=True,  # so that data loader workers can be ended with it
-        ) as process,
-    ):
-        try:
-            for line in process.stdout or ():
-                file.write(line)
-                fraction = step.progress(line)
-                if fraction is not None:
-                    yield fraction
-            code = process.wait()
-        except BaseException:
-            _end(process)
-            raise
-    missing = [str(path) for path in step.outputs if not Path(path).exists()]
-    if code or missing:
-        reason = f'ended with status {code}' if code else f'did not write {", ".join(missing)}'
-        tail = '\n'.join(log.read_text(encoding='utf-8').splitlines()[-_TAIL:])
-        raise StepFailed(
-            f'{step.title} {reason}. The end of its log ({log}):\n\n{tail}\n\n'
-            'Mend the cause and run the same command again: finished steps are kept.'
+class _Run:
+    """One step's command while it runs; ``done`` is how much of it is done, from 0 to 1."""
+
+    def __init__(self, step: Step, label: str, logs: Path, env: Mapping[str, str] | None) -> None:
+        self.step, self.label, self.env = step, label, env
+        self.log, self.begun_stamp, self.done_stamp = (
+            logs / f'{step.name}.{end}' for end in ('log', 'begun', 'done')
         )
+        self.fingerprint = step.fingerprint()
+        self.done = 0.0
+
+    def start(self) -> bool:
+        """Start the command; False if the step has finished before."""
+        here = all(Path(path).exists() for path in self.step.outputs)
+        if here and _read(self.done_stamp) == self.fingerprint:
+            return False
+        again = _read(self.begun_stamp) == self.fingerprint and not self.done_stamp.exists()
+        self.done_stamp.unlink(missing_ok=True)
+        _write_whole(self.begun_stamp, self.fingerprint)
+        if not again:
+            for path in self.step.scratch:
+                Path(path).unlink(missing_ok=True)
+        self._begin = time.monotonic()
+        with self.log.open('wb') as log:
+            self._process = subprocess.Popen(
+                [str(part) for part in (*self.step.command, *(self.step.resume if again else ()))],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.env,
+                start_new_session=True,  # so that data loader workers can be ended with it
+            )
+        self._tail, self._line = self.log.open(encoding='utf-8', errors='replace'), ''
+        return True
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._begin
+
+    def poll(self) -> bool:
+        """Read what is new in the log; True when the command has succeeded.
+
+        Raises:
+            StepFailed: It has failed, or did not write its outputs.
+        """
+        code = self._process.poll()
+        *lines, self._line = (self._line + self._tail.read()).split('\n')
+        for line in lines:
+            fraction = self.step.progress(line)
+            if fraction is not None:
+                self.done = fraction
+        if code is None:
+            return False
+        self._tail.close()
+        missing = [str(path) for path in self.step.outputs if not Path(path).exists()]
+        if code or missing:
+            reason = f'ended with status {code}' if code else f'did not write {", ".join(missing)}'
+            text = self.log.read_text(encoding='utf-8', errors='replace')
+            tail = '\n'.join(text.splitlines()[-_TAIL:])
+            raise StepFailed(
+                f'{self.step.title} {reason}. The end of its log ({self.log}):\n\n{tail}\n\n'
+                'Mend the cause and run the same command again: finished steps are kept.'
+            )
+        _write_whole(self.done_stamp, self.fingerprint)
+        return True
+
+    def end(self) -> None:
+        """End the command and all that it started."""
+        self._tail.close()
+        for number, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+            try:
+                os.killpg(self._process.pid, number)
+                self._process.wait(patience)
+            except ProcessLookupError:
+                return
+            except subprocess.TimeoutExpired:
+                continue
 
 
-def _end(process: subprocess.Popen) -> None:
-    for number, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(patience)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+def _read(path: Path) -> str | None:
+    return path.read_text() if path.is_file() else None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_suffix('.tmp')
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def python(*arguments: object) -> list[str]:

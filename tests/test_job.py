@@ -91,6 +91,63 @@ def test_an_interrupt_ends_the_command_and_the_step_runs_again(tmp_path, monkeyp
     assert runs(tmp_path) == 2
 
 
+def test_an_interrupted_step_resumes_but_not_from_what_another_left(tmp_path):
+    state, seen = tmp_path / 'state', tmp_path / 'seen'
+
+    def training(settings):
+        code = (
+            'import pathlib, sys\n'
+            f'state = pathlib.Path({str(state)!r})\n'
+            f'open({str(seen)!r}, "a").write(f"{{sys.argv[1:]}} {{state.exists()}};")\n'
+            'state.touch()\nsys.exit(1)'
+        )
+        return step(tmp_path, code=code, settings=settings, resume=['--resume'], scratch=[state])
+
+    for settings in ('a', 'a', 'b', 'b'):
+        with pytest.raises(StepFailed):
+            run_steps([training(settings)], tmp_path, CONSOLE)
+    assert seen.read_text() == "[] False;['--resume'] True;[] False;['--resume'] True;"
+
+
+def test_two_steps_run_at_once_and_a_third_waits_for_what_it_reads(tmp_path):
+    # Each of the first two ends only when the other has begun.
+    def meets(name, other):
+        code = (
+            'import os, time\nend = time.monotonic() + 50\n'
+            f'while not os.path.exists({str(tmp_path / other)!r} + ".txt"):\n'
+            '    assert time.monotonic() < end\n    time.sleep(0.05)'
+        )
+        return step(tmp_path, name, code)
+
+    ready = tmp_path / 'b.txt'
+    reader = step(
+        tmp_path, 'c', f'assert len(open({str(ready)!r}).readlines()) == 1', inputs=[ready]
+    )
+    run_steps([meets('a', 'b'), meets('b', 'a'), reader], tmp_path, CONSOLE, workers=2)
+    assert runs(tmp_path, 'c') == 1
+
+
+def test_a_failure_ends_what_runs_beside_it(tmp_path):
+    pid = tmp_path / 'pid'
+    long = step(
+        tmp_path,
+        'long',
+        f'import os, time\nopen({str(pid)!r}, "w").write(str(os.getpid()))\ntime.sleep(60)',
+    )
+    ready = f'os.path.exists({str(pid)!r}) and os.path.getsize({str(pid)!r})'
+    wait = f'import os, time\nwhile not ({ready}): time.sleep(0.05)\n1 / 0'
+    with pytest.raises(StepFailed, match='ZeroDivisionError'):
+        run_steps([long, step(tmp_path, 'bad', wait)], tmp_path, CONSOLE, workers=2)
+    for _ in range(100):
+        try:
+            os.kill(int(pid.read_text()), 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail('the other command still runs')
+
+
 @pytest.mark.parametrize(
     'line, done',
     [

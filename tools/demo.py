@@ -65,7 +65,7 @@ def make_steps(args: argparse.Namespace) -> list[Step]:
             'data',
             'Drawing digits',
             python(ROOT / 'tools/make_digits.py', '--out', DATA, *images),
-            outputs=[DATA / 'digits.json'],
+            outputs=[DATA / 'digits.json', DATA / 'pixels.sha256'],
             inputs=[ROOT / 'mmkd/digits.py'],
             seconds=SECONDS['data'],
         )
@@ -95,6 +95,8 @@ def make_steps(args: argparse.Namespace) -> list[Step]:
                 settings=settings,
                 seconds=SECONDS[role],
                 epochs=epochs,
+                resume=['--resume'],
+                scratch=[folder / 'last_checkpoint'],
             )
         )
         steps.append(
