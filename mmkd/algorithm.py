@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmkd.checkpoint import STUDENT_PREFIX, load_detector
 from mmkd.checks import check_alignment, check_distiller
+from mmkd.lean import LeanTeacher
 from mmkd.teacher import FrozenTeacher, InputTranslation
 
 Detector: TypeAlias = BaseModel | Mapping | str
@@ -49,6 +50,8 @@ class DetectionDistill(SingleTeacherDistill):
         student_ckpt_strict (bool): whether each key must fit. Defaults to True.
         student_loss_weights (dict, optional): factors of the student's own terms by name, for
             example ``dict(loss_cls=0.7)``. Terms that are not named count once. Defaults to None.
+        lean_teacher (dict, optional): arguments of :class:`mmkd.lean.LeanTeacher`: BatchNorm
+            folded, channels last, reduced precision, compiled. Defaults to None, as it is.
         kwargs: as for :class:`SingleTeacherDistill`: ``data_preprocessor``,
             ``calculate_student_loss``, ``init_cfg``...
 
@@ -68,6 +71,7 @@ class DetectionDistill(SingleTeacherDistill):
         student_ckpt: str | None = None,
         student_ckpt_strict: bool = True,
         student_loss_weights: Mapping[str, float] | None = None,
+        lean_teacher: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('teacher_trainable'):
@@ -94,6 +98,7 @@ class DetectionDistill(SingleTeacherDistill):
             teacher_model,
             InputTranslation(self.data_preprocessor, teacher_model.data_preprocessor),
             [r.source for r in recorders.recorders.values()] if recorders else None,
+            None if lean_teacher is None else LeanTeacher(**lean_teacher),
         )
         self.student_loss_weights = dict(student_loss_weights or {})
         if student_ckpt:

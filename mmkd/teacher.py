@@ -9,6 +9,8 @@ from mmdet.models.detectors import SingleStageDetector
 from mmengine.model import BaseModel, ImgDataPreprocessor
 from torch import Tensor
 
+from mmkd.lean import LeanTeacher
+
 
 class InputTranslation:
     """Turn the student's normalised batch into what the teacher's own preprocessing gives.
@@ -87,6 +89,7 @@ class FrozenTeacher:
         translation: makes the teacher's input of the student's batch. None passes it on.
         sources: what the teacher's recorders tap. If all of it lies in backbone and neck, the head
             is not run.
+        lean: how to run it for less. Defaults to None, as it is.
     """
 
     def __init__(
@@ -94,10 +97,14 @@ class FrozenTeacher:
         model: BaseModel,
         translation: InputTranslation | None = None,
         sources: Iterable[str] | None = None,
+        lean: LeanTeacher | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.lean = lean or LeanTeacher(fold_bn=False, channels_last=False)
         self.translation = translation
-        parts = {source.split('.')[0] for source in sources or ()}
+        sources = list(sources or ())
+        self.lean.prepare(self.model, sources)
+        parts = {source.split('.')[0] for source in sources}
         self.features_only = bool(parts) and parts <= {'backbone', 'neck'}
 
     @torch.no_grad()
@@ -107,12 +114,13 @@ class FrozenTeacher:
             self.model.eval()
         if self.translation is not None:
             inputs = self.translation(inputs, data_samples)
+        inputs = self.lean.layout(inputs)
         if self.features_only:
-            return self.model.extract_feat(inputs)
+            return self.lean.features(self.model.extract_feat, inputs)
         if getattr(type(self.model), '_forward', None) is SingleStageDetector._forward:
             # mmdet's own calls ``bbox_head.forward``, which passes by the recorders' hooks.
-            return self.model.bbox_head(self.model.extract_feat(inputs))
-        return self.model(inputs, data_samples, mode='tensor')
+            return self.model.bbox_head(self.lean.features(self.model.extract_feat, inputs))
+        return self.lean.features(lambda x: self.model(x, data_samples, mode='tensor'), inputs)
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
         return self

@@ -1,0 +1,190 @@
+"""What distillation costs: each target, what stands beside it, the ratio.
+
+    python benchmarks/run.py [--quick] [--threads 2] [--rounds 5] [--pairs ssd yolov5]
+
+A step is forward, backward and an SGD step on one synthetic batch, on the CPU, untrained models.
+All contenders of a pair run in turn in each round; a ratio is the median over the rounds.
+
+    student   the undistilled student's step
+    teacher   the teacher's plain forward in eval mode
+    pair      DetectionDistill's step as the config has it
+    lean      with BatchNorm folded and channels last: the same maps up to rounding
+    fast      with bfloat16 in backbone and neck as well
+    mmrazor   SingleTeacherDistill with the same distiller
+"""
+
+import argparse
+import copy
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / 'benchmarks')]
+
+import mmkd  # noqa: F401  (first: it makes mmdet importable)
+
+# isort: split
+from measure import paired_seconds, peak_bytes, ratio
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+from mmrazor.registry import MODELS
+
+PAIRS = {  # config, image size, batch size, objects per image
+    'ssd': ('ssd_kd_vgg_to_mbv2', 300, 4, 6),
+    'yolov5': ('yolov5_kd_m_to_s', 640, 2, 8),
+}
+FORMS = {
+    'pair': {},
+    'lean': dict(lean_teacher={}),
+    'fast': dict(lean_teacher=dict(dtype='bfloat16')),
+}
+
+
+def build(name: str, type_: str = 'DetectionDistill', **changes) -> torch.nn.Module:
+    """The pair of a config, untrained; the same student and teacher at each call."""
+    config = Config.fromfile(ROOT / f'configs/{PAIRS[name][0]}.py')
+    model = copy.deepcopy(config.model)
+    model.update(type=type_, teacher_ckpt=None, **changes)
+    model.architecture.backbone.init_cfg = None
+    if type_ == 'SingleTeacherDistill':
+        model.pop('student_loss_weights', None)
+        model.teacher = Config.fromfile(model.teacher).model
+        model.teacher.init_cfg = model.teacher.backbone.init_cfg = None
+        model.teacher['_scope_'] = model.architecture['_scope_'] = config.default_scope
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        built = MODELS.build(model)
+        torch.manual_seed(0)
+        built.architecture.init_weights()
+        torch.manual_seed(1)
+        built.teacher.init_weights()
+    built.train()  # SingleTeacherDistill's returns nothing
+    return built
+
+
+def make_batch(name: str, size: int, images: int, objects: int, classes: int) -> dict:
+    """What a data loader gives: random images and boxes."""
+    rng = np.random.default_rng(0)
+    inputs, samples, rows = [], [], []
+    for image in range(images):
+        coarse = rng.integers(0, 255, (3, size // 20, size // 20), dtype=np.uint8)
+        inputs.append(torch.from_numpy(np.kron(coarse, np.ones((1, 20, 20), np.uint8))))
+        sides = rng.uniform(0.1, 0.5, (objects, 2)) * size
+        corners = rng.uniform(0, 1, (objects, 2)) * (size - sides)
+        boxes = torch.from_numpy(np.concatenate([corners, corners + sides], 1)).float()
+        labels = torch.from_numpy(rng.integers(0, classes, objects))
+        sample = DetDataSample(metainfo=dict(img_shape=(size, size), batch_input_shape=(size, size)))
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+        samples.append(sample)
+        rows.append(torch.cat([torch.full((objects, 1), image), labels[:, None], boxes], 1))
+    if name == 'yolov5':
+        return dict(inputs=torch.stack(inputs), data_samples=dict(bboxes_labels=torch.cat(rows)))
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def stepper(model: torch.nn.Module, batch: dict) -> Callable[[], dict]:
+    """A function that trains the model for a step on the batch and returns its terms."""
+    optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), 1e-6)
+
+    def step() -> dict:
+        data = model.data_preprocessor(copy.deepcopy(batch), True)
+        terms = model(**data, mode='loss')
+        optimizer.zero_grad()
+        model.parse_losses(terms)[0].backward()
+        optimizer.step()
+        return {k: v.detach() for k, v in terms.items() if isinstance(v, torch.Tensor)}
+
+    return step
+
+
+def record_bytes(model, batch: dict) -> int:
+    """Bytes of what the teacher's recorders hold after a forward."""
+    data = model.data_preprocessor(copy.deepcopy(batch), True)
+    with model.distiller.teacher_recorders:
+        model._teacher(data['inputs'], data['data_samples'])
+    seen: dict[int, int] = {}
+
+    def count(value) -> None:
+        if isinstance(value, torch.Tensor):
+            seen[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        elif isinstance(value, list | tuple):
+            for item in value:
+                count(item)
+
+    for recorder in model.distiller.teacher_recorders.recorders.values():
+        count(recorder.data_buffer)
+        recorder.reset_data_buffer()
+    return sum(seen.values())
+
+
+class Table:
+    """Rows of a target, the figure and whether it is met."""
+
+    def __init__(self) -> None:
+        print(f'{"":58} {"target":>8} {"found":>8}')
+
+    def row(self, what: str, target: float, found: float) -> None:
+        print(f'{what:58} {target:8.3f} {found:8.3f}  {"met" if found <= target else "missed"}')
+
+
+def measure(name: str, table: Table, rounds: int, size: int, images: int, objects: int) -> None:
+    pairs = {form: build(name, **changes) for form, changes in FORMS.items()}
+    classes = 20 if name == 'ssd' else 80
+    batch = make_batch(name, size, images, objects, classes)
+    plain = pairs['pair']
+    data = plain.data_preprocessor(copy.deepcopy(batch), True)
+    contenders: dict[str, Callable] = {
+        'student': stepper(plain.student, batch),
+        'teacher': lambda: plain._teacher(data['inputs'], data['data_samples']),
+        **{form: stepper(model, batch) for form, model in pairs.items()},
+        'mmrazor': stepper(build(name, 'SingleTeacherDistill'), batch),
+    }
+    terms = {form: contenders[form]() for form in FORMS}
+    seconds = paired_seconds(contenders, rounds)
+    print(f'\n{PAIRS[name][0]}, {images} images of {size} px: median seconds of a step')
+    for contender, values in seconds.items():
+        print(f'  {contender:10} {sorted(values)[len(values) // 2]:.3f}')
+    floor = ('student', 'teacher')
+    table.row('pair / (student + teacher)', 1.03, ratio(seconds, 'pair', *floor))
+    table.row('lean / (student + teacher)', 1.03, ratio(seconds, 'lean', *floor))
+    table.row('lean / mmrazor', 1.0, ratio(seconds, 'lean', 'mmrazor'))
+    table.row('fast / (student + teacher)', 0.75, ratio(seconds, 'fast', *floor))
+    for form in ('lean', 'fast'):
+        worst = max(
+            abs(float(terms[form][key] / value) - 1)
+            for key, value in terms['pair'].items()
+            if key.startswith('distill.loss') and value
+        )
+        table.row(f'{form}: largest deviation of a distillation term', 0.01, worst)
+    own = peak_bytes(contenders['student'])
+    beyond = peak_bytes(contenders['lean']) - own - record_bytes(pairs['lean'], batch)
+    table.row("lean: peak memory beyond the records, by the student's peak", 0.05, beyond / own)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--quick', action='store_true', help='one round on two images')
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--pairs', nargs='+', choices=PAIRS, default=list(PAIRS))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    logging.disable(logging.WARNING)  # what mmengine says of each initialised layer
+    table = Table()
+    for name in args.pairs:
+        _, size, images, objects = PAIRS[name]
+        if args.quick:
+            size, images, args.rounds = (300 if name == 'ssd' else 160), 2, 1
+        measure(name, table, args.rounds, size, images, objects)
+    print(f'\n{args.threads} threads, {args.rounds} rounds, torch {torch.__version__}')
+
+
+if __name__ == '__main__':
+    main()
