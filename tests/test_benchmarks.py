@@ -1,5 +1,6 @@
 """The benchmarks run; what they measure depends on the machine and is not tested."""
 
+import logging
 import runpy
 import sys
 from pathlib import Path
@@ -14,3 +15,14 @@ def test_runs(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', [name, '--quick'])
     runpy.run_path(str(FOLDER / f'{name}.py'), run_name='__main__')
     assert 'ratio' in capsys.readouterr().out
+
+
+def test_the_cost_of_a_step(monkeypatch, capsys):
+    pytest.importorskip('mmyolo')
+    monkeypatch.setattr(sys, 'argv', ['run', '--quick', '--pairs', 'yolov5', '--threads', '1'])
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    try:
+        runpy.run_path(str(FOLDER / 'run.py'), run_name='__main__')
+    finally:
+        logging.disable(logging.NOTSET)
+    assert 'fast / (student + teacher)' in capsys.readouterr().out
