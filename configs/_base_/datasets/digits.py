@@ -19,10 +19,10 @@ test_pipeline = [
     ),
 ]
 
+# Loading a batch takes 6 ms, handing it over from a worker process more: hence no workers.
 train_dataloader = dict(
     batch_size=16,
-    num_workers=1,
-    persistent_workers=True,
+    num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=True),
     drop_last=True,
     dataset=dict(
@@ -36,8 +36,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=32,
-    num_workers=1,
-    persistent_workers=True,
+    num_workers=0,
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(

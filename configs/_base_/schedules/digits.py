@@ -5,11 +5,11 @@ val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.008, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=0.008, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=10.0),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=200),
     dict(
         type='CosineAnnealingLR',
         begin=0,
