@@ -11,6 +11,7 @@ All contenders of a pair run in turn in each round; a ratio is the median over t
     lean      with BatchNorm folded and channels last: the same maps up to rounding
     fast      with bfloat16 in backbone and neck as well
     mmrazor   SingleTeacherDistill with the same distiller
+    losses    mmkd's losses and connectors alone, forward and backward
 """
 
 import argparse
@@ -19,12 +20,12 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / 'benchmarks')]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import mmkd  # noqa: F401  (first: it makes mmdet importable)
 
@@ -36,10 +37,12 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from mmrazor.registry import MODELS
 
+ROOT = Path(__file__).resolve().parents[1]
 PAIRS = {  # config, image size, batch size, objects per image
     'ssd': ('ssd_kd_vgg_to_mbv2', 300, 4, 6),
     'yolov5': ('yolov5_kd_m_to_s', 640, 2, 8),
 }
+CLASSES = {'ssd': 20, 'yolov5': 80}
 FORMS = {
     'pair': {},
     'lean': dict(lean_teacher={}),
@@ -47,7 +50,7 @@ FORMS = {
 }
 
 
-def build(name: str, type_: str = 'DetectionDistill', **changes) -> torch.nn.Module:
+def build(name: str, type_: str = 'DetectionDistill', **changes: Any) -> Any:
     """The pair of a config, untrained; the same student and teacher at each call."""
     config = Config.fromfile(ROOT / f'configs/{PAIRS[name][0]}.py')
     model = copy.deepcopy(config.model)
@@ -80,7 +83,9 @@ def make_batch(name: str, size: int, images: int, objects: int, classes: int) ->
         corners = rng.uniform(0, 1, (objects, 2)) * (size - sides)
         boxes = torch.from_numpy(np.concatenate([corners, corners + sides], 1)).float()
         labels = torch.from_numpy(rng.integers(0, classes, objects))
-        sample = DetDataSample(metainfo=dict(img_shape=(size, size), batch_input_shape=(size, size)))
+        sample = DetDataSample(
+            metainfo=dict(img_shape=(size, size), batch_input_shape=(size, size))
+        )
         sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
         samples.append(sample)
         rows.append(torch.cat([torch.full((objects, 1), image), labels[:, None], boxes], 1))
@@ -104,24 +109,43 @@ def stepper(model: torch.nn.Module, batch: dict) -> Callable[[], dict]:
     return step
 
 
+def tensors(value) -> list[torch.Tensor]:
+    """The tensors of nested lists."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [t for item in value for t in tensors(item)] if isinstance(value, list | tuple) else []
+
+
+def recorded(manager) -> list[torch.Tensor]:
+    """What the recorders of one side hold."""
+    return [t for r in manager.recorders.values() for t in tensors(r.data_buffer)]
+
+
 def record_bytes(model, batch: dict) -> int:
     """Bytes of what the teacher's recorders hold after a forward."""
     data = model.data_preprocessor(copy.deepcopy(batch), True)
     with model.distiller.teacher_recorders:
         model._teacher(data['inputs'], data['data_samples'])
-    seen: dict[int, int] = {}
+    storages = {t.untyped_storage() for t in recorded(model.distiller.teacher_recorders)}
+    model._release_records()
+    return sum(storage.nbytes() for storage in {s.data_ptr(): s for s in storages}.values())
 
-    def count(value) -> None:
-        if isinstance(value, torch.Tensor):
-            seen[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
-        elif isinstance(value, list | tuple):
-            for item in value:
-                count(item)
 
-    for recorder in model.distiller.teacher_recorders.recorders.values():
-        count(recorder.data_buffer)
-        recorder.reset_data_buffer()
-    return sum(seen.values())
+def loss_stepper(model, batch: dict) -> Callable[[], None]:
+    """A function that runs the distillation losses and connectors alone, forward and backward."""
+    distiller = model.distiller
+    data = model.data_preprocessor(copy.deepcopy(batch), True)
+    with distiller.teacher_recorders:
+        model._teacher(data['inputs'], data['data_samples'])
+    with distiller.student_recorders:
+        model.student(data['inputs'], data['data_samples'], mode='loss')
+    outputs = [t for t in recorded(distiller.student_recorders) if t.requires_grad]
+
+    def run() -> None:
+        total = sum(distiller.compute_distill_losses().values())
+        torch.autograd.grad(total, outputs, allow_unused=True)
+
+    return run
 
 
 class Table:
@@ -136,8 +160,7 @@ class Table:
 
 def measure(name: str, table: Table, rounds: int, size: int, images: int, objects: int) -> None:
     pairs = {form: build(name, **changes) for form, changes in FORMS.items()}
-    classes = 20 if name == 'ssd' else 80
-    batch = make_batch(name, size, images, objects, classes)
+    batch = make_batch(name, size, images, objects, CLASSES[name])
     plain = pairs['pair']
     data = plain.data_preprocessor(copy.deepcopy(batch), True)
     contenders: dict[str, Callable] = {
@@ -146,6 +169,7 @@ def measure(name: str, table: Table, rounds: int, size: int, images: int, object
         **{form: stepper(model, batch) for form, model in pairs.items()},
         'mmrazor': stepper(build(name, 'SingleTeacherDistill'), batch),
     }
+    contenders['losses'] = loss_stepper(build(name), batch)
     terms = {form: contenders[form]() for form in FORMS}
     seconds = paired_seconds(contenders, rounds)
     print(f'\n{PAIRS[name][0]}, {images} images of {size} px: median seconds of a step')
@@ -156,6 +180,7 @@ def measure(name: str, table: Table, rounds: int, size: int, images: int, object
     table.row('lean / (student + teacher)', 1.03, ratio(seconds, 'lean', *floor))
     table.row('lean / mmrazor', 1.0, ratio(seconds, 'lean', 'mmrazor'))
     table.row('fast / (student + teacher)', 0.75, ratio(seconds, 'fast', *floor))
+    table.row("mmkd's losses / pair", 0.03, ratio(seconds, 'losses', 'pair'))
     for form in ('lean', 'fast'):
         worst = max(
             abs(float(terms[form][key] / value) - 1)
@@ -166,6 +191,32 @@ def measure(name: str, table: Table, rounds: int, size: int, images: int, object
     own = peak_bytes(contenders['student'])
     beyond = peak_bytes(contenders['lean']) - own - record_bytes(pairs['lean'], batch)
     table.row("lean: peak memory beyond the records, by the student's peak", 0.05, beyond / own)
+
+
+def growth(name: str, rounds: int, size: int, images: int, objects: int) -> None:
+    """How the losses' cost grows with image size and objects."""
+    model = build(name)
+    grown = {
+        'as above': (size, objects),
+        'twice the objects': (size, 2 * objects),
+        'eight times the objects': (size, 8 * objects),
+    }
+    if name == 'yolov5':
+        grown['about half the side'] = (size // 64 * 32, objects)
+    batches = {
+        what: make_batch(name, side, images, number, CLASSES[name])
+        for what, (side, number) in grown.items()
+    }
+    contenders = {what: loss_stepper(model, batch) for what, batch in batches.items()}
+    seconds = paired_seconds(contenders, 3 * rounds)
+    print(
+        "  mmkd's losses grow by "
+        + ', '.join(
+            f'{ratio(seconds, what, "as above"):.2f} with {what}'
+            for what in grown
+            if what != 'as above'
+        )
+    )
 
 
 def main() -> None:
@@ -183,6 +234,7 @@ def main() -> None:
         if args.quick:
             size, images, args.rounds = (300 if name == 'ssd' else 160), 2, 1
         measure(name, table, args.rounds, size, images, objects)
+        growth(name, args.rounds, size, images, objects)
     print(f'\n{args.threads} threads, {args.rounds} rounds, torch {torch.__version__}')
 
 

@@ -87,8 +87,8 @@ class FrozenTeacher:
     Args:
         model: the detector, with its weights. It is put wholly in eval mode, without grad.
         translation: makes the teacher's input of the student's batch. None passes it on.
-        sources: what the teacher's recorders tap. If all of it lies in backbone and neck, the head
-            is not run.
+        sources: what the teacher's recorders tap. Parts after the last that is tapped (neck, head)
+            are not run.
         lean: how to run it for less. Defaults to None, as it is.
     """
 
@@ -105,7 +105,9 @@ class FrozenTeacher:
         sources = list(sources or ())
         self.lean.prepare(self.model, sources)
         parts = {source.split('.')[0] for source in sources}
-        self.features_only = bool(parts) and parts <= {'backbone', 'neck'}
+        self.features = None
+        if parts and parts <= {'backbone', 'neck'}:
+            self.features = model.backbone if parts == {'backbone'} else model.extract_feat
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, data_samples: Any = None) -> Any:
@@ -115,8 +117,8 @@ class FrozenTeacher:
         if self.translation is not None:
             inputs = self.translation(inputs, data_samples)
         inputs = self.lean.layout(inputs)
-        if self.features_only:
-            return self.lean.features(self.model.extract_feat, inputs)
+        if self.features is not None:
+            return self.lean.features(self.features, inputs)
         if getattr(type(self.model), '_forward', None) is SingleStageDetector._forward:
             # mmdet's own calls ``bbox_head.forward``, which passes by the recorders' hooks.
             return self.model.bbox_head(self.lean.features(self.model.extract_feat, inputs))

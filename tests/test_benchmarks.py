@@ -20,7 +20,7 @@ def test_runs(name, monkeypatch, capsys):
 def test_the_cost_of_a_step(monkeypatch, capsys):
     pytest.importorskip('mmyolo')
     monkeypatch.setattr(sys, 'argv', ['run', '--quick', '--pairs', 'yolov5', '--threads', '1'])
-    monkeypatch.setattr(sys, 'path', list(sys.path))
+    monkeypatch.syspath_prepend(FOLDER)
     try:
         runpy.run_path(str(FOLDER / 'run.py'), run_name='__main__')
     finally:

@@ -153,7 +153,9 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     start = time.monotonic()
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    )
     workers = args.workers or min(cores, 2 * len(args.seeds))
     # Small models gain more from a second process than from a second thread. Waiting threads must
     # not spin: beside other work that costs a multiple.
