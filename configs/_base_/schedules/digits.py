@@ -1,11 +1,11 @@
-# Five epochs of AdamW: a short warm-up by the iteration, then a cosine to the end.
+# Five epochs of AdamW: a warm-up over the first quarter, then a cosine to the end.
 max_epochs = 5
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.008, weight_decay=0.05, fused=True),
+    optimizer=dict(type='AdamW', lr=0.016, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=10.0),
 )
 param_scheduler = [
