@@ -6,8 +6,16 @@ compat.apply()  # before anything that imports mmdet or mmrazor
 
 from mmkd import amp, connectors, losses, recorders  # noqa: F401
 from mmkd.algorithm import DetectionDistill
+from mmkd.distill_weights import DistillWeightHook
 from mmkd.export import ExportStudentHook
+from mmkd.non_finite import NonFiniteHook
 
 __version__ = '0.1.0'
 
-__all__ = ['DetectionDistill', 'ExportStudentHook', '__version__']
+__all__ = [
+    'DetectionDistill',
+    'DistillWeightHook',
+    'ExportStudentHook',
+    'NonFiniteHook',
+    '__version__',
+]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmkd.checkpoint import STUDENT_PREFIX, load_detector
 from mmkd.checks import check_alignment, check_distiller
+from mmkd.distill_weights import active_losses, distill_terms, scaled
 from mmkd.lean import LeanTeacher
 from mmkd.teacher import FrozenTeacher, InputTranslation
 
@@ -35,7 +36,9 @@ class DetectionDistill(SingleTeacherDistill):
 
     Log keys: ``student.<term>`` for the student's own losses, ``distill.<name>`` for each
     distillation loss, and ``distill.<name>_<part>`` (``loss_`` taken off) for what a loss reports
-    in its ``logs``: parts and statistics, which are not back-propagated.
+    in its ``logs``: parts and statistics, which are not back-propagated. A loss at weight 0
+    (:class:`DistillWeightHook`, its ``loss_weight``, MMRazor's ``StopDistillHook``) is not
+    computed; with all at 0 the teacher is not run.
 
     Args:
         architecture (dict | str | BaseModel): the student: a model config, the path of a config
@@ -101,6 +104,7 @@ class DetectionDistill(SingleTeacherDistill):
             None if lean_teacher is None else LeanTeacher(**lean_teacher),
         )
         self.student_loss_weights = dict(student_loss_weights or {})
+        self.distill_factors: dict[str, float] = {}  # of DistillWeightHook, this iteration's
         if student_ckpt:
             load_detector(self.student, student_ckpt, 'student_ckpt', student_ckpt_strict)
             self.student.is_init = True  # or the runner's init_weights would undo it
@@ -135,12 +139,14 @@ class DetectionDistill(SingleTeacherDistill):
         """
         distiller = self.distiller
         losses: dict[str, Tensor] = {}
-        if not self.distillation_stopped:
+        stopped = self.distillation_stopped
+        active = [] if stopped else active_losses(distiller, self.distill_factors)
+        if active:
             distiller.set_deliveries_override(False)
             with distiller.teacher_recorders, distiller.deliveries:
                 self._teacher(batch_inputs, data_samples)
 
-        distiller.set_deliveries_override(not self.distillation_stopped)
+        distiller.set_deliveries_override(bool(active))
         with (
             distiller.student_recorders,
             distiller.deliveries,
@@ -150,9 +156,8 @@ class DetectionDistill(SingleTeacherDistill):
         if self.calculate_student_loss:
             losses.update(add_prefix(self._weighted(student_losses), 'student'))
 
-        if not self.distillation_stopped:
-            losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
-            losses.update(add_prefix(self._statistics(), 'distill'))
+        terms = distill_terms(distiller, self.distill_factors, active, batch_inputs)
+        losses.update(add_prefix({**terms, **self._statistics(active)}, 'distill'))
         self._release_records()
         return losses
 
@@ -164,25 +169,21 @@ class DetectionDistill(SingleTeacherDistill):
                 f'but got {", ".join(unknown)}. Correct the names.'
             )
 
-        def scale(value: Any, factor: float) -> Any:
-            if isinstance(value, list | tuple):
-                return [scale(item, factor) for item in value]
-            return value * factor
-
+        weights = self.student_loss_weights
         return {
-            name: scale(value, self.student_loss_weights[name])
-            if name in self.student_loss_weights
-            else value
+            name: scaled(value, weights[name]) if name in weights else value
             for name, value in losses.items()
         }
 
-    def _statistics(self) -> dict[str, Tensor]:
-        # mmengine back-propagates each key with "loss" in it: a statistic must not have it.
-        return {
-            f'{name.replace("loss_", "")}_{key}': value
-            for name, module in self.distiller.distill_losses.items()
-            for key, value in getattr(module, 'logs', {}).items()
+    def _statistics(self, active: list[str]) -> dict[str, Tensor]:
+        found = {
+            f'{_without_loss(name)}_{key}': value
+            for name in active
+            for key, value in getattr(self.distiller.distill_losses[name], 'logs', {}).items()
         }
+        for name, factor in self.distill_factors.items():
+            found[f'{_without_loss(name)}_weight'] = torch.tensor(factor)
+        return found
 
     def _release_records(self) -> None:
         # Records hold the graph: kept until the next step they would double the memory.
@@ -235,6 +236,11 @@ def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
     if not model.get('cfg_path'):
         model.setdefault('_scope_', scope)
     return MODELS.build(model)
+
+
+def _without_loss(name: str) -> str:
+    # mmengine back-propagates each key with "loss" in it: a statistic must not have it.
+    return name.replace('loss_', '').replace('loss', '').strip('_')
 
 
 def _init_at_random(model: BaseModel) -> None:

@@ -244,6 +244,30 @@ def repair_ssd_head() -> None:
         SSDHead.loss_cls = None
 
 
+def normalise_ssd_over_ranks() -> None:
+    """SSD divides by the positives of its own rank, which is not what one process does.
+
+    DDP averages gradients: images on a rank with few objects would count for more. With one
+    process nothing changes.
+    """
+    from mmdet.models.dense_heads import SSDHead
+    from mmengine.dist import get_world_size
+
+    from mmkd.normalizer import across_ranks
+
+    original = SSDHead.get_targets
+
+    @functools.wraps(original)
+    def get_targets(self: SSDHead, *args: Any, **kwargs: Any) -> tuple:
+        targets = original(self, *args, **kwargs)
+        if get_world_size() == 1:
+            return targets
+        label_weights, num_pos = targets[1], targets[4]
+        return (*targets[:4], across_ranks(num_pos, label_weights[0]), *targets[5:])
+
+    SSDHead.get_targets = get_targets
+
+
 PATCHES = (
     reject_mixed_families,
     require_pkg_resources,
@@ -253,6 +277,7 @@ PATCHES = (
     allow_checkpoint_globals,
     read_without_running,
     repair_ssd_head,
+    normalise_ssd_over_ranks,
 )
 
 

@@ -1,7 +1,9 @@
 """The student on its own: an ordinary mmdet checkpoint with its config beside it."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -30,11 +32,21 @@ def student_config(config: Config) -> Config:
         config.pop('model')
         config.model = student
     hooks = config.get('default_hooks') or {}
-    hooks.pop('export_student', None)
+    for name in [name for name, hook in hooks.items() if _of_training_here(hook)]:
+        hooks.pop(name)
+    if config.get('custom_hooks'):
+        config.custom_hooks = [h for h in config.custom_hooks if not _of_training_here(h)]
     # Where the run started from or went on from is of no concern to the student.
     config.pop('load_from', None)
     config.pop('resume', None)
     return config
+
+
+def _of_training_here(hook: Any) -> bool:
+    # What mmdet alone does not have, or a student alone cannot use.
+    kind = hook.get('type') if isinstance(hook, Mapping) else None
+    hooks = ('ExportStudentHook', 'NonFiniteHook', 'DistillWeightHook', 'StopDistillHook')
+    return str(kind).split('.')[-1] in hooks
 
 
 def export_student(

@@ -198,13 +198,6 @@ def test_prediction_is_the_students_alone(monkeypatch):
     assert torch.equal(result.pred_instances.bboxes, own.pred_instances.bboxes)
 
 
-def test_stopped_distillation_does_not_run_the_teacher(monkeypatch):
-    model = build()
-    model.distillation_stopped = True
-    monkeypatch.setattr(model.teacher, 'forward', None)
-    assert not any(name.startswith('distill.') for name in losses_of(model))
-
-
 def test_moving_the_model_moves_the_teacher():
     model = build().double()
     assert next(model.teacher.parameters()).dtype == torch.float64

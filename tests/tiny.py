@@ -1,6 +1,7 @@
 """Small detectors, batches and data sets, made on the spot."""
 
 import json
+import time
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import mmkd  # noqa: F401  (first: it makes mmdet importable, and registers ever
 # isort: split
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,3 +184,111 @@ def raw_batch(images: int = 2, size: int = 64, boxes: int = 2, seed: int = 0) ->
         )
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)
+
+
+def tiny_ssd_with_adapters() -> dict:
+    """A pair of tiny SSDs with every loss of the SSD recipes, so with trained connectors."""
+    recipe = method('ssd_imitation').to_dict()
+    connectors = recipe['distiller']['connectors']
+    connectors['adapter'].update(in_channels=[16, 32, 64], out_channels=[32, 64, 128])
+    connectors['mask'].update(
+        prior_generator=tiny_ssd()['bbox_head']['anchor_generator'], levels=[0, 1, 2]
+    )
+    recipe['distiller']['distill_losses']['loss_imitation']['loss_weight'] = 0.1
+    return tiny_pair(
+        distiller=recipe['distiller'], student_loss_weights=recipe.get('student_loss_weights')
+    )
+
+
+def tiny_yolov5(width: float = 0.0625, classes: int = 3) -> dict:
+    """A YOLOv5 of ``width`` times 64, 128, ... channels and one block per stage."""
+    channels = [256, 512, 1024]
+    common = dict(
+        deepen_factor=0.33,
+        widen_factor=width,
+        norm_cfg=dict(type='BN', momentum=0.03, eps=0.001),
+        act_cfg=dict(type='SiLU', inplace=True),
+    )
+    return dict(
+        type='YOLODetector',
+        data_preprocessor=dict(
+            type='YOLOv5DetDataPreprocessor', mean=[0.0] * 3, std=[255.0] * 3, bgr_to_rgb=True
+        ),
+        backbone=dict(type='YOLOv5CSPDarknet', **common),
+        neck=dict(
+            type='YOLOv5PAFPN',
+            in_channels=channels,
+            out_channels=channels,
+            num_csp_blocks=3,
+            **common,
+        ),
+        bbox_head=dict(
+            type='YOLOv5Head',
+            head_module=dict(
+                type='YOLOv5HeadModule',
+                num_classes=classes,
+                in_channels=channels,
+                widen_factor=width,
+            ),
+        ),
+    )
+
+
+def tiny_yolov5_pair(**changes) -> dict:
+    """A pair of tiny YOLOv5s with every loss of the YOLOv5 recipes."""
+    distiller = method('yolov5_all').to_dict()['distiller']
+    distiller['connectors']['adapter'].update(in_channels=32, out_channels=64)
+    distiller['distill_losses']['loss_output'].update(num_classes=3, loss_weight=1.0)
+    distiller['distill_losses']['loss_imitation']['loss_weight'] = 0.1
+    pair = dict(
+        _scope_='mmrazor',
+        type='DetectionDistill',
+        architecture=dict(tiny_yolov5(), _scope_='mmyolo'),
+        teacher=dict(tiny_yolov5(0.125), _scope_='mmyolo'),
+        distiller=distiller,
+    )
+    pair.update(changes)
+    return pair
+
+
+def fast_batch(batch: dict) -> dict:
+    """A batch of ``raw_batch`` as MMYOLO's fast collate gives it."""
+    rows = [
+        torch.cat([torch.full((len(boxes), 1), float(i)), labels[:, None].float(), boxes], 1)
+        for i, sample in enumerate(batch['data_samples'])
+        for boxes, labels in [(sample.gt_instances.bboxes, sample.gt_instances.labels)]
+    ]
+    return dict(
+        inputs=torch.stack(batch['inputs']), data_samples=dict(bboxes_labels=torch.cat(rows))
+    )
+
+
+def freeze_bn(model: torch.nn.Module) -> torch.nn.Module:
+    """Put the model in train mode, but for its BatchNorms: their statistics are a rank's own."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    return model
+
+
+def tiny_runner(model: torch.nn.Module, images: list[dict], work_dir: Path, **changes) -> Runner:
+    """A runner that trains ``model`` on batches of one, in order, and logs each iteration."""
+    items = [dict(inputs=b['inputs'][0], data_samples=b['data_samples'][0]) for b in images]
+    for i, item in enumerate(items):
+        item['data_samples'].set_metainfo(dict(img_path=f'image{i}.jpg'))
+    loader = dict(
+        dataset=items,
+        batch_size=1,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
+    settings = dict(
+        train_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.01)),
+        randomness=dict(seed=0),
+        default_scope='mmdet',
+        experiment_name=f'{work_dir.name}_{time.monotonic_ns()}',
+    )
+    return Runner(model=model, work_dir=str(work_dir), **{**settings, **changes})

@@ -59,9 +59,10 @@ def main() -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+    hooks = dict(non_finite=dict(type='NonFiniteHook'))
     if is_distillation(cfg):
-        export = dict(type='ExportStudentHook')
-        cfg.default_hooks = {'export_student': export, **(cfg.get('default_hooks') or {})}
+        hooks['export_student'] = dict(type='ExportStudentHook')
+    cfg.default_hooks = {**hooks, **(cfg.get('default_hooks') or {})}
     check_data(cfg, ('train', 'val'))
     prepare_launch(cfg, args.launcher)
     Runner.from_cfg(cfg).train()
