@@ -9,7 +9,8 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
     """Set ``cfg.launcher``; on a machine without a GPU make a distributed run possible.
 
     mmengine's ``init_dist`` and model wrapper both ask for a GPU by its number. So where there
-    is none, the process group is opened here, and the wrapper is told to use no device.
+    is none, the process group is opened here, and the wrapper is told to use no device. MMYOLO's
+    detectors are told to keep their BatchNorm: SyncBatchNorm, their default, asks for a GPU too.
 
     Args:
         cfg: config of the run, changed in place.
@@ -30,6 +31,9 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
     env_cfg['dist_cfg'] = {**env_cfg.get('dist_cfg', {}), 'backend': 'gloo'}
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
     cfg.setdefault('model_wrapper_cfg', wrapper)
+    for model in (cfg.get('model'), (cfg.get('model') or {}).get('architecture')):
+        if isinstance(model, dict) and str(model.get('type')).endswith('YOLODetector'):
+            model['use_syncbn'] = False
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
         print_log('No GPU: training on the CPU, with gloo', 'current')

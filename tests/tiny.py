@@ -211,6 +211,7 @@ def tiny_yolov5(width: float = 0.0625, classes: int = 3) -> dict:
     )
     return dict(
         type='YOLODetector',
+        use_syncbn=False,  # it asks for a GPU
         data_preprocessor=dict(
             type='YOLOv5DetDataPreprocessor', mean=[0.0] * 3, std=[255.0] * 3, bgr_to_rgb=True
         ),
