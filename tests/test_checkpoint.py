@@ -152,3 +152,19 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert torch.equal(torch.load(path)['a'], torch.ones(2))
     assert [p.name for p in Path(tmp_path).iterdir()] == ['model.pth']
+
+
+def test_student_config_has_no_hook_of_the_distillation():
+    hook = dict(type='DistillWeightHook', start_factor=1.0, end_factor=0.0, end=2)
+    kept = dict(type='EMAHook')
+    config = Config(
+        dict(
+            model=dict(architecture=dict(type='SingleStageDetector')),
+            default_hooks=dict(
+                non_finite=dict(type='NonFiniteHook'), logger=dict(type='LoggerHook')
+            ),
+            custom_hooks=[hook, dict(type='mmrazor.StopDistillHook', stop_epoch=1), kept],
+        )
+    )
+    own = student_config(config)
+    assert own.custom_hooks == [kept] and list(own.default_hooks) == ['logger']

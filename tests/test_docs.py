@@ -6,6 +6,7 @@ import re
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import HOOKS
 
 from mmkd.report import mean_interval
 from tests.tiny import ROOT
@@ -42,6 +43,16 @@ def test_the_variant_is_a_config(tmp_path):
     path.write_text(variant.replace("'./", f"'{ROOT}/configs/"))
     config = Config.fromfile(path)
     assert config.distiller.distill_losses.loss_soft.temperature == 2.0
+
+
+def test_the_hooks_are_built(tmp_path):
+    blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/pairs.md').read_text(), re.S)
+    blocks = [block for block in blocks if '_hooks' in block]
+    path = tmp_path / 'hooks.py'
+    path.write_text('\n'.join(blocks))
+    config = Config.fromfile(path)
+    hooks = [HOOKS.build(hook) for hook in [*config.custom_hooks, *config.default_hooks.values()]]
+    assert [type(hook).__name__ for hook in hooks] == ['DistillWeightHook'] * 3 + ['NonFiniteHook']
 
 
 def test_python_blocks_parse():

@@ -15,6 +15,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmkd.non_finite import NonFiniteError
 from tests.tiny import ROOT, raw_batch, tiny_ssd, write_coco, write_voc
 
 CLASSES = ('ant', 'bee', 'cat')
@@ -155,6 +156,12 @@ def test_amp_on_the_cpu_is_bfloat16(project, monkeypatch):
     assert torch.bfloat16 in seen
     [first, *_] = [line for line in scalars('work_dirs/my_pair') if 'loss' in line]
     assert all(math.isfinite(value) for key, value in first.items() if 'loss' in key)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(project):
+    with pytest.raises(NonFiniteError, match=r'iteration 2 .*loss_cls = .*\.jpg'):
+        run('train', 'my_student.py', '--cfg-options', 'optim_wrapper.optimizer.lr=1e38')
+    assert len(list(Path('work_dirs/my_student').glob('*/before_non_finite.pth'))) == 1
 
 
 def test_missing_data_stops_before_anything_is_written(project):
