@@ -7,10 +7,19 @@ from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.model import convert_sync_batchnorm
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmkd.launch import prepare_launch
-from tests.tiny import freeze_bn, raw_batch, tiny_pair, tiny_runner, tiny_ssd_with_adapters
+from tests.tiny import (
+    fast_batch,
+    freeze_bn,
+    raw_batch,
+    tiny_pair,
+    tiny_runner,
+    tiny_ssd_with_adapters,
+    tiny_yolov5_pair,
+)
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
@@ -21,23 +30,45 @@ def build(**changes):
     return MODELS.build(tiny_ssd_with_adapters() | changes)
 
 
-def test_accumulated_gradients_take_the_step_of_the_whole_batch():
-    """Where the parts have equally many positives: each part is divided by its own."""
+def parts_and_whole() -> tuple[list[dict], dict]:
+    """Two images with the same objects, one by one and together."""
     parts = [raw_batch(1, seed=seed) for seed in (0, 1)]
     parts[1]['data_samples'][0].gt_instances = parts[0]['data_samples'][0].gt_instances.clone()
-    whole = {key: parts[0][key] + parts[1][key] for key in ('inputs', 'data_samples')}
-    found = []
-    for batches in ([whole], parts):
-        model = freeze_bn(build())
-        before = {k: v.clone() for k, v in model.named_parameters()}
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-        wrapper = OptimWrapper(optimizer, accumulative_counts=len(batches))
-        for batch in batches:
-            model.train_step(batch, wrapper)
-        found.append({k: v.detach() - before[k] for k, v in model.named_parameters()})
-    moved = max(v.abs().max() for v in found[0].values())
-    assert moved > 1e-3
-    assert max((v - found[1][k]).abs().max() for k, v in found[0].items()) < 1e-3 * moved
+    return parts, {key: parts[0][key] + parts[1][key] for key in ('inputs', 'data_samples')}
+
+
+def step(model, batches: list[dict]) -> torch.Tensor:
+    """The change of all parameters in one step over the batches."""
+    freeze_bn(model)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    wrapper = OptimWrapper(optimizer, accumulative_counts=len(batches))
+    for batch in batches:
+        model.train_step(batch, wrapper)
+    changes = [p.detach() - old for p, old in zip(model.parameters(), before, strict=True)]
+    return torch.cat([change.flatten() for change in changes])
+
+
+def test_accumulated_gradients_take_the_step_of_the_whole_batch():
+    """Where the parts have equally many positives: each part is divided by its own."""
+    parts, whole = parts_and_whole()
+    accumulated, expected = step(build(), parts), step(build(), [whole])
+    assert expected.abs().max() > 1e-3
+    torch.testing.assert_close(accumulated, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_mmyolos_own_terms_accumulate_to_a_smaller_step():
+    """They are sums over the images of a batch, of which accumulation takes the mean."""
+    pytest.importorskip('mmyolo')
+    parts, whole = parts_and_whole()
+    steps = []
+    for batches in (parts, [whole]):
+        torch.manual_seed(0)
+        with DefaultScope.overwrite_default_scope('mmyolo'):
+            model = MODELS.build(tiny_yolov5_pair())
+        model.distillation_stopped = True
+        steps.append(step(model, [fast_batch(batch) for batch in batches]))
+    torch.testing.assert_close(steps[0], steps[1] / 2, rtol=1e-3, atol=1e-6)
 
 
 def test_ema_averages_the_student_and_is_what_is_exported(tmp_path):
