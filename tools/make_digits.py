@@ -1,4 +1,4 @@
-"""Make the digits data set: python tools/make_digits.py [--out data/digits]."""
+"""Make the digits data set: python tools/make_digits.py [--out data/digits] [--seed 0]."""
 
 import argparse
 import sys
