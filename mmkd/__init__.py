@@ -9,12 +9,14 @@ from mmkd.algorithm import DetectionDistill
 from mmkd.distill_weights import DistillWeightHook
 from mmkd.export import ExportStudentHook
 from mmkd.non_finite import NonFiniteHook
+from mmkd.runner import ExactRunner
 
 __version__ = '0.1.0'
 
 __all__ = [
     'DetectionDistill',
     'DistillWeightHook',
+    'ExactRunner',
     'ExportStudentHook',
     'NonFiniteHook',
     '__version__',

@@ -1,7 +1,7 @@
 """Reading and writing detectors' checkpoints: strict in, ordinary mmdet files out."""
 
+import io
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from mmkd.whole import write_whole
 from mmkd.yolov5 import is_yolov5_file, load_yolov5_state_dict
 
 #: Where MMRazor's algorithms keep the student inside a distillation checkpoint.
@@ -138,14 +139,6 @@ def _first(keys: list[str], count: int = 3) -> str:
 
 def save_whole(checkpoint: dict, path: str | Path) -> None:
     """Write ``checkpoint`` so that ``path`` appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            torch.save(checkpoint, file)
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the model from colleagues
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    write_whole(path, buffer.getvalue())

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from mmkd import ops
+from mmkd.whole import LateRemoval, open_whole, write_whole
 
 # The distributions that install each import package; one at a time, or they overwrite each other.
 PROVIDERS = {
@@ -236,6 +237,41 @@ def read_without_running() -> None:
         checkpoint._safe_torch_load = functools.partial(original, weights_only=True)
 
 
+def write_checkpoints_whole() -> None:
+    """mmengine writes over the old file: a kill or a full disk leaves half a checkpoint.
+
+    The same holds for ``last_checkpoint``, which names the newest.
+    """
+    from mmengine.fileio import LocalBackend
+    from mmengine.hooks import checkpoint_hook
+
+    LocalBackend.put = lambda self, obj, filepath: write_whole(filepath, obj)
+    checkpoint_hook.open = open_whole
+
+
+def remove_checkpoints_late() -> None:
+    """CheckpointHook removes the oldest, or the best so far, before it has written the new one."""
+    from mmengine.hooks import CheckpointHook
+
+    def late(method: Callable) -> Callable:
+        @functools.wraps(method)
+        def save(self: Any, *args: Any, **kwargs: Any) -> None:
+            backend = self.file_backend
+            self.file_backend = waiting = LateRemoval(backend)
+            try:
+                method(self, *args, **kwargs)
+            finally:
+                self.file_backend = backend
+            best = [getattr(self, 'best_ckpt_path', None)]
+            best += getattr(self, 'best_ckpt_path_dict', {}).values()
+            waiting.remove_now(keep=[self.last_ckpt, *best])
+
+        return save
+
+    for name in ('_save_checkpoint_with_step', '_save_best_checkpoint'):
+        setattr(CheckpointHook, name, late(getattr(CheckpointHook, name)))
+
+
 def repair_ssd_head() -> None:
     """SSD cannot predict: BaseDenseHead reads ``loss_cls``, which SSDHead does not have."""
     from mmdet.models.dense_heads import SSDHead
@@ -276,6 +312,8 @@ PATCHES = (
     placeholder_quantization,
     allow_checkpoint_globals,
     read_without_running,
+    write_checkpoints_whole,
+    remove_checkpoints_late,
     repair_ssd_head,
     normalise_ssd_over_ranks,
 )

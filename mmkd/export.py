@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from mmkd.checkpoint import STUDENT_PREFIX, read_checkpoint, save_whole, student_state_dict
+from mmkd.whole import write_whole
 
 
 def is_distillation(config: Config) -> bool:
@@ -87,7 +88,7 @@ def export_student(
     meta = {k: v for k, v in loaded.get('meta', {}).items() if k != 'cfg'}
     meta['cfg'] = own.pretty_text
     save_whole({'state_dict': student_state_dict(weights), 'meta': meta}, out)
-    own.dump(beside)
+    write_whole(beside, own.pretty_text.encode())
     return out
 
 

@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
 
 from mmkd.amp import use_amp
 from mmkd.data_checks import check_data
 from mmkd.export import is_distillation
 from mmkd.launch import prepare_launch
+from mmkd.resume import prepare_resume
+from mmkd.runner import ExactRunner
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,15 +58,14 @@ def main() -> None:
             )
         cfg.auto_scale_lr.enable = True
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        prepare_resume(cfg, args.resume)
     hooks = dict(non_finite=dict(type='NonFiniteHook'))
     if is_distillation(cfg):
         hooks['export_student'] = dict(type='ExportStudentHook')
     cfg.default_hooks = {**hooks, **(cfg.get('default_hooks') or {})}
     check_data(cfg, ('train', 'val'))
     prepare_launch(cfg, args.launcher)
-    Runner.from_cfg(cfg).train()
+    ExactRunner.from_cfg(cfg).train()
 
 
 if __name__ == '__main__':

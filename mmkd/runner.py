@@ -1,0 +1,154 @@
+"""The runner whose runs can be stopped anywhere and go on exactly."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import master_only
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
+from mmengine.registry import RUNNERS
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from torch.utils.data import BatchSampler
+
+from mmkd.seeding import SeededDataset, SeededSampler, seed_streams
+from mmkd.whole import remove_partial
+
+
+@RUNNERS.register_module()
+class ExactRunner(Runner):
+    """mmengine's runner, whose runs end with the same weights however often they were stopped.
+
+    What is drawn at random for an image follows from (seed, epoch, image), what is drawn in an
+    iteration from (seed, iteration); everything else is in the checkpoint.
+    """
+
+    def build_train_loop(self, loop: Any) -> Any:
+        """Build the loop on a data loader whose randomness follows from the seed."""
+        loader: Any = self._train_dataloader  # type: ignore[has-type]
+        if isinstance(loop, Mapping) and isinstance(loader, Mapping):
+            dataset = dict(type=SeededDataset, dataset=loader['dataset'], seed=self.seed)
+            sampler = dict(type=SeededSampler, sampler=loader['sampler'])
+            self._train_dataloader = {**loader, 'dataset': dataset, 'sampler': sampler}
+        return super().build_train_loop(loop)
+
+    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
+        """Register the config's hooks and those that make a resume exact."""
+        super().register_hooks(*args, **kwargs)
+        self.register_hook(ExactResumeHook())
+        self.register_hook(InterruptedValidationHook())
+
+    def resume(self, *args: Any, **kwargs: Any) -> None:
+        """Go on from a checkpoint, also from within an epoch."""
+        super().resume(*args, **kwargs)
+        if not isinstance(self.train_loop, EpochBasedTrainLoop):
+            return
+        loader = self.train_dataloader
+        done = self.iter - self.epoch * len(loader)
+        if done == 0:
+            return
+        plain = type(loader.batch_sampler) is BatchSampler
+        if 0 < done < len(loader) and plain and isinstance(loader.sampler, SeededSampler):
+            loader.sampler.start_at(done * loader.batch_size)
+            self.logger.info(f'{done} iterations of epoch {self.epoch + 1} are done: left out')
+        else:
+            self.logger.warning(
+                f'Resume is not exact: {self.iter} iterations in {self.epoch} epochs do not go '
+                f'with {len(loader)} iterations an epoch, or a batch sampler of another kind. '
+                'Give the batch size, the processes and the data that the run began with.'
+            )
+
+
+class ExactResumeHook(Hook):
+    """Seed each iteration, and keep what a checkpoint of mmengine leaves out."""
+
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner: Runner) -> None:
+        """Clear up after a process that was killed, and name what cannot go on exactly."""
+        _remove_partial(runner)
+        for part in forgetful_parts(runner):
+            runner.logger.warning(f'A resume of this run will not be exact: {part}')
+
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Dropout and the like follow from seed and iteration."""
+        seed_streams(runner.seed, runner.iter)
+
+    def after_val_epoch(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Note for :class:`InterruptedValidationHook` what has been validated."""
+        if isinstance(runner._train_loop, BaseLoop):  # not in a validation on its own
+            runner.message_hub.update_info('validated', _progress(runner.train_loop)[0])
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Save gradients that are being accumulated."""
+        checkpoint['gradients'] = {
+            name: parameter.grad.cpu()
+            for name, parameter in _bare(runner.model).named_parameters()
+            if parameter.grad is not None
+        }
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Restore them."""
+        if runner._resume:
+            for name, parameter in _bare(runner.model).named_parameters():
+                if name in checkpoint.get('gradients', {}):
+                    parameter.grad = checkpoint['gradients'][name].to(parameter)
+
+
+class InterruptedValidationHook(Hook):
+    """Validate first if the run was stopped after a checkpoint and before its validation's end.
+
+    mmengine would leave it out: the best checkpoint might be missed, and the last figures.
+    """
+
+    priority = 'LOWEST'  # when all hooks are ready
+
+    def before_train(self, runner: Runner) -> None:
+        """Validate the resumed weights if that is due and not known to be done."""
+        loop: Any = runner.train_loop
+        if not runner._resume or runner.iter == 0 or runner.val_loop is None:
+            return
+        loop._decide_current_val_interval()
+        now, end = _progress(loop)
+        due = now >= loop.val_begin and (now % loop.val_interval == 0 or now == end)
+        if due and runner.message_hub.runtime_info.get('validated') != now:
+            runner.val_loop.run()
+
+
+def _progress(loop: Any) -> tuple[int, int]:
+    if isinstance(loop, EpochBasedTrainLoop):
+        return loop.epoch, loop.max_epochs
+    return loop.iter, loop.max_iters
+
+
+def _bare(model: Any) -> Any:
+    return getattr(model, 'module', model)  # without DDP around it
+
+
+@master_only
+def _remove_partial(runner: Runner) -> None:
+    remove_partial(runner.work_dir)
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.out_dir:
+            remove_partial(Path(hook.out_dir, Path(runner.work_dir).name))
+
+
+def forgetful_parts(runner: Runner) -> Iterator[str]:
+    """Parts of a run with a memory of their own, which is in no checkpoint."""
+    for node in _nodes(runner.cfg.get('train_dataloader')):
+        if node.get('use_cached'):
+            yield f'{node.get("type")} keeps a cache of images in each worker (use_cached=True).'
+    for module in runner.model.modules():
+        if type(module).__name__.endswith('BatchSyncRandomResize'):
+            yield f'{type(module).__name__} keeps its last size for several iterations.'
+    for hook in runner.hooks:
+        if isinstance(hook, EarlyStoppingHook):
+            yield 'EarlyStoppingHook counts validations without improvement anew.'
+
+
+def _nodes(value: Any) -> Iterator[Mapping]:
+    if isinstance(value, Mapping):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _nodes(item)

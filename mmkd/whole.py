@@ -1,0 +1,87 @@
+"""Files that appear whole or not at all, whatever ends the process or fills the disk."""
+
+import io
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+#: What the name of an unfinished file ends with; a killed process leaves one behind.
+PARTIAL = '.partial'
+
+
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write ``data`` so that ``path`` appears whole or not at all, also after a power cut.
+
+    Raises:
+        OSError: the disk is full, or the folder is closed to us; ``path`` is as it was.
+    """
+    path = Path(os.path.realpath(path))  # through a link, as a plain write would
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # a device or a pipe
+        path.write_bytes(data)
+        return
+    partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}{PARTIAL}')
+    try:
+        with partial.open('xb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(
+            error.errno,
+            f'a file must be written whole, but "{path}" ({len(data) / 1e6:.1f} MB) could not be: '
+            f'{error.strerror}, with {free / 1e6:.1f} MB free there. Earlier files are intact. '
+            'Make room or open the folder, and go on with --resume.',
+        ) from error
+    if hasattr(os, 'O_DIRECTORY'):
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # the new name itself
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def open_whole(path: str | Path, mode: str = 'w') -> Iterator[io.StringIO]:
+    """Like ``open(path, 'w')``, but the text reaches ``path`` at the end and whole."""
+    text = io.StringIO()
+    yield text
+    write_whole(path, text.getvalue().encode())
+
+
+def remove_partial(folder: str | Path) -> None:
+    """Remove what a process that was killed while writing left in ``folder``."""
+    for partial in Path(folder).glob(f'.*{PARTIAL}'):
+        partial.unlink(missing_ok=True)
+
+
+class LateRemoval:
+    """A file backend of mmengine that removes nothing before ``remove_now``."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.removals: list[tuple[Callable, str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+    def remove(self, path: str) -> None:
+        self.removals.append((self.backend.remove, path))
+
+    def rmtree(self, path: str) -> None:
+        self.removals.append((self.backend.rmtree, path))
+
+    def remove_now(self, keep: Container[str | None] = ()) -> None:
+        """Remove what was to be removed, but for what was written since."""
+        for remove, path in self.removals:
+            if path not in keep:
+                remove(path)
