@@ -44,7 +44,7 @@ def prepare_resume(cfg: Config, checkpoint: str = 'auto') -> None:
 
 
 def _newest_whole(last: Path) -> tuple[str, dict]:
-    named = Path(last.read_text().strip())
+    named = Path(last.read_text().strip() or '(nothing)')
     if not named.is_file():  # the run's folder was moved
         named = last.parent / named.name
     others = sorted(named.parent.glob('*.pth'), key=lambda path: -path.stat().st_mtime)

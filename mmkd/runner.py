@@ -47,7 +47,7 @@ class ExactRunner(Runner):
         if done == 0:
             return
         plain = type(loader.batch_sampler) is BatchSampler
-        if 0 < done < len(loader) and plain and isinstance(loader.sampler, SeededSampler):
+        if 0 < done <= len(loader) and plain and isinstance(loader.sampler, SeededSampler):
             loader.sampler.start_at(done * loader.batch_size)
             self.logger.info(f'{done} iterations of epoch {self.epoch + 1} are done: left out')
         else:

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmkd.checkpoint import load_detector, save_whole
+from mmkd.checkpoint import load_detector
 from mmkd.export import export_student, student_config
 from tests.tiny import tiny_pair, tiny_ssd
 
@@ -136,22 +135,6 @@ def test_student_config_follows_a_path(tmp_path):
     (tmp_path / 's.py').write_text(f'model = {tiny_ssd()!r}\n')
     config = Config(dict(model=tiny_pair(architecture=str(tmp_path / 's.py'))))
     assert student_config(config).model.type == 'SingleStageDetector'
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / 'model.pth'
-    save_whole(dict(a=torch.ones(2)), path)
-
-    def fail(checkpoint, file):
-        file.write(b'half')
-        raise OSError('No space left on device')
-
-    monkeypatch.setattr(torch, 'save', fail)
-    with pytest.raises(OSError, match='No space'):
-        save_whole(dict(a=torch.zeros(2)), path)
-    monkeypatch.undo()
-    assert torch.equal(torch.load(path)['a'], torch.ones(2))
-    assert [p.name for p in Path(tmp_path).iterdir()] == ['model.pth']
 
 
 def test_student_config_has_no_hook_of_the_distillation():

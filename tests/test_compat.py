@@ -72,6 +72,8 @@ def test_every_patch_is_tested():
         'require_pkg_resources',
         'allow_checkpoint_globals',
         'read_without_running',  # tests/test_checkpoint.py
+        'write_checkpoints_whole',
+        'remove_checkpoints_late',
         'repair_ssd_head',
         'normalise_ssd_over_ranks',  # tests/test_ranks.py
     )
@@ -285,3 +287,57 @@ def test_quantization_says_why_it_is_absent():
 
     with pytest.raises(NotImplementedError, match=r'"BackendConfigs".*torch <= 2.0'):
         BackendConfigs()
+
+
+# Checkpoints on their way to the disk
+
+# Writes two checkpoints where one is kept: ``events`` has what happened to the disk, in order.
+TWO_CHECKPOINTS = """
+import os
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
+
+events = []
+class Backend(LocalBackend):
+    def isfile(self, path):
+        return True
+    def remove(self, path):
+        events.append('remove ' + os.path.basename(path))
+
+def save(out_dir, filename, *args, **kwargs):
+    events.append('save ' + filename)
+
+hook = CheckpointHook(interval=1, max_keep_ckpts=1)
+runner = MagicMock(work_dir=folder, save_checkpoint=save)
+runner.message_hub = SimpleNamespace(runtime_info={}, update_info=lambda *args: None)
+hook.before_train(runner)
+hook.file_backend = Backend()
+for step in (1, 2):
+    hook._save_checkpoint_with_step(runner, step, {})
+    pointer = os.stat(os.path.join(folder, 'last_checkpoint')).st_ino
+    events.append('same file' if pointer == globals().get('before') else 'new file')
+    before = pointer
+
+path = os.path.join(folder, 'epoch_1.pth')
+LocalBackend().put(b'old', path)
+number = os.stat(path).st_ino
+LocalBackend().put(b'new', path)
+events.append('in place' if os.stat(path).st_ino == number else 'whole')
+"""
+
+
+def test_checkpoints_are_written_whole_before_others_go(tmp_path):
+    scope = dict(folder=str(tmp_path))
+    exec(TWO_CHECKPOINTS, scope)
+    expected = ['save epoch_1.pth', 'new file', 'save epoch_2.pth', 'remove epoch_1.pth']
+    assert scope['events'] == [*expected, 'new file', 'whole']
+    assert (tmp_path / 'last_checkpoint').read_text().endswith('epoch_2.pth')
+
+
+def test_checkpoints_need_the_patches(tmp_path):
+    code = f'folder = {str(tmp_path)!r}\n' + TWO_CHECKPOINTS + 'print(events)'
+    patches = {'write_checkpoints_whole', 'remove_checkpoints_late', 'repair_ssd_head'}
+    expected = ['save epoch_1.pth', 'new file', 'remove epoch_1.pth', 'save epoch_2.pth']
+    assert str([*expected, 'same file', 'in place']) in run(code, without=patches).stdout
