@@ -161,7 +161,9 @@ def run(tmp_path_factory):
     def start(name: str, stop=None, resume: bool = False, **changes) -> tuple[Path, int]:
         cfg = config(str(root / 'data'), str(root / name), **changes)
         process = context.Process(target=train, args=(cfg, stop, resume))
-        process.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv('CUDA_VISIBLE_DEVICES', '')  # bitwise is for the CPU
+            process.start()
         process.join(120)
         return root / name, process.exitcode
 
