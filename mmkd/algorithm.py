@@ -55,6 +55,8 @@ class DetectionDistill(SingleTeacherDistill):
             example ``dict(loss_cls=0.7)``. Terms that are not named count once. Defaults to None.
         lean_teacher (dict, optional): arguments of :class:`mmkd.lean.LeanTeacher`: BatchNorm
             folded, channels last, reduced precision, compiled. Defaults to None, as it is.
+        shuffle_teacher (bool): the control: the teacher looks at another image of the batch than
+            the student, so that what is gained is not what the teacher sees. Defaults to False.
         kwargs: as for :class:`SingleTeacherDistill`: ``data_preprocessor``,
             ``calculate_student_loss``, ``init_cfg``...
 
@@ -75,6 +77,7 @@ class DetectionDistill(SingleTeacherDistill):
         student_ckpt_strict: bool = True,
         student_loss_weights: Mapping[str, float] | None = None,
         lean_teacher: Mapping[str, Any] | None = None,
+        shuffle_teacher: bool = False,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('teacher_trainable'):
@@ -102,6 +105,7 @@ class DetectionDistill(SingleTeacherDistill):
             InputTranslation(self.data_preprocessor, teacher_model.data_preprocessor),
             [r.source for r in recorders.recorders.values()] if recorders else None,
             None if lean_teacher is None else LeanTeacher(**lean_teacher),
+            shuffle_teacher,
         )
         self.student_loss_weights = dict(student_loss_weights or {})
         self.distill_factors: dict[str, float] = {}  # of DistillWeightHook, this iteration's

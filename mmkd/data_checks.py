@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -103,3 +104,18 @@ def _check_voc(where: str, path: str, root: str, prefix: Mapping, dataset: Mappi
             f'{where}: ann_file must list images that have an XML file in "{folder}", but for '
             f'"{path}" {fault} have none ({", ".join(lost[:3])}). Correct ann_file or ann_subdir.'
         )
+
+
+def annotation_files(cfg: Config, phases: Iterable[str]) -> list[Path]:
+    """The annotation files on the disk that the data sets of ``phases`` read."""
+    leaves = [
+        dataset
+        for phase in phases
+        for dataset in _leaf_datasets((cfg.get(f'{phase}_dataloader') or {}).get('dataset'))
+    ]
+    files = [
+        os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
+        for dataset in leaves
+        if dataset.get('ann_file') and not dataset.get('backend_args')
+    ]
+    return [Path(file) for file in dict.fromkeys(files) if '://' not in file]

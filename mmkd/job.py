@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_ITERATION = re.compile(r'Epoch\((train|val|test)\)\s+(?:\[(\d+)\])?\[\s*(\d+)/(\d+)\]')
+_ITERATION = re.compile(r'(?:Epoch|Iter)\((train|val|test)\)\s+(?:\[(\d+)\])?\[\s*(\d+)/(\d+)\]')
 _TAIL = 25  # lines of the log shown when a step fails
 _POLL = 0.2  # seconds between looks at the logs
 
@@ -43,7 +43,8 @@ class Step:
         inputs (Sequence[Path]): Files whose contents the outputs depend on.
         settings (str): Anything else that the outputs depend on. Defaults to ''.
         seconds (float): About how long it takes: its share of the progress. Defaults to 10.
-        epochs (int): Epochs it trains, to read its progress from the log. Defaults to 1.
+        epochs (int): Epochs it trains, to read its progress from the log. Defaults to 1, which
+            also suits a training that counts iterations.
         resume (Sequence[str]): Arguments added when the same step was begun before and did not
             finish. Defaults to ().
         scratch (Sequence[Path]): Files removed before it begins anew, so that it cannot resume
@@ -86,8 +87,7 @@ def run_steps(
     steps: Sequence[Step],
     folder: Path,
     console: Console | None = None,
-    env: Mapping[str, str] | None = None,
-    workers: int = 1,
+    workers: Sequence[Mapping[str, str] | None] = (None,),
 ) -> None:
     """Run the steps; one whose inputs are unchanged since it finished is skipped.
 
@@ -98,8 +98,8 @@ def run_steps(
         folder (Path): Gets ``logs/<name>.log``; ``logs/<name>.begun`` and, when a step has
             finished, ``logs/<name>.done`` hold the step's fingerprint.
         console (Console, optional): Where progress is shown. Defaults to stdout.
-        env (Mapping, optional): Environment of the commands. Defaults to this process's.
-        workers (int): Steps that may run at once. Defaults to 1.
+        workers (Sequence[Mapping | None]): The environment of each step that may run at once, None
+            for this process's; see :mod:`mmkd.workers`. Defaults to one.
 
     Raises:
         StepFailed: A command failed, or did not write its outputs; the others have been ended.
@@ -121,6 +121,7 @@ def run_steps(
     )
     waiting = dict(enumerate(steps))
     running: dict[int, _Run] = {}
+    free = list(reversed(workers))
     total, done = sum(step.seconds for step in steps), 0.0
     with bar:
         task = bar.add_task('', total=total)
@@ -130,19 +131,21 @@ def run_steps(
                     blockers = [*running, *(other for other in waiting if other < number)]
                     if any(_feeds(steps[other], step) for other in blockers):
                         continue
-                    if len(running) == workers:
+                    if not free:
                         break
                     del waiting[number]
                     label = f'{number + 1}/{len(steps)} {step.title}'
-                    run = _Run(step, label, logs, env)
+                    run = _Run(step, label, logs, free[-1])
                     if run.start():
                         running[number] = run
+                        free.pop()
                     else:
                         total -= step.seconds
                         console.print(f'[dim]{label}: done before[/]')
                 for number, run in list(running.items()):
                     if run.poll():
                         del running[number]
+                        free.append(run.env)
                         done += run.step.seconds
                         console.print(f'{run.label}: {run.seconds():.0f} s')
                 now = done + sum(run.done * run.step.seconds for run in running.values())

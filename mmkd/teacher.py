@@ -90,6 +90,8 @@ class FrozenTeacher:
         sources: what the teacher's recorders tap. Parts after the last that is tapped (neck, head)
             are not run.
         lean: how to run it for less. Defaults to None, as it is.
+        shuffle: show it the image before instead of each image, the last instead of the first.
+            Defaults to False.
     """
 
     def __init__(
@@ -98,10 +100,12 @@ class FrozenTeacher:
         translation: InputTranslation | None = None,
         sources: Iterable[str] | None = None,
         lean: LeanTeacher | None = None,
+        shuffle: bool = False,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.lean = lean or LeanTeacher(fold_bn=False, channels_last=False)
         self.translation = translation
+        self.shuffle = shuffle
         sources = list(sources or ())
         self.lean.prepare(self.model, sources)
         parts = {source.split('.')[0] for source in sources}
@@ -114,6 +118,8 @@ class FrozenTeacher:
         """Run the teacher's plain forward, never its loss, on the student's batch (B, C, H, W)."""
         if self.model.training:
             self.model.eval()
+        if self.shuffle:
+            inputs, data_samples = _roll(inputs, data_samples)
         if self.translation is not None:
             inputs = self.translation(inputs, data_samples)
         inputs = self.lean.layout(inputs)
@@ -126,3 +132,17 @@ class FrozenTeacher:
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
         return self
+
+
+def _roll(inputs: Tensor, data_samples: Any) -> tuple[Tensor, Any]:
+    """Each image in the place of the next one. MMYOLO's dict of boxes stays: it has no padding."""
+    if len(inputs) < 2:
+        raise ValueError(
+            'shuffle_teacher shows the teacher another image of the batch, so each batch must have '
+            'two or more per process, but one has a single image. Raise '
+            'train_dataloader.batch_size, and set train_dataloader.drop_last=True if the last '
+            'batch of an epoch is the single one.'
+        )
+    if isinstance(data_samples, list | tuple):
+        data_samples = [*data_samples[-1:], *data_samples[:-1]]
+    return inputs.roll(1, 0), data_samples

@@ -123,8 +123,20 @@ def test_two_steps_run_at_once_and_a_third_waits_for_what_it_reads(tmp_path):
     reader = step(
         tmp_path, 'c', f'assert len(open({str(ready)!r}).readlines()) == 1', inputs=[ready]
     )
-    run_steps([meets('a', 'b'), meets('b', 'a'), reader], tmp_path, CONSOLE, workers=2)
+    run_steps([meets('a', 'b'), meets('b', 'a'), reader], tmp_path, CONSOLE, workers=[None, None])
     assert runs(tmp_path, 'c') == 1
+
+
+def test_steps_at_once_have_workers_of_their_own_and_a_free_one_is_used_again(tmp_path):
+    def which(name):
+        out = tmp_path / f'{name}.seen'
+        code = f'import os, time\nopen({str(out)!r}, "w").write(os.environ["CUDA_VISIBLE_DEVICES"])'
+        return step(tmp_path, name, code + '\ntime.sleep(1)')
+
+    gpus = [{**os.environ, 'CUDA_VISIBLE_DEVICES': gpu} for gpu in '01']
+    run_steps([which(name) for name in 'abc'], tmp_path, CONSOLE, workers=gpus)
+    seen = [(tmp_path / f'{name}.seen').read_text() for name in 'abc']
+    assert seen[:2] == ['0', '1'] and seen[2] in '01'
 
 
 def test_a_failure_ends_what_runs_beside_it(tmp_path):
@@ -137,7 +149,7 @@ def test_a_failure_ends_what_runs_beside_it(tmp_path):
     ready = f'os.path.exists({str(pid)!r}) and os.path.getsize({str(pid)!r})'
     wait = f'import os, time\nwhile not ({ready}): time.sleep(0.05)\n1 / 0'
     with pytest.raises(StepFailed, match='ZeroDivisionError'):
-        run_steps([long, step(tmp_path, 'bad', wait)], tmp_path, CONSOLE, workers=2)
+        run_steps([long, step(tmp_path, 'bad', wait)], tmp_path, CONSOLE, workers=[None, None])
     for _ in range(100):
         try:
             os.kill(int(pid.read_text()), 0)
@@ -154,6 +166,8 @@ def test_a_failure_ends_what_runs_beside_it(tmp_path):
         ('Epoch(train) [1][ 50/150]  lr: 3e-3', 1 / 6),
         ('... - INFO - Epoch(train)  [2][150/150]  lr: 1e-5  eta: 0:00:00', 1.0),
         ('Epoch(test) [ 3/10]    eta: 0:00:01', 0.15),
+        ('Iter(train) [ 500/1000]  lr: 1e-3', 0.25),
+        ('Iter(val) [10/10]    coco/bbox_mAP: 0.5', None),
         ('Epoch(val) [1][10/10]    coco/bbox_mAP: 0.5', None),
         ('loading annotations into memory...', None),
     ],

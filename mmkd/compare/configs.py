@@ -1,0 +1,132 @@
+"""The configs of a comparison, all derived from the pair's: one schedule, one data order."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hub import get_config
+
+from mmkd.export import is_distillation, student_config
+
+_METRICS = ('CocoMetric', 'VOCMetric')
+
+
+def read_pair(path: str | Path, options: Mapping[str, Any], val_interval: int | None) -> Config:
+    """The pair with its two models written out, so that its text says all that is trained.
+
+    Args:
+        path: a pair's config.
+        options: merged into it.
+        val_interval: epochs (or iterations) between validations; None for the config's own, but
+            at least ten validations.
+
+    Raises:
+        ValueError: it is no pair, or is not evaluated by CocoMetric or VOCMetric.
+    """
+    config = Config.fromfile(path)
+    config.merge_from_dict(dict(options))
+    if not is_distillation(config) or 'teacher' not in config.model:
+        raise ValueError(
+            f'the config to compare must be a pair, whose model has architecture and teacher, but '
+            f'"{path}" is not. Give the config that distils; docs/pairs.md says how to write one.'
+        )
+    for metric in evaluators(config):
+        if str(metric.get('type')).split('.')[-1] not in _METRICS:
+            raise ValueError(
+                f'test_evaluator must be {" or ".join(_METRICS)}, whose figures the report reads, '
+                f'but "{path}" has {metric.get("type")}. Change it.'
+            )
+        if 'CocoMetric' in str(metric['type']):
+            metric['classwise'] = True
+    config.model.architecture = _model(config.model.architecture)
+    config.model.teacher = _model(config.model.teacher)
+    set_validation(config, val_interval)
+    return config
+
+
+def evaluators(config: Config) -> list[dict]:
+    """The test metrics, one or several."""
+    found = config.test_evaluator
+    return list(found) if isinstance(found, list | tuple) else [found]
+
+
+def _model(source: Any) -> Any:
+    """A model's config of a config file's path; looked up in that file's scope."""
+    if not isinstance(source, str):
+        return source
+    config = get_config(source) if '::' in source else Config.fromfile(source)
+    if 'default_scope' in config:
+        config.model.setdefault('_scope_', config.default_scope)
+    return config.model
+
+
+def set_validation(config: Config, val_interval: int | None) -> None:
+    """Validate each ``val_interval``; see :func:`read_pair`."""
+    loop = config.train_cfg
+    total = loop.get('max_epochs') or loop.get('max_iters')
+    own = min(loop.get('val_interval', 1), max(total // 10, 1))
+    loop.val_interval = own if val_interval is None else val_interval
+
+
+def alone(pair: Config) -> Config:
+    """The student without its teacher, from the weights that the pair's student starts from.
+
+    Raises:
+        ValueError: those weights are an Ultralytics checkpoint.
+    """
+    start = pair.model.get('student_ckpt') or pair.get('load_from')
+    if start and str(start).endswith('.pt'):
+        raise ValueError(
+            f'student_ckpt must be a file that mmdet itself can start from, but is "{start}". '
+            'Convert it with tools/convert_yolov5.py and name the .pth file.'
+        )
+    student = student_config(pair)
+    if start:
+        student.load_from = start
+    return student
+
+
+def with_model(pair: Config, model: Any) -> Config:
+    """All of the pair's config but its model: data, schedule, evaluation."""
+    config = Config(pair.to_dict())
+    config.pop('model')
+    config.model = model
+    return student_config(config)
+
+
+def teacher_training(pair_path: str | Path, pair: Config, options: Mapping[str, Any]) -> Config:
+    """What trains the teacher: its own config file, or else the pair's data and schedule."""
+    source = Config.fromfile(pair_path).model.teacher
+    if isinstance(source, str) and '::' not in source:
+        config = Config.fromfile(source)
+        if 'train_dataloader' in config:
+            own = {key: value for key, value in options.items() if key.split('.')[0] != 'model'}
+            config.merge_from_dict(own)
+            config.train_cfg.val_interval = pair.train_cfg.val_interval
+            return config
+    return with_model(pair, pair.model.teacher)
+
+
+def taught(pair: Config, teacher_ckpt: str, shuffled: bool = False) -> Config:
+    """The pair with its teacher's weights; ``shuffled`` for the control."""
+    config = Config(pair.to_dict())
+    config.model.teacher_ckpt = teacher_ckpt
+    if shuffled:
+        config.model.shuffle_teacher = True
+    return config
+
+
+def last_checkpoint(config: Config) -> str:
+    """Name of the file that holds the detector when its training has ended."""
+    if is_distillation(config):
+        return 'student.pth'
+    loop = config.train_cfg
+    epochs = loop.get('max_epochs')
+    return f'epoch_{epochs}.pth' if epochs else f'iter_{loop.max_iters}.pth'
+
+
+def digest(config: Config) -> str:
+    """Short fingerprint of a config's text."""
+    return hashlib.sha256(config.pretty_text.encode()).hexdigest()[:12]

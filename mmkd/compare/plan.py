@@ -1,0 +1,220 @@
+"""The plan of a comparison: what is trained and evaluated, and the steps that do it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmkd.algorithm import build_detector
+from mmkd.compare.configs import (
+    alone,
+    digest,
+    last_checkpoint,
+    read_pair,
+    taught,
+    teacher_training,
+    with_model,
+)
+from mmkd.data_checks import annotation_files, check_data
+from mmkd.job import Step, python
+from mmkd.report.runs import TITLES, Run, read_run
+
+ROOT = Path(__file__).resolve().parents[2]
+ARMS = tuple(arm for arm in TITLES if arm != 'teacher')
+_SECONDS = dict(teacher=150, baseline=70, kd=100, shuffled=100)  # in proportion
+_TEST_SECONDS = 10
+#: What draws and runs comparisons; a change there trains nothing anew.
+_NOT_TRAINING = ('compare', 'report', 'job.py', 'overlays.py', 'workers.py', 'digits.py')
+
+
+@dataclass(frozen=True)
+class Detector:
+    """One detector of a comparison: ``checkpoint`` is its final one, a file or a URL."""
+
+    arm: str
+    seed: int
+    folder: Path
+    checkpoint: str
+    trained: bool = True
+
+
+class Comparison:
+    """A pair's teacher, student alone, distilled student and control over seeds.
+
+    Args:
+        config (str | Path): The pair.
+        work_dir (Path): Gets configs, logs, checkpoints and the report.
+        seeds (Sequence[int]): Of the students; the first is that of a teacher to be trained, too.
+        arms (Sequence[str]): Of ``ARMS``. Defaults to all.
+        teacher_ckpt (str, optional): The teacher's weights, a file or a URL. Defaults to those
+            that the pair names, if they are there; else the teacher is trained.
+        train_teacher (bool): Train it anyway. Defaults to False.
+        options (Mapping, optional): Merged into the pair's config and, but for the model's, into
+            that of the teacher. Defaults to None.
+        val_interval (int, optional): Epochs between validations. Defaults to the config's own,
+            but at least ten validations in all.
+
+    Raises:
+        ValueError: an unknown arm, or a config that cannot be compared.
+        FileNotFoundError: ``teacher_ckpt`` is not there.
+    """
+
+    def __init__(
+        self,
+        config: str | Path,
+        work_dir: Path,
+        seeds: Sequence[int],
+        arms: Sequence[str] = ARMS,
+        teacher_ckpt: str | None = None,
+        train_teacher: bool = False,
+        options: Mapping[str, Any] | None = None,
+        val_interval: int | None = None,
+    ) -> None:
+        unknown = [arm for arm in arms if arm not in ARMS]
+        if unknown or 'baseline' not in arms:
+            raise ValueError(
+                f'arms must be baseline, against which all is measured, and any of '
+                f'{", ".join(ARMS)}, but got {", ".join(arms)}. Correct --arms.'
+            )
+        if teacher_ckpt and '://' not in teacher_ckpt and not Path(teacher_ckpt).is_file():
+            raise FileNotFoundError(
+                f'teacher_ckpt must be an existing file or a URL, but there is no file '
+                f'"{teacher_ckpt}". Correct the path, or leave it out to have the teacher trained.'
+            )
+        self.name, self.work_dir = Path(config).stem, Path(work_dir)
+        self.seeds = list(dict.fromkeys(seeds))
+        options = dict(options or {})
+        pair = read_pair(config, options, val_interval)
+        self.pair = pair
+        given = teacher_ckpt or pair.model.get('teacher_ckpt')
+        train_teacher = train_teacher or not (
+            given and ('://' in given or Path(given).is_file())
+        )
+        training = teacher_training(config, pair, options) if train_teacher else None
+        folder = self.work_dir / 'teacher'
+        weights = str(given) if training is None else str(folder / last_checkpoint(training))
+        teacher = Detector('teacher', self.seeds[0], folder, weights, trained=train_teacher)
+        self.detectors = [teacher]
+        #: Config of each training.
+        self.configs: dict[str, Config] = {} if training is None else {'teacher': training}
+        for arm in ARMS:
+            if arm in arms:
+                self.configs[arm] = (
+                    alone(pair) if arm == 'baseline' else taught(pair, weights, arm == 'shuffled')
+                )
+        for seed in self.seeds:
+            for arm in (arm for arm in ARMS if arm in arms):
+                folder = self.work_dir / f'{arm}_seed{seed}'
+                checkpoint = str(folder / last_checkpoint(self.configs[arm]))
+                self.detectors.append(Detector(arm, seed, folder, checkpoint))
+        #: Config of each evaluation: one test set for all.
+        self.tests = dict(teacher=with_model(pair, pair.model.teacher), student=alone(pair))
+
+    @property
+    def teacher(self) -> Detector:
+        """The teacher, trained here or given."""
+        return self.detectors[0]
+
+    def path(self, name: str) -> Path:
+        """Where a config of the comparison lies."""
+        return self.work_dir / f'configs/{name}.py'
+
+    def write_configs(self) -> None:
+        """Write the configs that the steps run."""
+        self.path('x').parent.mkdir(parents=True, exist_ok=True)
+        for name, config in self.configs.items():
+            config.dump(self.path(name))
+        for name, config in self.tests.items():
+            config.dump(self.path(f'test_{name}'))
+
+    def check_data(self) -> None:
+        """Check the data sets of each training before anything runs."""
+        for config in self.configs.values():
+            check_data(config, ('train', 'val', 'test'))
+
+    def steps(self, inputs: Sequence[Path] = ()) -> list[Step]:
+        """The job: training and evaluation of each detector; writes the configs.
+
+        Args:
+            inputs (Sequence[Path]): More files that every step depends on.
+        """
+        self.write_configs()
+        package = ROOT / 'mmkd'
+        code = [
+            path
+            for path in sorted(package.rglob('*.py'))
+            if path.relative_to(package).parts[0] not in _NOT_TRAINING
+        ]
+        common = [*code, *inputs, *annotation_files(self.pair, ('train', 'test'))]
+        return [step for detector in self.detectors for step in self._steps(detector, common)]
+
+    def _steps(self, detector: Detector, common: list[Path]) -> list[Step]:
+        arm, seed, folder = detector.arm, detector.seed, detector.folder
+        title = TITLES[arm] + (f', seed {seed}' if len(self.seeds) > 1 else '')
+        weights = [] if '://' in detector.checkpoint else [Path(detector.checkpoint)]
+        steps = []
+        if detector.trained:
+            config = self.configs[arm]
+            inputs = [ROOT / 'tools/train.py', self.path(arm), *common]
+            if arm in ('kd', 'shuffled') and '://' not in self.teacher.checkpoint:
+                inputs.append(Path(self.teacher.checkpoint))
+            command = [ROOT / 'tools/train.py', self.path(arm), '--work-dir', folder]
+            steps.append(
+                Step(
+                    f'{folder.name}-train',
+                    f'{title}: training',
+                    python(*command, '--cfg-options', f'randomness.seed={seed}'),
+                    outputs=weights,
+                    inputs=inputs,
+                    seconds=_SECONDS[arm],
+                    epochs=config.train_cfg.get('max_epochs', 1),
+                    resume=['--resume'],
+                    scratch=[folder / 'last_checkpoint'],
+                )
+            )
+        config_path = self.path('test_teacher' if arm == 'teacher' else 'test_student')
+        command = [ROOT / 'tools/test.py', config_path, detector.checkpoint]
+        out = folder / 'predictions.pkl'
+        steps.append(
+            Step(
+                f'{folder.name}-test',
+                f'{title}: evaluation',
+                python(*command, '--work-dir', folder / 'test', '--out', out),
+                outputs=[out],
+                inputs=[ROOT / 'tools/test.py', config_path, *common, *weights],
+                seconds=_TEST_SECONDS,
+            )
+        )
+        return steps
+
+    def runs(self) -> list[Run]:
+        """What the steps have left behind."""
+        parameters = {
+            name: sum(p.numel() for p in build_detector(str(self.path(f'test_{name}'))).parameters())
+            for name in self.tests
+        }
+        return [
+            read_run(
+                d.arm,
+                d.seed,
+                parameters['teacher' if d.arm == 'teacher' else 'student'],
+                d.folder if d.trained else None,
+                d.folder / 'test',
+            )
+            for d in self.detectors
+        ]
+
+    def settings(self) -> dict[str, Any]:
+        """What was compared, for the report; no paths."""
+        loop, loader = self.pair.train_cfg, self.pair.train_dataloader
+        return dict(
+            pair=self.name,
+            seeds=self.seeds,
+            teacher='trained here' if self.teacher.trained else 'given',
+            epochs=loop.get('max_epochs'),
+            iterations=loop.get('max_iters'),
+            batch_size=loader.get('batch_size'),
+            config_digests={name: digest(config) for name, config in self.configs.items()},
+        )

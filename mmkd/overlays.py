@@ -1,0 +1,115 @@
+"""What a pair's teacher shows of an image: where it imitates features, where it sees objects."""
+
+from typing import Any
+
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmkd.algorithm import DetectionDistill
+from mmkd.connectors import ImitationMaskConnector
+
+
+@torch.no_grad()
+def imitation_mask(model: DetectionDistill, inputs: Tensor, data_samples: Any) -> Tensor | None:
+    """The cells whose features are imitated on any level, (B, H, W) of zeros and ones.
+
+    Args:
+        model: a pair in eval mode.
+        inputs: (B, 3, H, W), the student's normalised batch.
+        data_samples: with ground truth.
+
+    Returns:
+        Tensor: in pixels of the batch; None for a pair without an ``ImitationMaskConnector``.
+    """
+    distiller = model.distiller
+    masked = [
+        record
+        for mapping in getattr(distiller, 'loss_forward_mappings', {}).values()
+        for record in mapping.values()
+        if record.get('connector')
+        and isinstance(distiller.connectors[record['connector']], ImitationMaskConnector)
+    ]
+    if not masked:
+        return None
+    with distiller.student_recorders:
+        model.student(inputs, data_samples, mode='loss')
+    return _over_levels(distiller.get_record(**masked[0]), inputs)
+
+
+@torch.no_grad()
+def teacher_view(model: DetectionDistill, inputs: Tensor, data_samples: Any) -> Tensor | None:
+    """What the teacher sees, (B, H, W) from 0 to 1: objectness, or highest class probability.
+
+    The highest over anchors and levels.
+
+    Args:
+        model: a pair in eval mode, its teacher not lean.
+        inputs: (B, 3, H, W), the student's normalised batch.
+        data_samples: tell which pixels are padding.
+
+    Returns:
+        Tensor: in pixels of the batch; None for a teacher without a dense head.
+    """
+    teacher, translation = model.teacher, model._teacher.translation
+    head = getattr(teacher, 'bbox_head', None)
+    if head is None or getattr(teacher, 'with_rpn', False):
+        return None
+    if translation is not None:
+        inputs = translation(inputs, data_samples)
+    maps = head(teacher.extract_feat(inputs))
+    if len(maps) < 2:
+        return None
+    if 'YOLO' in type(head).__name__ and len(maps) == 3:
+        return _over_levels([level.sigmoid() for level in maps[2]], inputs)
+    return _over_levels([_highest_class(level, head) for level in maps[0]], inputs)
+
+
+def _highest_class(level: Tensor, head: Any) -> Tensor:
+    """(B, A * K, H, W) -> (B, A, H, W); a softmax head has the background for its last class."""
+    softmax = not getattr(head, 'use_sigmoid_cls', True)
+    scores = level.unflatten(1, (-1, head.num_classes + softmax))
+    return (scores.softmax(2)[:, :, :-1] if softmax else scores.sigmoid()).amax(2)
+
+
+def _over_levels(levels: list[Tensor], inputs: Tensor) -> Tensor:
+    """Levels (B, A, h, w) -> the highest at each pixel of the batch, (B, H, W)."""
+    size = inputs.shape[-2:]
+    return torch.stack([F.interpolate(m.amax(1, True), size)[:, 0] for m in levels]).amax(0)
+
+
+def overlays(model: DetectionDistill, dataset: Any, index: int) -> dict[str, Tensor]:
+    """Both of the above for one image of a data set, cut to the image, by title.
+
+    Args:
+        model: a pair in eval mode, its teacher not lean.
+        dataset: of mmdet, for testing.
+        index: of the image.
+
+    Returns:
+        dict[str, Tensor]: maps (h, w) over the whole image at the size that the network sees.
+    """
+    data = dataset[index]
+    sample, info = data['data_samples'], dataset.get_data_info(index)
+    width, height = sample.metainfo.get('scale_factor', (1.0, 1.0))[:2]
+    top, left = (int(n) for n in (sample.metainfo.get('pad_param', (0, 0, 0, 0))[i] for i in (0, 2)))
+    # Test pipelines load the truth as it is on the disk: bring it to the resized, padded image.
+    items = [item for item in info['instances'] if not item.get('ignore_flag')]
+    boxes = torch.tensor([item['bbox'] for item in items], dtype=torch.float32).reshape(-1, 4)
+    sample.gt_instances = InstanceData(
+        bboxes=boxes * torch.tensor([width, height] * 2) + torch.tensor([left, top] * 2),
+        labels=torch.tensor([item['bbox_label'] for item in items], dtype=torch.long),
+    )
+    batch = model.data_preprocessor(dict(inputs=[data['inputs']], data_samples=[sample]))
+    maps = {
+        'Imitation mask': imitation_mask(model, **batch),
+        "Teacher's weight": teacher_view(model, **batch),
+    }
+    rows, columns = sample.metainfo['ori_shape'][:2]
+    bottom, right = top + round(rows * height), left + round(columns * width)
+    return {
+        title: found[0, top:bottom, left:right].cpu()
+        for title, found in maps.items()
+        if found is not None
+    }

@@ -1,0 +1,1 @@
+"""The report on a teacher, its student alone and its student distilled."""
