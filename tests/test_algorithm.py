@@ -240,3 +240,20 @@ def test_plain_student_weights_load_into_the_algorithm():
     load_state_dict(model, plain.state_dict(), strict=True)
     for key, value in plain.state_dict().items():
         assert torch.equal(model.student.state_dict()[key], value)
+
+
+def test_a_shuffled_teacher_sees_the_other_image():
+    model, shuffled = build(), build(shuffle_teacher=True)
+    shuffled.teacher.load_state_dict(model.teacher.state_dict())
+    seen = []
+    for each in (model, shuffled):
+        each.teacher.bbox_head.register_forward_hook(lambda _m, _i, out: seen.append(out[0][0]))
+    a, b = losses_of(model), losses_of(shuffled)
+    torch.testing.assert_close(seen[1], seen[0].flip(0))
+    torch.testing.assert_close(b['student.loss_cls'], a['student.loss_cls'])
+    assert not torch.isclose(a['distill.loss_soft'], b['distill.loss_soft'])
+
+
+def test_a_shuffled_teacher_needs_two_images():
+    with pytest.raises(ValueError, match=r'another image.*single image.*batch_size'):
+        losses_of(build(shuffle_teacher=True), images=1)

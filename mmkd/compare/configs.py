@@ -1,7 +1,9 @@
 """The configs of a comparison, all derived from the pair's: one schedule, one data order."""
 
 import hashlib
+import pprint
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ _METRICS = ('CocoMetric', 'VOCMetric')
 
 
 def read_pair(path: str | Path, options: Mapping[str, Any], val_interval: int | None) -> Config:
-    """The pair with its two models written out, so that its text says all that is trained.
+    """The pair's config, made ready to be compared.
 
     Args:
         path: a pair's config.
@@ -26,7 +28,7 @@ def read_pair(path: str | Path, options: Mapping[str, Any], val_interval: int | 
         ValueError: it is no pair, or is not evaluated by CocoMetric or VOCMetric.
     """
     config = Config.fromfile(path)
-    config.merge_from_dict(dict(options))
+    config.merge_from_dict(deepcopy(dict(options)))  # merging takes _delete_ out of them
     if not is_distillation(config) or 'teacher' not in config.model:
         raise ValueError(
             f'the config to compare must be a pair, whose model has architecture and teacher, but '
@@ -40,10 +42,17 @@ def read_pair(path: str | Path, options: Mapping[str, Any], val_interval: int | 
             )
         if 'CocoMetric' in str(metric['type']):
             metric['classwise'] = True
-    config.model.architecture = _model(config.model.architecture)
-    config.model.teacher = _model(config.model.teacher)
-    set_validation(config, val_interval)
+    loop = config.train_cfg
+    total = loop.get('max_epochs') or loop.get('max_iters')
+    own = min(loop.get('val_interval', 1), max(total // 10, 1))
+    loop.val_interval = own if val_interval is None else val_interval
     return config
+
+
+def write_out_models(pair: Config) -> None:
+    """Put the models of config files into the pair, so that its text says all that is trained."""
+    pair.model.architecture = _model(pair.model.architecture)
+    pair.model.teacher = _model(pair.model.teacher)
 
 
 def evaluators(config: Config) -> list[dict]:
@@ -60,14 +69,6 @@ def _model(source: Any) -> Any:
     if 'default_scope' in config:
         config.model.setdefault('_scope_', config.default_scope)
     return config.model
-
-
-def set_validation(config: Config, val_interval: int | None) -> None:
-    """Validate each ``val_interval``; see :func:`read_pair`."""
-    loop = config.train_cfg
-    total = loop.get('max_epochs') or loop.get('max_iters')
-    own = min(loop.get('val_interval', 1), max(total // 10, 1))
-    loop.val_interval = own if val_interval is None else val_interval
 
 
 def alone(pair: Config) -> Config:
@@ -96,17 +97,22 @@ def with_model(pair: Config, model: Any) -> Config:
     return student_config(config)
 
 
-def teacher_training(pair_path: str | Path, pair: Config, options: Mapping[str, Any]) -> Config:
-    """What trains the teacher: its own config file, or else the pair's data and schedule."""
-    source = Config.fromfile(pair_path).model.teacher
+def teacher_training(pair: Config, options: Mapping[str, Any]) -> Config:
+    """What trains the teacher: its own config file, or else the pair's data and schedule.
+
+    Args:
+        pair: its models not yet written out.
+        options: merged into the file's config, but for the model's.
+    """
+    source = pair.model.teacher
     if isinstance(source, str) and '::' not in source:
         config = Config.fromfile(source)
         if 'train_dataloader' in config:
             own = {key: value for key, value in options.items() if key.split('.')[0] != 'model'}
-            config.merge_from_dict(own)
+            config.merge_from_dict(deepcopy(own))
             config.train_cfg.val_interval = pair.train_cfg.val_interval
             return config
-    return with_model(pair, pair.model.teacher)
+    return with_model(pair, _model(source))
 
 
 def taught(pair: Config, teacher_ckpt: str, shuffled: bool = False) -> Config:
@@ -127,6 +133,14 @@ def last_checkpoint(config: Config) -> str:
     return f'epoch_{epochs}.pth' if epochs else f'iter_{loop.max_iters}.pth'
 
 
+def text_of(config: Config) -> str:
+    """The config as a file, which says all by itself; ``pretty_text`` takes seconds."""
+    items = config.to_dict().items()
+    return ''.join(
+        f'{key} = {pprint.pformat(value, width=100, sort_dicts=False)}\n' for key, value in items
+    )
+
+
 def digest(config: Config) -> str:
-    """Short fingerprint of a config's text."""
-    return hashlib.sha256(config.pretty_text.encode()).hexdigest()[:12]
+    """Short fingerprint of a config."""
+    return hashlib.sha256(text_of(config).encode()).hexdigest()[:12]

@@ -15,7 +15,9 @@ from mmkd.compare.configs import (
     read_pair,
     taught,
     teacher_training,
+    text_of,
     with_model,
+    write_out_models,
 )
 from mmkd.data_checks import annotation_files, check_data
 from mmkd.job import Step, python
@@ -89,10 +91,9 @@ class Comparison:
         pair = read_pair(config, options, val_interval)
         self.pair = pair
         given = teacher_ckpt or pair.model.get('teacher_ckpt')
-        train_teacher = train_teacher or not (
-            given and ('://' in given or Path(given).is_file())
-        )
-        training = teacher_training(config, pair, options) if train_teacher else None
+        train_teacher = train_teacher or not (given and ('://' in given or Path(given).is_file()))
+        training = teacher_training(pair, options) if train_teacher else None
+        write_out_models(pair)
         folder = self.work_dir / 'teacher'
         weights = str(given) if training is None else str(folder / last_checkpoint(training))
         teacher = Detector('teacher', self.seeds[0], folder, weights, trained=train_teacher)
@@ -125,9 +126,9 @@ class Comparison:
         """Write the configs that the steps run."""
         self.path('x').parent.mkdir(parents=True, exist_ok=True)
         for name, config in self.configs.items():
-            config.dump(self.path(name))
+            self.path(name).write_text(text_of(config))
         for name, config in self.tests.items():
-            config.dump(self.path(f'test_{name}'))
+            self.path(f'test_{name}').write_text(text_of(config))
 
     def check_data(self) -> None:
         """Check the data sets of each training before anything runs."""
@@ -192,7 +193,9 @@ class Comparison:
     def runs(self) -> list[Run]:
         """What the steps have left behind."""
         parameters = {
-            name: sum(p.numel() for p in build_detector(str(self.path(f'test_{name}'))).parameters())
+            name: sum(
+                p.numel() for p in build_detector(str(self.path(f'test_{name}'))).parameters()
+            )
             for name in self.tests
         }
         return [

@@ -76,7 +76,9 @@ def run_comparison(
         f'The first test images, seed {comparison.seeds[0]}; boxes that score 0.3 or more.{fault}'
     )
     words = [Path(word).name if Path(word).is_absolute() else word for word in command]
-    notes = f'Made by: {shlex.join(words)} (steps timed while up to {len(environments)} ran at once)'
+    notes = (
+        f'Made by: {shlex.join(words)} (steps timed while up to {len(environments)} ran at once)'
+    )
     settings = {**comparison.settings(), **describe_machine(environments)}
     page = write_report(folder, Report(title, notes, pictures, settings), runs)
     _show(console, tables.main_table(runs))
@@ -104,7 +106,7 @@ def look_at(comparison: Comparison, count: int) -> tuple[list[Picture], str]:
     Returns:
         tuple: the pictures; a sentence on what could not be drawn, or ''.
     """
-    import cv2
+    import mmcv
     from mmdet.registry import DATASETS
 
     config = comparison.tests['student']
@@ -133,7 +135,7 @@ def look_at(comparison: Comparison, count: int) -> tuple[list[Picture], str]:
                 heat = {name: m.numpy() for name, m in overlays(pair, dataset, index).items()}
             except Exception as error:
                 pair, fault = None, _fault(error)
-        pixels = cv2.cvtColor(cv2.imread(info['img_path']), cv2.COLOR_BGR2RGB)
+        pixels = mmcv.imread(info['img_path'], channel_order='rgb')
         pictures.append(Picture(pixels, boxes, heat))
     return pictures, fault
 

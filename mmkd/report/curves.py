@@ -61,10 +61,13 @@ def draw_curves(path: Path, runs: Sequence[Run], columns: int = 3) -> bool:
             colour, label = COLOURS[arm], TITLES[arm]
             axis.plot(x, mean, color=colour, label=label, linewidth=1.2, marker=mark, markersize=3)
             axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    shown = {}
+    lines: dict = {}
     for axis in figure.axes:
-        shown.update({text: line for line, text in zip(*axis.get_legend_handles_labels())})
-    figure.legend(shown.values(), shown.keys(), loc='outside upper center', ncols=4, fontsize=9)
+        handles, labels = axis.get_legend_handles_labels()
+        lines.update(zip(labels, handles, strict=True))
+    figure.legend(
+        list(lines.values()), list(lines), loc='outside upper center', ncols=4, fontsize=9
+    )
     figure.savefig(path, dpi=110, metadata={'Software': None})
     plt.close(figure)
     return True

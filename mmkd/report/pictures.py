@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-Boxes = list[tuple[tuple[float, float, float, float], str]]
+Boxes = list[tuple[tuple[float, ...], str]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _draw_boxes(axis, boxes: Boxes) -> None:
 
     for (x1, y1, x2, y2), text in boxes:
         for color, width in (('white', 2.5), ('crimson', 1.2)):
-            outline = dict(fill=False, color=color, linewidth=width)
-            axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **outline))
+            outline = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=color, lw=width)
+            axis.add_patch(outline)
         label = dict(facecolor='white', alpha=0.8, pad=0.8, linewidth=0)
         axis.text(x1, max(y1 - 2, 7), text, fontsize=7, bbox=label, clip_on=True)

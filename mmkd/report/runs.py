@@ -154,7 +154,9 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
 def gains(runs: Sequence[Run], arm: str = 'kd', over: str = 'baseline') -> dict[int, float]:
     """mAP of one arm over that of another, by the seeds that both have."""
     base = {run.seed: run.map for run in runs if run.arm == over}
-    return {run.seed: run.map - base[run.seed] for run in runs if run.arm == arm and run.seed in base}
+    return {
+        run.seed: run.map - base[run.seed] for run in runs if run.arm == arm and run.seed in base
+    }
 
 
 def gap(runs: Sequence[Run]) -> float | None:
