@@ -103,6 +103,7 @@ def overlays(model: DetectionDistill, dataset: Any, index: int) -> dict[str, Ten
         bboxes=boxes * torch.tensor([width, height] * 2) + torch.tensor([left, top] * 2),
         labels=torch.tensor([item['bbox_label'] for item in items], dtype=torch.long),
     )
+    sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=torch.zeros(0).long())
     batch = model.data_preprocessor(dict(inputs=[data['inputs']], data_samples=[sample]))
     maps = {
         'Imitation mask': imitation_mask(model, **batch),

@@ -165,7 +165,8 @@ def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys)
         write_voc(Path('data/mine'), split, images, ('ant', 'bee', 'cat'), seed)
     run('voc_to_coco', *convert[1:])
     short = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
-    command = [*compare[1:3], '0', '--cfg-options', *short, 'default_hooks.logger.interval=1']
+    short += ['default_hooks.logger.type=LoggerHook', 'default_hooks.logger.interval=1']
+    command = [*compare[1:3], '0', '--cfg-options', *short]
     assert compare[2] == '--seeds'
     assert main(command) == 0, capsys.readouterr().out
     folder = Path('work_dirs/compare_my_pair')
