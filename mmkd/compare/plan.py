@@ -212,12 +212,12 @@ class Comparison:
     def settings(self) -> dict[str, Any]:
         """What was compared, for the report; no paths."""
         loop, loader = self.pair.train_cfg, self.pair.train_dataloader
+        length = {key: loop[key] for key in ('max_epochs', 'max_iters') if key in loop}
         return dict(
             pair=self.name,
             seeds=self.seeds,
             teacher='trained here' if self.teacher.trained else 'given',
-            epochs=loop.get('max_epochs'),
-            iterations=loop.get('max_iters'),
+            **length,
             batch_size=loader.get('batch_size'),
             config_digests={name: digest(config) for name, config in self.configs.items()},
         )

@@ -54,6 +54,7 @@ def draw_curves(path: Path, runs: Sequence[Run], columns: int = 3) -> bool:
     for axis, (name, arms) in zip(axes.flat, curves.items(), strict=False):
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         for arm, points in arms.items():
             x, mean, low, high = zip(*points, strict=True)

@@ -52,19 +52,21 @@ def draw_pictures(path: Path, pictures: Sequence[Picture]) -> None:
     from matplotlib import pyplot as plt
 
     titles = list(dict.fromkeys(title for p in pictures for title in (*p.boxes, *p.heat)))
+    ratios = [picture.pixels.shape[0] / picture.pixels.shape[1] for picture in pictures]
     figure, axes = plt.subplots(
         len(pictures),
         len(titles),
-        figsize=(2.6 * len(titles), 2.6 * len(pictures)),
+        figsize=(2.6 * len(titles), 2.6 * sum(ratios) + 0.3),
+        height_ratios=ratios,
         squeeze=False,
         layout='constrained',
     )
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title)
     for row, picture in zip(axes, pictures, strict=True):
         for axis, title in zip(row, titles, strict=True):
             axis.set_xticks([])
             axis.set_yticks([])
-            if row is axes[0]:
-                axis.set_title(title)
             if title in picture.heat:
                 _draw_heat(axis, picture.pixels, picture.heat[title])
             else:
