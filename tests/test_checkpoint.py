@@ -131,6 +131,12 @@ def test_export_is_what_mmdet_loads(tmp_path):
     assert config.model.type == 'DetectionDistill'  # the caller's config is left alone
 
 
+def test_the_student_has_no_distillation_to_stop():
+    hooks = [dict(type='mmrazor.StopDistillHook', stop_epoch=3), dict(type='EMAHook')]
+    config = Config(dict(model=dict(architecture=dict(type='A')), custom_hooks=hooks))
+    assert [hook['type'] for hook in student_config(config).custom_hooks] == ['EMAHook']
+
+
 def test_student_config_follows_a_path(tmp_path):
     (tmp_path / 's.py').write_text(f'model = {tiny_ssd()!r}\n')
     config = Config(dict(model=tiny_pair(architecture=str(tmp_path / 's.py'))))

@@ -11,6 +11,7 @@ from mmengine.config import Config
 pytest.importorskip('rich')
 pytest.importorskip('matplotlib')
 
+from mmkd.algorithm import build_detector
 from mmkd.compare import Comparison
 from mmkd.compare.configs import text_of
 from tests.test_tools import run
@@ -67,6 +68,24 @@ def test_all_students_share_the_schedule_and_the_student_alone_is_its_own_config
         assert baseline[key] == kd[key] == twin[key]
     assert baseline.model.pop('_scope_', 'mmdet') == 'mmdet'
     assert baseline.model == twin.model
+
+
+@pytest.mark.parametrize(
+    'name', ['ssd_kd_vgg_to_mbv2', 'yolov5_kd_s_to_n_bccd', 'yolov5_kd_m_to_s_voc']
+)
+def test_pairs_of_both_families_and_metrics(here, name):
+    if name.startswith('yolov5'):
+        pytest.importorskip('mmyolo')
+    comparison = Comparison(ROOT / f'configs/{name}.py', Path('job'), [0])
+    comparison.write_configs()
+    for arm, config in comparison.configs.items():
+        assert Config.fromfile(f'job/configs/{arm}.py').to_dict() == config.to_dict()
+    assert comparison.teacher.trained is (name == 'yolov5_kd_s_to_n_bccd')
+    coco = 'Coco' in comparison.pair.test_evaluator.type
+    assert coco is (name == 'yolov5_kd_s_to_n_bccd')
+    assert comparison.tests['student'].test_evaluator.get('classwise', False) is coco
+    for config in comparison.tests.values():
+        assert build_detector(config.model).bbox_head.num_classes == (3 if coco else 20)
 
 
 def test_the_code_that_trains_is_an_input_the_report_is_not(here):

@@ -73,7 +73,9 @@ def run_comparison(
     shown, fault = look_at(comparison, images)
     draw_pictures(folder / 'report.png', shown)
     pictures['report.png'] = (
-        f'The first test images, seed {comparison.seeds[0]}; boxes that score 0.3 or more.{fault}'
+        f'The first test images, seed {comparison.seeds[0]}: boxes that score 0.3 or more; the '
+        'cells whose features are imitated, on any level; objectness, or the highest class '
+        f'probability, that the teacher sees in a cell.{fault}'
     )
     words = [Path(word).name if Path(word).is_absolute() else word for word in command]
     notes = (
