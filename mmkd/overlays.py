@@ -1,5 +1,6 @@
 """What a pair's teacher shows of an image: where it imitates features, where it sees objects."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from mmkd.algorithm import DetectionDistill
 from mmkd.connectors import ImitationMaskConnector
+from mmkd.priors import level_priors
 
 
 @torch.no_grad()
@@ -35,7 +37,8 @@ def imitation_mask(model: DetectionDistill, inputs: Tensor, data_samples: Any) -
         return None
     with distiller.student_recorders:
         model.student(inputs, data_samples, mode='loss')
-    return _over_levels(distiller.get_record(**masked[0]), inputs)
+    masks = distiller.get_record(**masked[0])
+    return over_image(masks, inputs.shape[-2:], prior_offset(model.student))
 
 
 @torch.no_grad()
@@ -59,11 +62,12 @@ def teacher_view(model: DetectionDistill, inputs: Tensor, data_samples: Any) -> 
     if translation is not None:
         inputs = translation(inputs, data_samples)
     maps = head(teacher.extract_feat(inputs))
+    size, offset = inputs.shape[-2:], prior_offset(teacher)
     if len(maps) < 2:
         return None
     if 'YOLO' in type(head).__name__ and len(maps) == 3:
-        return _over_levels([level.sigmoid() for level in maps[2]], inputs)
-    return _over_levels([_highest_class(level, head) for level in maps[0]], inputs)
+        return over_image([level.sigmoid() for level in maps[2]], size, offset)
+    return over_image([_highest_class(level, head) for level in maps[0]], size, offset)
 
 
 def _highest_class(level: Tensor, head: Any) -> Tensor:
@@ -73,10 +77,33 @@ def _highest_class(level: Tensor, head: Any) -> Tensor:
     return (scores.softmax(2)[:, :, :-1] if softmax else scores.sigmoid()).amax(2)
 
 
-def _over_levels(levels: list[Tensor], inputs: Tensor) -> Tensor:
-    """Levels (B, A, h, w) -> the highest at each pixel of the batch, (B, H, W)."""
-    size = inputs.shape[-2:]
-    return torch.stack([F.interpolate(m.amax(1, True), size)[:, 0] for m in levels]).amax(0)
+def over_image(levels: Sequence[Tensor], size: torch.Size, offset: float) -> Tensor:
+    """The highest of levels (B, A, h, w) at each pixel of the image, (B, *size).
+
+    Args:
+        levels: maps whose cells cover the image.
+        size: of the image.
+        offset: where in its cell a prior has its centre, around which the cell is drawn: 0.5 in
+            the middle, 0 at the upper left.
+    """
+    grown = []
+    for level in levels:
+        pixels = F.interpolate(level.amax(1, True), tuple(size))
+        down, right = (
+            round((0.5 - offset) * n / cells)
+            for n, cells in zip(size, level.shape[-2:], strict=True)
+        )
+        grown.append(F.pad(pixels, (0, right, 0, down), mode='replicate')[:, 0, down:, right:])
+    return torch.stack(grown).amax(0)
+
+
+def prior_offset(model: Any) -> float:
+    """Where in its cell a detector's prior has its centre; in the middle if it has none."""
+    generator = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
+    if generator is None:
+        return 0.5
+    first = level_priors(generator)[0]
+    return float(first.centers[0, 0] / first.stride[0])
 
 
 def overlays(model: DetectionDistill, dataset: Any, index: int) -> dict[str, Tensor]:

@@ -1,10 +1,12 @@
 """The imitation mask and the teacher's weight over an image."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import DATASETS, MODELS, TASK_UTILS
 
-from mmkd.overlays import imitation_mask, overlays, teacher_view
+from mmkd.overlays import imitation_mask, over_image, overlays, prior_offset, teacher_view
 from tests.tiny import method, raw_batch, tiny_pair, tiny_ssd, write_coco
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
@@ -48,6 +50,19 @@ def test_the_view_is_the_highest_class_probability(pair):
         best = best.repeat_interleave(64 // h, 1).repeat_interleave(64 // w, 2)
         expected = torch.maximum(expected, best)
     torch.testing.assert_close(teacher_view(pair, **batch), expected)
+
+
+def test_a_cell_is_drawn_around_its_prior():
+    level = torch.tensor([[[[0.0, 1.0], [0.0, 0.0]]]])
+    middle = over_image([level], torch.Size([8, 8]), 0.5)[0]
+    corner = over_image([level], torch.Size([8, 8]), 0.0)[0]
+    assert middle[:4, 4:].all() and middle.sum() == 16
+    assert corner[:2, 2:].all() and corner.sum() == 12  # two pixels up and to the left
+    both = over_image([level, torch.full((1, 2, 1, 1), 0.5)], torch.Size([8, 8]), 0.5)[0]
+    assert both[0, 0] == 0.5 and both[0, 7] == 1
+    anchors = dict(type='AnchorGenerator', strides=[8], ratios=[1.0], scales=[1.0], base_sizes=[9])
+    head = SimpleNamespace(prior_generator=TASK_UTILS.build(anchors))
+    assert prior_offset(SimpleNamespace(bbox_head=head)) == 0.0
 
 
 def test_the_truth_is_brought_to_the_size_that_the_network_sees(pair, tmp_path):
