@@ -7,6 +7,7 @@ compat.apply()  # before anything that imports mmdet or mmrazor
 from mmkd import amp, connectors, losses, recorders  # noqa: F401
 from mmkd.algorithm import DetectionDistill
 from mmkd.distill_weights import DistillWeightHook
+from mmkd.doctor import PairReportHook
 from mmkd.export import ExportStudentHook
 from mmkd.non_finite import NonFiniteHook
 from mmkd.runner import ExactRunner
@@ -19,5 +20,6 @@ __all__ = [
     'ExactRunner',
     'ExportStudentHook',
     'NonFiniteHook',
+    'PairReportHook',
     '__version__',
 ]

@@ -68,6 +68,23 @@ def read_checkpoint(path: str, what: str = 'checkpoint') -> dict:
     return dict(checkpoint)
 
 
+def read_weights(model: nn.Module, path: str, what: str) -> tuple[dict[str, Tensor], dict]:
+    """The weights for a plain detector in a checkpoint, and the checkpoint's ``meta``.
+
+    Args:
+        model: the detector, for which an Ultralytics YOLOv5 checkpoint (``.pt``) is converted.
+        path: as for :func:`load_detector`.
+        what: the config key, for messages.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`read_checkpoint`; YOLOv5 weights that do not fit.
+    """
+    if path.endswith('.pt') and os.path.isfile(path) and is_yolov5_file(path):
+        return load_yolov5_state_dict(path, model), {}
+    checkpoint = read_checkpoint(path, what)
+    return student_state_dict(checkpoint['state_dict']), checkpoint.get('meta', {})
+
+
 def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -> dict:
     """Load the weights of a plain detector, by default every key or none.
 
@@ -88,12 +105,7 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
     Raises:
         FileNotFoundError, ValueError: see :func:`read_checkpoint`; keys that do not fit.
     """
-    if path.endswith('.pt') and os.path.isfile(path) and is_yolov5_file(path):
-        model.load_state_dict(load_yolov5_state_dict(path, model))
-        print_log(f'{what}: YOLOv5 weights converted and loaded from {path}', logger='current')
-        return {}
-    checkpoint = read_checkpoint(path, what)
-    weights = student_state_dict(checkpoint['state_dict'])
+    weights, meta = read_weights(model, path, what)
     own = model.state_dict()
     # BN counters came with PyTorch 0.4.1 and are of no use to a detector: older files lack them.
     missing = [k for k in own if k not in weights and not k.endswith('num_batches_tracked')]
@@ -129,7 +141,7 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
     )
     message = f'{what}: {fit} of {len(own)} keys loaded from {path}'
     print_log('. '.join([message, *faults]), logger='current')
-    return checkpoint.get('meta', {})
+    return meta
 
 
 def _first(keys: list[str], count: int = 3) -> str:

@@ -150,7 +150,7 @@ def check_alignment(distiller: nn.Module, student: nn.Module, teacher: nn.Module
         needs = {n for module in [loss, *used] for n in getattr(module, 'needs_equal', ())}
         aligned = {n for module in used for n in getattr(module, 'aligns', ())}
         for need in sorted(needs - aligned):
-            difference = _DIFFERENCE[need](s_head, t_head)
+            difference = DIFFERENCE[need](s_head, t_head)
             if difference:
                 raise ValueError(
                     f'{name} ({type(loss).__name__}) needs equal {need} of student and teacher, '
@@ -195,7 +195,8 @@ def _differing_coder(student: nn.Module, teacher: nn.Module) -> str:
     return '' if of_s == of_t else f'the box coders are {of_s} (student) and {of_t} (teacher)'
 
 
-_DIFFERENCE = {
+#: By what must be equal: how the two heads differ in it, '' where they do not.
+DIFFERENCE = {
     'classes': _differing_classes,
     'priors': _differing_priors,
     'coder': _differing_coder,

@@ -61,6 +61,7 @@ def main() -> None:
         prepare_resume(cfg, args.resume)
     hooks = dict(non_finite=dict(type='NonFiniteHook'))
     if is_distillation(cfg):
+        hooks['pair_report'] = dict(type='PairReportHook')
         hooks['export_student'] = dict(type='ExportStudentHook')
     cfg.default_hooks = {**hooks, **(cfg.get('default_hooks') or {})}
     check_data(cfg, ('train', 'val'))

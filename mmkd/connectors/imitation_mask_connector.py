@@ -74,7 +74,7 @@ class ImitationMaskConnector(BaseConnector):
                 f'x must have the {len(self.anchors)} levels of prior_generator, got '
                 f'{describe(maps)}. Record the inputs of the head that owns the anchors.'
             )
-        boxes, image_ids = _ground_truth(feature[1])
+        boxes, image_ids = ground_truth(feature[1])
         sizes = [(m.size(2), m.size(3)) for m in maps]
         masks = self._masks(boxes, image_ids, maps[0].size(0), sizes)
         return [masks[level] for level in self.levels]
@@ -89,7 +89,7 @@ class ImitationMaskConnector(BaseConnector):
         return grid_masks(boxes, image_ids, num_images, grids, self.iou_factor, self.scope)
 
 
-def _ground_truth(samples: Any) -> tuple[Tensor, Tensor]:
+def ground_truth(samples: Any) -> tuple[Tensor, Tensor]:
     """Boxes (G, 4) and the image of each (G,)."""
     if isinstance(samples, dict):
         if 'bboxes_labels' not in samples:

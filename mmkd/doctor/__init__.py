@@ -1,0 +1,10 @@
+"""Is this pair worth training? What tools/check_pair.py and the start of a training examine.
+
+A check is a function that fills a :class:`Section` with rows (facts) and findings.
+"""
+
+from mmkd.doctor.examine import Progress, examine
+from mmkd.doctor.hook import PairReportHook
+from mmkd.doctor.report import Finding, Report, Section, show
+
+__all__ = ['Finding', 'PairReportHook', 'Progress', 'Report', 'Section', 'examine', 'show']

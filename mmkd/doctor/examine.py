@@ -1,0 +1,150 @@
+"""All checks of a pair, in order."""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmkd.algorithm import DetectionDistill
+from mmkd.connectors.imitation_mask_connector import ground_truth
+from mmkd.data_checks import check_data
+from mmkd.doctor import accuracy, models, pictures, step
+from mmkd.doctor.report import Report, Section
+
+#: Told the part that is examined, how much of it is done, and of how much.
+Progress = Callable[[str, int, int], None]
+
+
+def examine(
+    cfg: Config,
+    images: int = 64,
+    show_dir: str | Path | None = None,
+    progress: Progress = lambda part, done, total: None,
+) -> Report:
+    """Examine a pair before it is trained.
+
+    Args:
+        cfg: config of the pair; it is not changed.
+        images: on how many validation images mAP is measured; 0 leaves it out.
+        show_dir: where pictures of a few training images go. Defaults to None, no pictures.
+        progress: see ``Progress``.
+    """
+    report = Report(str(cfg.filename))
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        _examine(cfg, images, show_dir, progress, report, folder)
+    report.seconds = time.monotonic() - start
+    return report
+
+
+def _examine(
+    cfg: Config,
+    images: int,
+    show_dir: str | Path | None,
+    progress: Progress,
+    report: Report,
+    folder: str,
+) -> None:
+    @contextlib.contextmanager
+    def part(title: str, *columns: str) -> Any:
+        progress(title, 0, 1)
+        with report.section(title, *columns) as section:
+            yield section
+        progress(title, 1, 1)
+
+    with part('Build', 'data set', 'images', 'classes') as section:
+        runner, pair = build(cfg, folder)
+        batch, dataset = training_batch(section, cfg, runner)
+    if section.findings:
+        section.notes.append('What needs the built pair is left out.')
+        return
+    classes = dataset.metainfo.get('classes')
+    with part('Weights', 'model', 'file', 'keys loaded', 'of') as section:
+        models.check_weights(section, pair, cfg.model, classes, not cfg.get('load_from'))
+    with part('Preprocessing', 'setting', 'student', 'teacher') as section:
+        models.check_preprocessing(section, pair)
+    with part('Models', 'part', 'student', 'teacher', 'equal') as section:
+        models.check_heads(section, pair, classes)
+    title = 'mAP on validation images'
+    with part(title, 'model', 'input', 'mAP', 'images') as section:
+        accuracy.check_accuracy(
+            section, pair, runner, images, lambda done, total: progress(title, done, total)
+        )
+    taken = step.take_step(pair, batch)
+    with part('Records', 'recorder', 'model', 'shapes') as section:
+        step.check_records(section, taken)
+    columns = ('loss', 'argument', 'model', 'recorder', 'connector', 'shapes')
+    with part('Mappings', *columns) as section:
+        step.check_mappings(section, pair, taken)
+    if taken.error is not None:
+        return
+    with part('Losses', 'term', 'value', 'gradient', 'ratio to task', 'loss_weight') as section:
+        step.check_losses(section, pair, taken)
+    with part('Statistics', 'statistic', 'value', 'meaning') as section:
+        step.check_statistics(section, taken)
+    with part('Parameters', 'of the student and connectors', 'count') as section:
+        step.check_parameters(section, pair, taken)
+    if show_dir is not None:
+        with part('Pictures', 'file', 'shows') as section:
+            pictures.check_pictures(section, pair, taken, show_dir)
+    del taken  # and with it the graph
+    with part('Time of a step', 'part', 'seconds', 'share') as section:
+        step.check_time(section, pair, batch)
+
+
+def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
+    """The pair as a training would start it, with a runner that writes into ``folder`` only.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: what the checks before a run refuse; a config
+            that is no distillation pair.
+    """
+    if cfg.get('model', {}).get('type') is None or 'distiller' not in cfg.model:
+        raise ValueError(
+            'the config must be a distillation pair, whose model has a teacher, an architecture '
+            f'and a distiller, but its model has {", ".join(cfg.get("model", {}))}. Give the '
+            'config of the pair, not that of the student or the teacher.'
+        )
+    check_data(cfg, ('train', 'val'))
+    cfg = Config(cfg.to_dict(), filename=cfg.filename)
+    cfg.work_dir, cfg.log_level, cfg.launcher = folder, 'ERROR', 'none'
+    cfg.experiment_name = f'check_pair_{time.time_ns()}'
+    cfg.visualizer = cfg.default_hooks = cfg.custom_hooks = None
+    runner = Runner.from_cfg(cfg)
+    pair = runner.model
+    if not isinstance(pair, DetectionDistill):
+        raise ValueError(
+            f'model.type must be DetectionDistill, but got {type(pair).__name__}. Its arguments '
+            "are those of MMRazor's SingleTeacherDistill."
+        )
+    runner._init_model_weights()
+    runner.load_or_resume()
+    return runner, pair
+
+
+def training_batch(section: Section, cfg: Config, runner: Runner) -> tuple[Mapping, Any]:
+    """The first collated training batch with an object in it, and the data set.
+
+    Raises:
+        ValueError: none of the first batches has an object.
+    """
+    loading = {**cfg.train_dataloader, 'num_workers': 0, 'persistent_workers': False}
+    loading.pop('prefetch_factor', None)
+    loader = Runner.build_dataloader(loading, seed=runner.seed)
+    dataset: Any = loader.dataset
+    classes = dataset.metainfo.get('classes')
+    section.rows.append(['training', len(dataset), len(classes) if classes else None])
+    count = 8
+    for _, batch in zip(range(count), loader, strict=False):
+        if len(ground_truth(batch['data_samples'])[0]):
+            return batch, dataset
+    raise ValueError(
+        f'a training batch must have objects, but the first {count} have none. Compare '
+        'metainfo.classes and ann_file with the annotations.'
+    )

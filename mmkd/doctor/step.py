@@ -1,0 +1,282 @@
+"""One training step, watched: shapes, losses, gradients, statistics, time."""
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmkd.algorithm import DetectionDistill
+from mmkd.doctor.report import Section
+from mmkd.levels import describe
+
+#: Outside of these ratios of gradient norms, a term has no or all the say.
+LEAST, MOST = 0.001, 10.0
+
+#: What losses log, by the end of the key: meaning, and what to look at where it is 0.
+STATISTICS = {
+    'coverage': (
+        'share of cells in the imitation mask',
+        "Compare the mask connector's prior_generator with the sizes of the objects, or lower "
+        'its iou_factor.',
+    ),
+    'active': (
+        'share of positive priors at which the teacher is better',
+        'The teacher is better nowhere: look at its mAP above, and at margin.',
+    ),
+    'objectness': (
+        'mean weight that the teacher gives to a cell',
+        'The teacher sees no object: look at its mAP and preprocessing above.',
+    ),
+    'mined': ('priors per image on which soft classes are taught', 'No prior is positive.'),
+}
+
+
+@dataclass
+class Step:
+    """What one forward of a training batch showed.
+
+    Args:
+        inputs: the student's normalised batch (B, C, H, W).
+        data_samples: as the data preprocessor gave them.
+        losses: what ``DetectionDistill.loss`` returned.
+        records: by 'student' or 'teacher' and recorder, the shape of each record.
+        arguments: by distillation loss and argument, what it was called with.
+        error: what stopped the step.
+    """
+
+    inputs: Tensor
+    data_samples: Any
+    losses: dict[str, Any] = field(default_factory=dict)
+    records: dict[tuple[str, str], str] = field(default_factory=dict)
+    arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    error: Exception | None = None
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        """The back-propagated terms, as mmengine reduces them."""
+        return {key: reduced(value) for key, value in self.losses.items() if 'loss' in key}
+
+
+def reduced(value: Any) -> Tensor:
+    """A term as a scalar, as ``BaseModel.parse_losses`` makes it."""
+    return value.mean() if isinstance(value, Tensor) else sum(item.mean() for item in value)
+
+
+def take_step(pair: DetectionDistill, batch: Mapping) -> Step:
+    """Run the forward of a training step on a collated batch, keeping what passes."""
+    pair.train()
+    data = pair.data_preprocessor(copy.deepcopy(batch), training=True)
+    step = Step(data['inputs'], copy.deepcopy(data['data_samples']))
+    with _watched(pair.distiller, step):
+        try:
+            step.losses = pair(**data, mode='loss')
+        except Exception as error:
+            step.error = error
+    return step
+
+
+@contextmanager
+def _watched(distiller: Any, step: Step) -> Iterator[None]:
+    compute = distiller.compute_distill_losses
+
+    def watch() -> dict:
+        for side in ('student', 'teacher'):
+            for name, recorder in getattr(distiller, f'{side}_recorders').recorders.items():
+                shapes = [_shapes(record) for record in recorder.data_buffer]
+                step.records[side, name] = ' and '.join(shapes) or 'nothing'
+        return compute()
+
+    def keep(name: str) -> Callable:
+        return lambda module, args, kwargs: step.arguments.update({name: kwargs})
+
+    hooks = [
+        module.register_forward_pre_hook(keep(name), with_kwargs=True)
+        for name, module in distiller.distill_losses.items()
+    ]
+    distiller.compute_distill_losses = watch
+    try:
+        yield
+    finally:
+        del distiller.compute_distill_losses
+        for hook in hooks:
+            hook.remove()
+
+
+def _shapes(value: Any) -> str:
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return _shapes(value[0])
+    return describe(value)
+
+
+def check_records(section: Section, step: Step) -> None:
+    """The shapes of every recorder."""
+    for (side, name), shape in step.records.items():
+        section.rows.append([name, side, shape])
+        if shape == 'nothing':
+            section.warn(
+                f'{side}_recorders.{name} recorded nothing.',
+                'Name a source that the forward passes, or take the recorder out.',
+            )
+
+
+def check_mappings(section: Section, pair: DetectionDistill, step: Step) -> None:
+    """What every loss was called with, student against teacher."""
+    for name, mapping in getattr(pair.distiller, 'loss_forward_mappings', {}).items():
+        for argument, value in step.arguments.get(name, {}).items():
+            record = mapping.get(argument, {})
+            side = 'student' if record.get('from_student') else 'teacher'
+            section.rows.append(
+                [
+                    name,
+                    argument,
+                    side,
+                    record.get('recorder'),
+                    record.get('connector'),
+                    _shapes(value),
+                ]
+            )
+    if step.error is not None:
+        section.notes.append('The step stopped here: gradients, time and pictures are left out.')
+        raise step.error
+
+
+def check_losses(section: Section, pair: DetectionDistill, step: Step) -> None:
+    """Each term's value, and the norm of its gradient at the student against the task's."""
+    student = [p for p in pair.student.parameters() if p.requires_grad]
+    terms = step.terms
+    task = [value for key, value in terms.items() if key.startswith('student.')]
+    task_norm = _gradient_norm(sum(task), student) if task else None
+    if task_norm is None:
+        section.notes.append('Ratios are left out: the student has no loss of its own.')
+    for key, value in terms.items():
+        norm = _gradient_norm(value, student)
+        module = getattr(pair.distiller, 'distill_losses', {}).get(key.removeprefix('distill.'))
+        weight = getattr(module, 'loss_weight', None)
+        ratio = norm / task_norm if task_norm else None
+        section.rows.append([key, value.item(), norm, ratio, weight])
+        if not torch.isfinite(value) or not norm < float('inf'):
+            _not_finite(section, key, value, norm, step.arguments.get(key.removeprefix('distill.')))
+        elif key.startswith('distill.') and weight != 0:
+            _judge(section, key, value.item(), norm, ratio, weight)
+    if task and len(task) > 1:
+        section.rows.append(['all of the student', sum(task).item(), task_norm, 1.0, None])
+    for name in getattr(pair.distiller, 'distill_losses', {}):
+        if 'loss' not in name:
+            section.error(
+                f'distill_losses.{name} is not back-propagated: its key lacks "loss".',
+                f'Rename it to loss_{name}, in loss_forward_mappings, too.',
+            )
+
+
+def _not_finite(
+    section: Section, key: str, value: Tensor, norm: float, arguments: Mapping | None
+) -> None:
+    bad = [name for name, item in (arguments or {}).items() if not _finite(item)]
+    section.error(
+        f'{key} is {value.item():.4g} and its gradient norm {norm:.4g}: '
+        + (f'not finite in {", ".join(bad)}.' if bad else 'what it was given is finite.'),
+        'Look at the weights and the preprocessing of the model that the argument comes from.'
+        if bad
+        else 'Look for a division by 0 or a logarithm of 0 in this loss, and at its settings.',
+    )
+
+
+def _judge(
+    section: Section, key: str, value: float, norm: float, ratio: float | None, weight: Any
+) -> None:
+    if norm == 0:
+        section.error(
+            f'{key} is {value:.4g} and gives the student no gradient.',
+            'Map its first argument to a record of the student (from_student=True), the other to '
+            "the teacher's, and see that they are not the same maps; loss_weight=0 if it is meant.",
+        )
+    elif ratio is not None and not LEAST <= ratio <= MOST:
+        section.warn(
+            f"the gradient of {key} is {ratio:.3g} times that of the student's own losses.",
+            f'loss_weight={weight / ratio:.2g} instead of {weight} would make them equal.'
+            if isinstance(weight, int | float)
+            else 'Scale the loss.',
+        )
+
+
+def _gradient_norm(value: Any, parameters: list[Tensor]) -> float:
+    if not value.requires_grad:
+        return 0.0
+    found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+    norms = [g.float().norm() for g in found if g is not None]
+    return torch.stack(norms).norm().item() if norms else 0.0
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return bool(torch.isfinite(value).all())
+    return all(map(_finite, value)) if isinstance(value, list | tuple) else True
+
+
+def check_parameters(section: Section, pair: DetectionDistill, step: Step) -> None:
+    """Trainable parameters that no term reaches."""
+    named = [(name, p) for name, p in pair.named_parameters() if p.requires_grad]
+    total: Any = sum(step.terms.values())
+    found = torch.autograd.grad(total, [p for _, p in named], retain_graph=True, allow_unused=True)
+    lost = [name for (name, _), grad in zip(named, found, strict=True) if grad is None]
+    section.rows.append(['trainable', len(named)])
+    section.rows.append(['without gradient', len(lost)])
+    if lost:
+        section.error(
+            f'{len(lost)} parameters get no gradient: {", ".join(lost[:5])}'
+            + (f' and {len(lost) - 5} more.' if len(lost) > 5 else '.'),
+            'Take out or freeze (requires_grad=False) what no loss reaches; distributed training '
+            'needs find_unused_parameters=True otherwise.',
+        )
+
+
+def check_statistics(section: Section, step: Step) -> None:
+    """What the losses log beside their value."""
+    for key, value in step.losses.items():
+        if 'loss' in key or not key.startswith('distill.'):
+            continue
+        meaning, remedy = STATISTICS.get(key.rpartition('_')[2], ('', ''))
+        section.rows.append([key, reduced(value).item(), meaning])
+        if remedy and value == 0:
+            section.warn(f'{key} is 0 on this batch.', remedy)
+    if not section.rows:
+        section.notes.append('None: no loss of this pair logs any.')
+
+
+def check_time(section: Section, pair: DetectionDistill, batch: Mapping, steps: int = 3) -> None:
+    """Median seconds of a step (forward and backward) by part."""
+
+    def run(part: Callable[[Any, Any], Any]) -> float:
+        seconds = []
+        for _ in range(steps):
+            data = pair.data_preprocessor(copy.deepcopy(batch), training=True)
+            pair.zero_grad()
+            _wait()
+            start = time.perf_counter()
+            losses = part(data['inputs'], data['data_samples'])
+            if isinstance(losses, dict):
+                pair.parse_losses(losses)[0].backward()
+            _wait()
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds)
+
+    pair.train()
+    student = run(lambda inputs, samples: pair.student(inputs, samples, mode='loss'))
+    teacher = run(lambda inputs, samples: [pair._teacher(inputs, samples)])
+    whole = run(pair.loss)
+    pair.zero_grad()
+    parts = {'student': student, 'teacher': teacher, 'losses': max(whole - student - teacher, 0.0)}
+    section.rows += [[name, value, value / whole] for name, value in parts.items()]
+    section.rows.append(['whole step', whole, 1.0])
+    section.notes.append(f'Median of {steps} steps; "losses" is the rest of the whole step.')
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
