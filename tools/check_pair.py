@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         print(json.dumps(report.as_dict(), indent=2, allow_nan=False))
     else:
-        show(report, Console())
+        show(report, Console(width=None if sys.stdout.isatty() else 110))
     return 0 if report.ok else 1
 
 

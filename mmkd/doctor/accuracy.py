@@ -5,10 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
-from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from mmkd.algorithm import DetectionDistill
@@ -44,7 +42,7 @@ def check_accuracy(
         getattr(getattr(m, 'bbox_head', None), 'num_classes', None)
         for m in (pair.student, pair.teacher)
     ]
-    translation = pair._teacher.translation
+    translation: Any = pair._teacher.translation
     predictors: dict[tuple[str, str], Predict] = {}
     if counts[0] == counts[1]:
         predictors['teacher', 'through the distillation pipeline'] = through_pipeline(pair)
@@ -59,7 +57,8 @@ def check_accuracy(
     predictors['student', 'at its start'] = alone(pair.student, pair)
     loader = first_images(cfg.val_dataloader, images)
     found = evaluate(predictors, loader, runner, progress)
-    section.rows += [[*key, value, len(loader.dataset)] for key, value in found.items()]
+    count = min(images, len(loader.sampler))  # type: ignore[arg-type]
+    section.rows += [[*key, value, count] for key, value in found.items()]
     teacher = [value for (model, _), value in found.items() if model == 'teacher']
     if teacher:
         _judge(section, teacher, found['student', 'at its start'])
@@ -85,15 +84,17 @@ def _judge(section: Section, teacher: list[float], student: float) -> None:
 def through_pipeline(pair: DetectionDistill) -> Predict:
     """The teacher's predictions on the student's normalised batch, translated."""
 
+    translation: Any = pair._teacher.translation
+
     def predict(batch: dict) -> list:
         data = pair.data_preprocessor(batch, training=False)
-        inputs = pair._teacher.translation(data['inputs'], data['data_samples'])
+        inputs = translation(data['inputs'], data['data_samples'])
         return pair.teacher(inputs, data['data_samples'], mode='predict')
 
     return predict
 
 
-def alone(model: nn.Module, owner: nn.Module) -> Predict:
+def alone(model: Any, owner: Any) -> Predict:
     """A detector's predictions behind the preprocessor of ``owner``."""
 
     def predict(batch: dict) -> list:

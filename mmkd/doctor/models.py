@@ -112,8 +112,10 @@ def trained_preprocessor(config: str) -> dict[str, Any]:
     return {}
 
 
-def _keywords(node: Any) -> dict[str | None, Any]:
-    return {item.arg: item.value for item in node.keywords} if isinstance(node, ast.Call) else {}
+def _keywords(node: Any) -> dict[str, Any]:
+    return (
+        {str(item.arg): item.value for item in node.keywords} if isinstance(node, ast.Call) else {}
+    )
 
 
 def _literal(node: ast.AST) -> bool:
@@ -126,7 +128,7 @@ def _literal(node: ast.AST) -> bool:
 
 def preprocessing(model: nn.Module) -> dict[str, Any]:
     """What a detector does to an image, by the names of ``DetDataPreprocessor``'s arguments."""
-    own = model.data_preprocessor
+    own: Any = model.data_preprocessor
     normalised = own._enable_normalize
     return dict(
         mean=_rounded(own.mean.flatten().tolist()) if normalised else None,
@@ -145,7 +147,7 @@ def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
     """Both preprocessings side by side, and how the teacher's input is made of the student's."""
     student, teacher = preprocessing(pair), preprocessing(pair.teacher)
     section.rows += [[key, student[key], teacher[key]] for key in student]
-    translation = pair._teacher.translation
+    translation: Any = pair._teacher.translation
     section.notes.append(
         'The teacher sees the batch of the student as it is.'
         if translation.identity
@@ -160,7 +162,7 @@ def check_heads(
     section: Section, pair: DetectionDistill, classes: Sequence[str] | None = None
 ) -> None:
     """Classes, strides, priors and coders, student against teacher."""
-    heads = [getattr(model, 'bbox_head', None) for model in (pair.student, pair.teacher)]
+    heads: list[Any] = [getattr(model, 'bbox_head', None) for model in (pair.student, pair.teacher)]
     section.rows += [
         ['model', type(pair.student).__name__, type(pair.teacher).__name__, None],
         [

@@ -14,6 +14,7 @@ from mmkd.doctor.models import preprocessing
 from mmkd.doctor.report import Section
 from mmkd.doctor.step import Step
 from mmkd.levels import upcast
+from mmkd.priors import level_priors
 
 
 def check_pictures(
@@ -27,7 +28,7 @@ def check_pictures(
     folder.mkdir(parents=True, exist_ok=True)
     size = step.inputs.shape[-2:]
     maps = {
-        f'mask of {name}': over_image(arguments['mask'], size)
+        f'mask of {name}': over_image(arguments['mask'], size, prior_offset(pair.student))
         for name, arguments in step.arguments.items()
         if 'mask' in arguments
     }
@@ -35,7 +36,7 @@ def check_pictures(
     if seen is None:
         section.notes.append("The teacher's confidence is left out: no maps of a dense head.")
     else:
-        maps['confidence of the teacher'] = over_image(seen, size)
+        maps['confidence of the teacher'] = over_image(seen, size, prior_offset(pair.teacher))
     images = pixels(step.inputs, pair)
     boxes, owners = ground_truth(step.data_samples)
     for i in range(min(count, len(images))):
@@ -66,11 +67,32 @@ def pixels(inputs: Tensor, model: nn.Module) -> Tensor:
     return (inputs / 255).clamp(0, 1).permute(0, 2, 3, 1).cpu()
 
 
-def over_image(levels: Tensor | list[Tensor], size: torch.Size) -> Tensor:
-    """The highest value over levels (B, 1, H, W) at each pixel: (B, *size)."""
-    maps = [levels] if isinstance(levels, Tensor) else levels
-    grown = [F.interpolate(upcast(m.detach()), size=tuple(size)) for m in maps]
-    return torch.stack(grown).amax(0)[:, 0].cpu()
+def over_image(levels: Tensor | list[Tensor], size: torch.Size, offset: float) -> Tensor:
+    """The highest value over levels (B, 1, H, W) at each pixel: (B, *size).
+
+    Args:
+        levels: maps whose cells cover the image.
+        size: of the image.
+        offset: where in its cell a prior has its centre: 0.5 in the middle, 0 at the upper left,
+            around which the cell is then drawn.
+    """
+    grown = []
+    for level in [levels] if isinstance(levels, Tensor) else levels:
+        pixels = F.interpolate(upcast(level.detach()), size=tuple(size))
+        shift = (0.5 - offset) * torch.tensor(size) / torch.tensor(level.shape[2:])
+        down, right = shift.round().int().tolist()
+        padded = F.pad(pixels, (0, right, 0, down), mode='replicate')
+        grown.append(padded[:, 0, down:, right:])
+    return torch.stack(grown).amax(0).cpu()
+
+
+def prior_offset(model: Any) -> float:
+    """Where in its cell a detector's first prior has its centre; in the middle if it has none."""
+    generator = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
+    if generator is None:
+        return 0.5
+    first = level_priors(generator)[0]
+    return float(first.centers[0, 0] / first.stride[0])
 
 
 @torch.no_grad()
@@ -83,7 +105,8 @@ def teacher_confidence(pair: DetectionDistill, step: Step) -> list[Tensor] | Non
     head = getattr(teacher, 'bbox_head', None)
     if head is None:
         return None
-    inputs = pair._teacher.translation(step.inputs, step.data_samples)
+    translation: Any = pair._teacher.translation
+    inputs = translation(step.inputs, step.data_samples)
     kinds = head(teacher.extract_feat(inputs))
     if not isinstance(kinds, list | tuple) or len(kinds) not in (2, 3):
         return None

@@ -140,15 +140,14 @@ def _jsonable(value: Any) -> Any:
 
 def show(report: Report, console: 'Console') -> None:
     """Print a report."""
-    from rich import box
     from rich.markup import escape
     from rich.padding import Padding
     from rich.table import Table
 
     for section in report.sections:
-        console.print(f'[bold]{escape(section.title)}[/]')
+        console.print(f'\n[bold]{escape(section.title)}[/]')
         if section.rows:
-            table = Table(*section.columns, box=box.SIMPLE_HEAD, pad_edge=False)
+            table = Table(*section.columns, box=None, pad_edge=False, header_style='dim')
             for row in section.rows:
                 table.add_row(*(escape(text(cell)) for cell in row))
             console.print(Padding(table, (0, 0, 0, 2)))
@@ -160,4 +159,4 @@ def show(report: Report, console: 'Console') -> None:
             console.print(Padding(f'{line} [bold]{escape(finding.change)}[/]', (0, 0, 0, 2)))
     count = len(report.findings)
     verdict = '[green]All is well[/]' if report.ok else f'[red]{count} to change[/]'
-    console.print(f'{verdict}: {escape(report.config)}, {report.seconds:.0f} s')
+    console.print(f'\n{verdict}: {escape(report.config)}, {report.seconds:.0f} s')

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from mmkd.algorithm import DetectionDistill
 from mmkd.doctor.report import Section
-from mmkd.levels import describe
 
 #: Outside of these ratios of gradient norms, a term has no or all the say.
 LEAST, MOST = 0.001, 10.0
@@ -88,8 +87,8 @@ def _watched(distiller: Any, step: Step) -> Iterator[None]:
     def watch() -> dict:
         for side in ('student', 'teacher'):
             for name, recorder in getattr(distiller, f'{side}_recorders').recorders.items():
-                shapes = [_shapes(record) for record in recorder.data_buffer]
-                step.records[side, name] = ' and '.join(shapes) or 'nothing'
+                found = [shapes(record) for record in recorder.data_buffer]
+                step.records[side, name] = ' and '.join(found) or 'nothing'
         return compute()
 
     def keep(name: str) -> Callable:
@@ -108,10 +107,27 @@ def _watched(distiller: Any, step: Step) -> Iterator[None]:
             hook.remove()
 
 
-def _shapes(value: Any) -> str:
-    if isinstance(value, list | tuple) and len(value) == 1:
-        return _shapes(value[0])
-    return describe(value)
+def shapes(value: Any) -> str:
+    """The shapes of tensors, in whatever holds them.
+
+    >>> shapes([torch.zeros(2, 3), (torch.zeros(1), None)])
+    '2x3, (1, NoneType)'
+    """
+    if isinstance(value, Tensor):
+        return 'x'.join(map(str, value.shape)) or 'scalar'
+    if isinstance(value, Mapping):
+        return ', '.join(f'{key}: {_inner(item)}' for key, item in value.items())
+    if isinstance(value, list | tuple):
+        kinds = {type(item) for item in value}
+        if len(value) > 1 and len(kinds) == 1 and not kinds & {Tensor, list, tuple}:
+            return f'{len(value)} {type(value[0]).__name__}'
+        return ', '.join(map(_inner, value))
+    return type(value).__name__
+
+
+def _inner(value: Any) -> str:
+    nested = isinstance(value, Mapping | list | tuple) and len(value) > 1
+    return f'({shapes(value)})' if nested else shapes(value)
 
 
 def check_records(section: Section, step: Step) -> None:
@@ -138,7 +154,7 @@ def check_mappings(section: Section, pair: DetectionDistill, step: Step) -> None
                     side,
                     record.get('recorder'),
                     record.get('connector'),
-                    _shapes(value),
+                    shapes(value),
                 ]
             )
     if step.error is not None:
@@ -150,14 +166,14 @@ def check_losses(section: Section, pair: DetectionDistill, step: Step) -> None:
     """Each term's value, and the norm of its gradient at the student against the task's."""
     student = [p for p in pair.student.parameters() if p.requires_grad]
     terms = step.terms
-    task = [value for key, value in terms.items() if key.startswith('student.')]
+    task: list[Tensor] = [value for key, value in terms.items() if key.startswith('student.')]
     task_norm = _gradient_norm(sum(task), student) if task else None
     if task_norm is None:
         section.notes.append('Ratios are left out: the student has no loss of its own.')
+    modules = dict(pair.distiller.distill_losses.items())
     for key, value in terms.items():
         norm = _gradient_norm(value, student)
-        module = getattr(pair.distiller, 'distill_losses', {}).get(key.removeprefix('distill.'))
-        weight = getattr(module, 'loss_weight', None)
+        weight = getattr(modules.get(key.removeprefix('distill.')), 'loss_weight', None)
         ratio = norm / task_norm if task_norm else None
         section.rows.append([key, value.item(), norm, ratio, weight])
         if not torch.isfinite(value) or not norm < float('inf'):
@@ -165,8 +181,10 @@ def check_losses(section: Section, pair: DetectionDistill, step: Step) -> None:
         elif key.startswith('distill.') and weight != 0:
             _judge(section, key, value.item(), norm, ratio, weight)
     if task and len(task) > 1:
-        section.rows.append(['all of the student', sum(task).item(), task_norm, 1.0, None])
-    for name in getattr(pair.distiller, 'distill_losses', {}):
+        section.rows.append(
+            ['all of the student', torch.stack(task).sum().item(), task_norm, 1.0, None]
+        )
+    for name in modules:
         if 'loss' not in name:
             section.error(
                 f'distill_losses.{name} is not back-propagated: its key lacks "loss".',
@@ -252,6 +270,8 @@ def check_statistics(section: Section, step: Step) -> None:
 def check_time(section: Section, pair: DetectionDistill, batch: Mapping, steps: int = 3) -> None:
     """Median seconds of a step (forward and backward) by part."""
 
+    student_model: Any = pair.student
+
     def run(part: Callable[[Any, Any], Any]) -> float:
         seconds = []
         for _ in range(steps):
@@ -267,7 +287,7 @@ def check_time(section: Section, pair: DetectionDistill, batch: Mapping, steps: 
         return statistics.median(seconds)
 
     pair.train()
-    student = run(lambda inputs, samples: pair.student(inputs, samples, mode='loss'))
+    student = run(lambda inputs, samples: student_model(inputs, samples, mode='loss'))
     teacher = run(lambda inputs, samples: [pair._teacher(inputs, samples)])
     whole = run(pair.loss)
     pair.zero_grad()
