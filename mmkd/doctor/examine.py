@@ -64,7 +64,7 @@ def _examine(
         section.notes.append('What needs the built pair is left out.')
         return
     classes = dataset.metainfo.get('classes')
-    with part('Weights', 'model', 'file', 'keys loaded', 'of') as section:
+    with part('Weights', 'model', 'file', 'keys loaded', 'of', 'share') as section:
         models.check_weights(section, pair, cfg.model, classes, not cfg.get('load_from'))
     with part('Preprocessing', 'setting', 'student', 'teacher') as section:
         models.check_preprocessing(section, pair)

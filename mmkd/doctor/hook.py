@@ -43,7 +43,7 @@ class PairReportHook(Hook):
         classes = getattr(runner.train_loop.dataloader.dataset, 'metainfo', {}).get('classes')
         fresh = runner.iter == 0 and not runner.cfg.get('load_from')
         report = Report(str(runner.cfg.filename))
-        with report.section('Weights', 'model', 'file', 'keys loaded', 'of') as section:
+        with report.section('Weights', 'model', 'file', 'keys loaded', 'of', 'share') as section:
             models.check_weights(section, pair, runner.cfg.model, classes, fresh)
         with report.section('Preprocessing', 'setting', 'student', 'teacher') as section:
             models.check_preprocessing(section, pair)

@@ -23,7 +23,7 @@ def check_weights(
     """Share of the keys that hold what their file holds, and what the teacher's file tells.
 
     Args:
-        section: gets rows of model, file, loaded keys, keys.
+        section: gets rows of model, file, loaded keys, keys, their share.
         pair: the built pair.
         model_cfg: its config.
         classes: names of the data set's classes.
@@ -32,14 +32,14 @@ def check_weights(
     for side, model in (('teacher', pair.teacher), ('student', pair.student)):
         path, own = model_cfg.get(f'{side}_ckpt'), model.state_dict()
         if not path:
-            section.rows.append([side, 'none: as initialised', 0, len(own)])
+            section.rows.append([side, 'none: as initialised', 0, len(own), 0.0])
             continue
         if side == 'student' and not fresh:
-            section.rows.append([side, 'resumed', None, len(own)])
+            section.rows.append([side, 'another since', None, len(own), None])
             continue
         weights, meta = read_weights(model, path, f'{side}_ckpt')
         held = {k for k in own if k in weights and _same(own[k], weights[k])}
-        section.rows.append([side, path, len(held), len(own)])
+        section.rows.append([side, path, len(held), len(own), len(held) / len(own)])
         # BN counters are of no use to a detector: older files lack them.
         lacking = [k for k in own if k not in held and not k.endswith('num_batches_tracked')]
         if lacking:

@@ -44,10 +44,10 @@ def check_pictures(
         axes = figure.subplots(1, 1 + len(maps), squeeze=False)[0]
         titles = ['image and ground truth', *maps]
         for axis, title, heat in zip(axes, titles, [None, *maps.values()], strict=True):
-            axis.imshow(images[i])
+            axis.imshow(images[i].numpy())
             axis.set(title=title, xticks=[], yticks=[])
             if heat is not None:
-                shown = axis.imshow(heat[i], cmap='magma', alpha=0.7, vmin=0)
+                shown = axis.imshow(heat[i].numpy(), cmap='magma', alpha=0.7, vmin=0)
                 figure.colorbar(shown, ax=axis, shrink=0.8)
             for x1, y1, x2, y2 in boxes[owners == i].tolist():
                 axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color='cyan'))

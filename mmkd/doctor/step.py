@@ -270,30 +270,36 @@ def check_statistics(section: Section, step: Step) -> None:
 def check_time(section: Section, pair: DetectionDistill, batch: Mapping, steps: int = 3) -> None:
     """Median seconds of a step (forward and backward) by part."""
 
-    student_model: Any = pair.student
-
-    def run(part: Callable[[Any, Any], Any]) -> float:
-        seconds = []
-        for _ in range(steps):
+    student: Any = pair.student
+    parts: dict[str, Callable[[Any, Any], Any]] = {
+        'student': lambda inputs, samples: student(inputs, samples, mode='loss'),
+        'teacher': pair._teacher,
+        'whole': pair.loss,
+    }
+    pair.train()
+    rounds: dict[str, list[float]] = {'student': [], 'teacher': [], 'losses': [], 'whole step': []}
+    for _ in range(steps):
+        # Part by part within a round: what else the machine does falls on all of them.
+        seconds = {}
+        for name, part in parts.items():
             data = pair.data_preprocessor(copy.deepcopy(batch), training=True)
             pair.zero_grad()
             _wait()
             start = time.perf_counter()
             losses = part(data['inputs'], data['data_samples'])
-            if isinstance(losses, dict):
+            if name != 'teacher':
                 pair.parse_losses(losses)[0].backward()
             _wait()
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds)
-
-    pair.train()
-    student = run(lambda inputs, samples: student_model(inputs, samples, mode='loss'))
-    teacher = run(lambda inputs, samples: [pair._teacher(inputs, samples)])
-    whole = run(pair.loss)
+            seconds[name] = time.perf_counter() - start
+        whole = seconds.pop('whole')
+        rest = max(whole - sum(seconds.values()), 0.0)
+        for name, value in {**seconds, 'losses': rest, 'whole step': whole}.items():
+            rounds[name].append(value)
     pair.zero_grad()
-    parts = {'student': student, 'teacher': teacher, 'losses': max(whole - student - teacher, 0.0)}
-    section.rows += [[name, value, value / whole] for name, value in parts.items()]
-    section.rows.append(['whole step', whole, 1.0])
+    medians = {name: statistics.median(values) for name, values in rounds.items()}
+    section.rows += [
+        [name, value, value / medians['whole step']] for name, value in medians.items()
+    ]
     section.notes.append(f'Median of {steps} steps; "losses" is the rest of the whole step.')
 
 
