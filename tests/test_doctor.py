@@ -2,9 +2,12 @@
 
 import importlib.util
 import json
+import logging
+import math
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,6 +19,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
 
+from mmkd.doctor.hook import PairReportHook
 from mmkd.doctor.models import check_weights, trained_preprocessor
 from mmkd.doctor.pictures import over_image, pixels
 from mmkd.doctor.report import Finding, Section, finding_of, text
@@ -54,7 +58,6 @@ def fit(config: Config, path: str, steps: int = 40) -> None:
     """Fit a detector to the training images, and save it as a training would."""
     config.work_dir, config.log_level = 'fit', 'ERROR'
     config.train_dataloader.batch_size = 4
-    config.train_dataloader.dataset.pipeline.pop(3)  # the flip
     config.optim_wrapper.optimizer = dict(type='Adam', lr=0.002)
     config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=steps, val_interval=1000)
     config.default_hooks = dict(checkpoint=None, logger=None)
@@ -77,7 +80,8 @@ def folder(tmp_path_factory) -> Path:
             ('my_teacher', tiny_ssd(width=16, std=1.0)),
             ('my_student', tiny_ssd(width=8)),
         ):
-            Path(f'{name}.py').write_text(DETECTOR.format(model=model, classes=CLASSES))
+            detector = DETECTOR.replace('prob=0.5', 'prob=0.0')  # it knows no other images
+            Path(f'{name}.py').write_text(detector.format(model=model, classes=CLASSES))
         wrong = (
             Path('my_teacher.py').read_text().replace("'std': [1.0, 1.0, 1.0]", "'std': [58.0] * 3")
         )
@@ -162,7 +166,7 @@ def test_the_report_shows_what_the_json_holds(check):
         for row in section['rows'] if section['title'] in ('Weights', 'Models', 'Records') else ():
             assert all(text(cell) in shown for cell in row)
     assert 'error: teacher_ckpt is not set' in shown and 'Set model.teacher_ckpt' in shown
-    assert '1 to change' in shown
+    assert re.search(r'\d to change: my_pair.py', shown)
 
 
 def test_the_page_shows_such_a_report(check):
@@ -257,24 +261,33 @@ def test_training_starts_with_the_cheap_part(folder, monkeypatch):
     assert 'pair_report' not in exported.default_hooks, 'mmdet does not know it'
 
 
-@pytest.mark.parametrize('factor, told', [('0.0', 'are exactly 0'), ('nan', 'must be finite')])
-def test_training_stops_where_nothing_is_taught(folder, monkeypatch, factor, told):
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, 'argv', sys.argv)
-    losses = 'model.distiller.distill_losses'
-    names = ('loss_soft', 'loss_bounded')
-    types = [f'{losses}.{name}.type=mmdet.Factor' for name in names]
-    factors = [f'{losses}.{name}.factor={factor}' for name in names]
+@pytest.mark.parametrize(
+    'soft, bounded, told',
+    [
+        (0.0, 0.0, 'loss_soft, distill.loss_bounded are exactly 0'),
+        (math.nan, 1.0, 'must be finite at the first step, but got distill.loss_soft = nan'),
+    ],
+)
+def test_training_stops_where_nothing_is_taught(soft, bounded, told):
+    pair = MODELS.build(tiny_pair())
+    runner = SimpleNamespace(model=pair, logger=logging.getLogger('hook'))
+    outputs = {'distill.loss_soft': soft, 'distill.loss_bounded': bounded, 'loss': 1.0}
+    hook = PairReportHook()
+    hook.after_train_iter(runner, 0, raw_batch(boxes=0), outputs)  # without objects 0 is right
     with pytest.raises(ValueError, match=told):
-        run(
-            'train',
-            'my_pair.py',
-            '--work-dir',
-            f'stopped{factor}',
-            '--cfg-options',
-            *types,
-            *factors,
-        )
+        hook.after_train_iter(runner, 1, raw_batch(), outputs)
+    hook.after_train_iter(runner, 2, raw_batch(), outputs)  # the first step only
+
+
+def test_training_goes_on_where_something_is_taught_or_nothing_is_meant_to(caplog):
+    pair = MODELS.build(tiny_pair())
+    runner = SimpleNamespace(model=pair, logger=logging.getLogger('hook'))
+    outputs = {'distill.loss_soft': 1.0, 'distill.loss_bounded': 0.0}
+    PairReportHook().after_train_iter(runner, 0, raw_batch(), outputs)
+    assert 'Exactly 0 at the first step: distill.loss_bounded' in caplog.text
+    for loss in pair.distiller.distill_losses.values():
+        loss.loss_weight = 0.0
+    PairReportHook().after_train_iter(runner, 0, raw_batch(), {**outputs, 'distill.loss_soft': 0.0})
 
 
 def test_a_teacher_of_other_classes_or_in_another_order(folder, monkeypatch):

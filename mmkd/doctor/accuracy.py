@@ -15,6 +15,9 @@ from mmkd.doctor.report import Section
 #: mAP by which two ways of preprocessing may differ: rounding, and padding of another value.
 TOLERANCE = 0.02
 
+#: A teacher below this mAP finds boxes by chance.
+LEAST = 0.01
+
 Predict = Callable[[dict], list]
 
 
@@ -65,7 +68,7 @@ def check_accuracy(
 
 
 def _judge(section: Section, teacher: list[float], student: float) -> None:
-    if teacher[0] <= max(student, 0.0):
+    if teacher[0] < max(student, LEAST):
         section.error(
             f"the teacher's mAP through the distillation pipeline is {teacher[0]:.3f}, the "
             f"student's {student:.3f}: it has nothing to teach.",

@@ -63,7 +63,9 @@ class PairReportHook(Hook):
         """Judge the terms of the first step whose batch has an object, on any rank."""
         if self.judged or not outputs or not isinstance(data_batch, Mapping):
             return
-        terms = {key: float(value) for key, value in outputs.items() if '.loss' in key}
+        terms = {
+            key: torch.as_tensor(value).item() for key, value in outputs.items() if '.loss' in key
+        }
         taught = [key for key in terms if key.startswith('distill.')]
         counts = torch.tensor(
             [len(ground_truth(data_batch['data_samples'])[0]), sum(terms[k] != 0 for k in taught)],
