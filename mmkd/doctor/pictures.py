@@ -20,9 +20,25 @@ from mmkd.priors import level_priors
 def check_pictures(
     section: Section, pair: DetectionDistill, step: Step, folder: str | Path, count: int = 4
 ) -> None:
-    """Draw the first images of the step's batch, a PNG each, into ``folder``."""
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
+    """Draw the first images of the step's batch, a PNG each, into ``folder``.
+
+    Args:
+        section: gets rows of file, what it shows.
+        pair: the built pair.
+        step: its first step.
+        folder: is made where it lacks.
+        count: how many images at most.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Rectangle
+    except ImportError as error:
+        raise ImportError(
+            "pictures need matplotlib, which is not installed. Install it: pip install 'mmkd[demo]'"
+        ) from error
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +63,7 @@ def check_pictures(
             axis.imshow(images[i].numpy())
             axis.set(title=title, xticks=[], yticks=[])
             if heat is not None:
-                shown = axis.imshow(heat[i].numpy(), cmap='magma', alpha=0.7, vmin=0)
+                shown = axis.imshow(heat[i].numpy(), cmap='magma', alpha=0.7, vmin=0, vmax=1)
                 figure.colorbar(shown, ax=axis, shrink=0.8)
             for x1, y1, x2, y2 in boxes[owners == i].tolist():
                 axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color='cyan'))
@@ -103,7 +119,7 @@ def teacher_confidence(pair: DetectionDistill, step: Step) -> list[Tensor] | Non
     """
     teacher: Any = pair.teacher
     head = getattr(teacher, 'bbox_head', None)
-    if head is None:
+    if getattr(head, 'prior_generator', None) is None:
         return None
     translation: Any = pair._teacher.translation
     inputs = translation(step.inputs, step.data_samples)

@@ -108,7 +108,7 @@ class Report:
 def finding_of(error: Exception) -> Finding:
     """An exception as a finding; mmkd's messages end with the remedy."""
     message = re.sub(r'^(class `\w+` in \S+: )+', '', str(error))  # mmengine's registry
-    known = isinstance(error, FileNotFoundError | ValueError | TypeError)
+    known = isinstance(error, FileNotFoundError | ValueError | TypeError | ImportError)
     found, _, change = message.rpartition('. ') if known else ('', '', '')
     if not found or not change[:1].isupper():
         found, change = f'{type(error).__name__}: {message}', 'Correct what the message names.'
