@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmkd.algorithm import DetectionDistill
 from mmkd.connectors.imitation_mask_connector import ground_truth
 from mmkd.data_checks import check_data
-from mmkd.doctor import accuracy, models, pictures, step
+from mmkd.doctor import accuracy, cost, models, pictures, step
 from mmkd.doctor.report import Report, Section
 
 #: Told the part that is examined, how much of it is done, and of how much.
@@ -94,7 +94,7 @@ def _examine(
             pictures.check_pictures(section, pair, taken, show_dir)
     del taken  # and with it the graph
     with part('Time of a step', 'part', 'seconds', 'share') as section:
-        step.check_time(section, pair, batch)
+        cost.check_time(section, pair, batch)
 
 
 def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:

@@ -118,7 +118,7 @@ def teacher_confidence(pair: DetectionDistill, step: Step) -> list[Tensor] | Non
     None where its plain forward gives no maps of classes, boxes (and objectness).
     """
     teacher: Any = pair.teacher
-    head = getattr(teacher, 'bbox_head', None)
+    head: Any = getattr(teacher, 'bbox_head', None)
     if getattr(head, 'prior_generator', None) is None:
         return None
     translation: Any = pair._teacher.translation
