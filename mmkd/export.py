@@ -46,8 +46,13 @@ def student_config(config: Config) -> Config:
 def _of_training_here(hook: Any) -> bool:
     # What mmdet alone does not have, or a student alone cannot use.
     kind = hook.get('type') if isinstance(hook, Mapping) else None
-    hooks = ('ExportStudentHook', 'NonFiniteHook', 'DistillWeightHook', 'StopDistillHook')
-    return str(kind).split('.')[-1] in hooks
+    return str(kind).split('.')[-1] in (
+        'DistillWeightHook',
+        'ExportStudentHook',
+        'NonFiniteHook',
+        'PairReportHook',
+        'StopDistillHook',
+    )
 
 
 def export_student(
