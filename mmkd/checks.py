@@ -15,11 +15,14 @@ def check_distiller(distiller: Mapping, student: nn.Module, teacher: nn.Module) 
     """Check a distiller's config against the two models, before it is built.
 
     Raises:
+        TypeError: it is no config.
         ValueError: a recorder source that does not exist, a mapping that names an unknown loss,
             argument, recorder or connector, or an argument or a loss that no mapping serves.
     """
-    if not isinstance(distiller, Mapping):
+    if isinstance(distiller, nn.Module):
         return
+    if not isinstance(distiller, Mapping):
+        raise TypeError(f'distiller must be a config, but got {type(distiller).__name__}.')
     for side, model in (('student', student), ('teacher', teacher)):
         for name, recorder in (distiller.get(f'{side}_recorders') or {}).items():
             _check_recorder(f'{side}_recorders.{name}', recorder, model)
@@ -153,7 +156,8 @@ def check_alignment(distiller: nn.Module, student: nn.Module, teacher: nn.Module
             difference = DIFFERENCE[need](s_head, t_head)
             if difference:
                 raise ValueError(
-                    f'{name} ({type(loss).__name__}) needs equal {need} of student and teacher, '
+                    f'distill_losses.{name} ({type(loss).__name__}) needs equal {need} of student '
+                    'and teacher (model.architecture.bbox_head and model.teacher.bbox_head), '
                     f'but {difference}. Change one of the two models, or take a loss that does '
                     'not compare them prior by prior.'
                 )

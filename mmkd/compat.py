@@ -17,9 +17,12 @@ from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import cv2
 import torch
 
 from mmkd import ops
+from mmkd.annotations import keep_valid_boxes
+from mmkd.image_file import ImageError, check_whole
 from mmkd.whole import LateRemoval, open_whole, write_whole
 
 # The distributions that install each import package; one at a time, or they overwrite each other.
@@ -304,6 +307,42 @@ def normalise_ssd_over_ranks() -> None:
     SSDHead.get_targets = get_targets
 
 
+def hold_boxes_to_the_rules() -> None:
+    """mmdet keeps VOC boxes without size or outside the image, and clips none before it resizes."""
+    from mmdet.datasets import CocoDataset, XMLDataset
+
+    for dataset in (CocoDataset, XMLDataset):
+        original = dataset.parse_data_info
+
+        @functools.wraps(original)
+        def parse(self: Any, *args: Any, original: Callable = original, **kwargs: Any) -> dict:
+            return keep_valid_boxes(original(self, *args, **kwargs))
+
+        dataset.parse_data_info = parse
+
+
+def refuse_broken_images() -> None:
+    """OpenCV may fill what a truncated JPEG lacks with grey; its errors do not name the file."""
+    import mmcv
+    from mmcv.transforms import LoadImageFromFile
+
+    decode, transform = mmcv.imfrombytes, LoadImageFromFile.transform
+
+    @functools.wraps(decode)
+    def imfrombytes(content: bytes, *args: Any, **kwargs: Any) -> Any:
+        check_whole(content)
+        return decode(content, *args, **kwargs)
+
+    @functools.wraps(transform)
+    def load(self: Any, results: dict) -> dict | None:
+        try:
+            return transform(self, results)
+        except (AssertionError, OSError, ValueError, cv2.error) as error:
+            raise ImageError.of(results['img_path'], error) from error
+
+    mmcv.imfrombytes, LoadImageFromFile.transform = imfrombytes, load
+
+
 PATCHES = (
     reject_mixed_families,
     require_pkg_resources,
@@ -316,6 +355,8 @@ PATCHES = (
     remove_checkpoints_late,
     repair_ssd_head,
     normalise_ssd_over_ranks,
+    hold_boxes_to_the_rules,
+    refuse_broken_images,
 )
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 
 import mmkd
 from mmkd import compat, ops
+from tests.tiny import write_voc
 
 # Runs in a process of its own, with all patches but those named in `without`.
 PRELUDE = """
@@ -341,3 +343,32 @@ def test_checkpoints_need_the_patches(tmp_path):
     patches = {'write_checkpoints_whole', 'remove_checkpoints_late', 'repair_ssd_head'}
     expected = ['save epoch_1.pth', 'new file', 'remove epoch_1.pth', 'save epoch_2.pth']
     assert str([*expected, 'same file', 'in place']) in run(code, without=patches).stdout
+
+
+def test_mmdet_keeps_boxes_without_size(tmp_path):
+    """Else ``hold_boxes_to_the_rules`` is needed for VOC no more."""
+    from mmdet.datasets import VOCDataset
+
+    write_voc(tmp_path, 'train', 1, ('a',))
+    path = tmp_path / 'Annotations/train000.xml'
+    path.write_text(re.sub(r'<xmax>\d+', '<xmax>0', path.read_text()))
+    options = dict(data_root=f'{tmp_path}/', data_prefix=dict(sub_data_root=''), pipeline=[])
+    dataset = VOCDataset(
+        ann_file='ImageSets/Main/train.txt', metainfo=dict(classes=('a',)), **options
+    )
+    info = dict(img_id='train000', file_name='a.jpg', xml_path=str(path))
+    assert dataset.parse_data_info(info)['instances'] == []
+    assert len(VOCDataset.parse_data_info.__wrapped__(dataset, info)['instances']) == 2
+
+
+def test_mmcv_does_not_name_an_empty_file(tmp_path):
+    """Else ``refuse_broken_images`` is needed for truncated JPEGs under old OpenCVs only."""
+    from mmcv.transforms import LoadImageFromFile
+
+    (tmp_path / 'empty.jpg').touch()
+    results, load = dict(img_path=str(tmp_path / 'empty.jpg')), LoadImageFromFile()
+    with pytest.raises(Exception, match='empty') as ours:
+        load(results)
+    with pytest.raises(Exception, match='') as original:
+        LoadImageFromFile.transform.__wrapped__(load, results)
+    assert 'empty.jpg' in str(ours.value) and 'empty.jpg' not in str(original.value)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -9,6 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmkd.checkpoint import load_detector
+from mmkd.config_errors import config_errors, message_first
 from mmkd.data_checks import check_data
 from mmkd.export import student_config
 from mmkd.launch import prepare_launch
@@ -45,12 +47,16 @@ def main() -> None:
         dump = dict(type='DumpDetResults', out_file_path=args.out)
         evaluators = cfg.test_evaluator
         cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
-    check_data(cfg, ('test',))
-    prepare_launch(cfg, args.launcher)
-    runner = Runner.from_cfg(cfg)
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    load_detector(model, args.checkpoint, 'checkpoint')
-    runner.test()
+    sys.excepthook = message_first
+    with config_errors(cfg):
+        notes = check_data(cfg, ('test',))
+        prepare_launch(cfg, args.launcher)
+        runner = Runner.from_cfg(cfg)
+        for note in notes:
+            runner.logger.warning(note)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        load_detector(model, args.checkpoint, 'checkpoint')
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
 from mmkd.amp import use_amp
+from mmkd.config_errors import ConfigError, config_errors, message_first
 from mmkd.data_checks import check_data
 from mmkd.export import is_distillation
 from mmkd.launch import prepare_launch
@@ -59,14 +61,29 @@ def main() -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume:
         prepare_resume(cfg, args.resume)
-    hooks = dict(non_finite=dict(type='NonFiniteHook'))
-    if is_distillation(cfg):
-        hooks['pair_report'] = dict(type='PairReportHook')
-        hooks['export_student'] = dict(type='ExportStudentHook')
-    cfg.default_hooks = {**hooks, **(cfg.get('default_hooks') or {})}
-    check_data(cfg, ('train', 'val'))
-    prepare_launch(cfg, args.launcher)
-    ExactRunner.from_cfg(cfg).train()
+    sys.excepthook = message_first
+    train(cfg, args.launcher)
+
+
+def train(cfg: Config, launcher: str = 'none') -> None:
+    """Train ``cfg``; an error names its key."""
+    with config_errors(cfg):
+        hooks = dict(non_finite=dict(type='NonFiniteHook'))
+        if is_distillation(cfg):
+            hooks['pair_report'] = dict(type='PairReportHook')
+            hooks['export_student'] = dict(type='ExportStudentHook')
+        cfg.default_hooks = {**hooks, **(cfg.get('default_hooks') or {})}
+        notes = check_data(cfg, ('train', 'val'))
+        prepare_launch(cfg, launcher)
+        runner = ExactRunner.from_cfg(cfg)
+        for note in notes:
+            runner.logger.warning(note)
+        runner.train()
+    if runner.iter == 0:
+        raise ConfigError(
+            'train_cfg and train_dataloader must make at least one iteration, but there was none: '
+            'is max_epochs or max_iters 0, or the data set smaller than a batch with drop_last?'
+        )
 
 
 if __name__ == '__main__':
