@@ -5,10 +5,12 @@ patch is one function with its reason, and ``tests/test_compat.py`` fails when o
 needed. ``import mmkd`` applies them all, before it imports anything else.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.abc
 import importlib.util
+import io
 import pickle
 import sys
 import types
@@ -309,7 +311,8 @@ def normalise_ssd_over_ranks() -> None:
 
 def hold_boxes_to_the_rules() -> None:
     """mmdet keeps VOC boxes without size or outside the image, and clips none before it resizes."""
-    from mmdet.datasets import CocoDataset, XMLDataset
+    with contextlib.redirect_stdout(io.StringIO()):  # mmdet prints that OneDL is not installed
+        from mmdet.datasets import CocoDataset, XMLDataset
 
     for dataset in (CocoDataset, XMLDataset):
         original = dataset.parse_data_info

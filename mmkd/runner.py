@@ -25,7 +25,8 @@ class ExactRunner(Runner):
     def build_train_loop(self, loop: Any) -> Any:
         """Build the loop on a data loader whose randomness follows from the seed."""
         loader: Any = self._train_dataloader  # type: ignore[has-type]
-        if isinstance(loop, Mapping) and isinstance(loader, Mapping):
+        configs = (loop, loader, loader.get('sampler') if isinstance(loader, Mapping) else None)
+        if all(isinstance(config, Mapping) for config in configs) and 'dataset' in loader:
             dataset = dict(type=SeededDataset, dataset=loader['dataset'], seed=self.seed)
             sampler = dict(type=SeededSampler, sampler=loader['sampler'])
             self._train_dataloader = {**loader, 'dataset': dataset, 'sampler': sampler}
