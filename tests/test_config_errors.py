@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
-from mmengine.logging import MMLogger
-from mmengine.registry import MODELS
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.visualization import Visualizer
 
 from mmkd.config_errors import ConfigError, message_first
 from mmkd.config_keys import entries, value_at
@@ -46,6 +47,19 @@ def quick():
         patch.setattr(Config, 'pretty_text', property(lambda self: repr(self.to_dict())))
         patch.setattr('mmengine.runner.runner.collect_env', dict)
         yield
+
+
+def forget_runs() -> None:
+    """Runs are named by the second: the next one would take over the scope of one before."""
+    for kind in (DefaultScope, MMLogger, MessageHub, Visualizer):
+        kind._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    forget_runs()
+    yield
+    forget_runs()
 
 
 @pytest.fixture(scope='module')
@@ -170,7 +184,7 @@ def check(base: dict, seed: int) -> str:
         assert any(named(str(error), name) for name in names), f'{names}: {error}'
         return 'error'
     finally:
-        MMLogger._instance_dict.clear()
+        forget_runs()
     return 'run'
 
 
