@@ -15,6 +15,7 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor
 
+from mmkd.cache.teacher import CachedTeacher
 from mmkd.checkpoint import STUDENT_PREFIX, load_detector
 from mmkd.checks import check_alignment, check_distiller
 from mmkd.distill_weights import active_losses, distill_terms, scaled
@@ -57,6 +58,9 @@ class DetectionDistill(SingleTeacherDistill):
             folded, channels last, reduced precision, compiled. Defaults to None, as it is.
         shuffle_teacher (bool): the control: the teacher looks at another image of the batch than
             the student, so that what is gained is not what the teacher sees. Defaults to False.
+        teacher_cache (str | dict, optional): folder of a cache that tools/cache_teacher.py filled:
+            its records take the place of the running teacher. Or ``dict(folder=..., codecs=...)``,
+            see docs/cache.md. Defaults to None.
         kwargs: as for :class:`SingleTeacherDistill`: ``data_preprocessor``,
             ``calculate_student_loss``, ``init_cfg``...
 
@@ -78,6 +82,7 @@ class DetectionDistill(SingleTeacherDistill):
         student_loss_weights: Mapping[str, float] | None = None,
         lean_teacher: Mapping[str, Any] | None = None,
         shuffle_teacher: bool = False,
+        teacher_cache: str | Mapping | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('teacher_trainable'):
@@ -100,13 +105,22 @@ class DetectionDistill(SingleTeacherDistill):
                 print_log('teacher_ckpt is not set: the teacher is untrained', 'current', WARNING)
                 _init_at_random(teacher_model)
         recorders = getattr(self.distiller, 'teacher_recorders', None)
-        self._teacher = FrozenTeacher(
+        self._teacher: FrozenTeacher | CachedTeacher = FrozenTeacher(
             teacher_model,
             InputTranslation(self.data_preprocessor, teacher_model.data_preprocessor),
             [r.source for r in recorders.recorders.values()] if recorders else None,
             None if lean_teacher is None else LeanTeacher(**lean_teacher),
             shuffle_teacher,
         )
+        if teacher_cache and shuffle_teacher:
+            raise ValueError(
+                'teacher_cache holds the records of the very images that the student sees, but '
+                'shuffle_teacher=True was given as well. Drop one of them.'
+            )
+        if teacher_cache:
+            self._teacher = CachedTeacher(
+                teacher_cache, self._teacher, self.distiller, self.student, self.data_preprocessor
+            )
         self.student_loss_weights = dict(student_loss_weights or {})
         self.distill_factors: dict[str, float] = {}  # of DistillWeightHook, this iteration's
         if student_ckpt:

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 
 from mmkd.amp import use_amp
+from mmkd.cache import draw_cached_views
 from mmkd.config_errors import ConfigError, config_errors, message_first
 from mmkd.data_checks import check_data
 from mmkd.export import is_distillation
@@ -76,6 +77,7 @@ def train(cfg: Config, launcher: str = 'none') -> None:
         notes = check_data(cfg, ('train', 'val'))
         prepare_launch(cfg, launcher)
         runner = ExactRunner.from_cfg(cfg)
+        draw_cached_views(runner)
         for note in notes:
             runner.logger.warning(note)
         runner.train()

@@ -116,6 +116,7 @@ def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
     cfg.experiment_name = f'check_pair_{time.time_ns()}'
     cfg.randomness = {'seed': 0, **cfg.get('randomness', {})}  # a second report says the same
     cfg.visualizer = cfg.default_hooks = cfg.custom_hooks = None
+    cfg.model.pop('teacher_cache', None)  # the teacher itself is examined
     runner = Runner.from_cfg(cfg)
     pair = runner.model
     if not isinstance(pair, DetectionDistill):

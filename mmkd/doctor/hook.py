@@ -13,16 +13,18 @@ from mmengine.runner import Runner
 
 from mmkd.algorithm import DetectionDistill
 from mmkd.connectors.imitation_mask_connector import ground_truth
+from mmkd.distill_weights import active_losses
 from mmkd.doctor import models
 from mmkd.doctor.report import Report
+from mmkd.teacher import FrozenTeacher
 
 
 @HOOKS.register_module()
 class PairReportHook(Hook):
     """Log at the start what student and teacher are, and stop where nothing is taught.
 
-    Before the first step: weights, preprocessing, heads. After the first step with objects: the
-    value of each term.
+    Before the first step: weights, preprocessing, heads. After the first step with objects and a
+    distillation weight above 0: the value of each term.
 
     Raises:
         ValueError: after the first step: a term that is not finite, or distillation terms that are
@@ -38,7 +40,8 @@ class PairReportHook(Hook):
         """Log the report on the models, on the first rank."""
         pair = _pair(runner)
         self.judged = pair is None or runner.iter > 0  # a resumed run has been judged
-        if pair is None or not is_main_process():
+        # A cache has been checked against its teacher already, and keeps none in memory.
+        if pair is None or not is_main_process() or not isinstance(pair._teacher, FrozenTeacher):
             return
         classes = getattr(runner.train_loop.dataloader.dataset, 'metainfo', {}).get('classes')
         fresh = runner.iter == 0 and not runner.cfg.get('load_from')
@@ -66,7 +69,11 @@ class PairReportHook(Hook):
         terms = {
             key: torch.as_tensor(value).item() for key, value in outputs.items() if '.loss' in key
         }
-        taught = [key for key in terms if key.startswith('distill.')]
+        pair = _pair(runner)
+        if pair is None or pair.distillation_stopped:
+            return
+        active = active_losses(pair.distiller, pair.distill_factors)
+        taught = [f'distill.{name}' for name in active if f'distill.{name}' in terms]
         counts = torch.tensor(
             [len(ground_truth(data_batch['data_samples'])[0]), sum(terms[k] != 0 for k in taught)],
             dtype=torch.float32,
@@ -79,10 +86,10 @@ class PairReportHook(Hook):
         runner.logger.info(
             'First step: ' + ', '.join(f'{key} {value:.4g}' for key, value in terms.items())
         )
-        _judge(_pair(runner), terms, taught, at_work > 0, runner)
+        _judge(terms, taught, at_work > 0, runner)
 
 
-def _judge(pair: Any, terms: dict, taught: Sequence[str], at_work: bool, runner: Runner) -> None:
+def _judge(terms: dict, taught: Sequence[str], at_work: bool, runner: Runner) -> None:
     lost = [key for key, value in terms.items() if not math.isfinite(value)]
     if lost:
         raise ValueError(
@@ -90,16 +97,12 @@ def _judge(pair: Any, terms: dict, taught: Sequence[str], at_work: bool, runner:
             f'{", ".join(str(terms[key]) for key in lost)}. python tools/check_pair.py CONFIG '
             'tells what the loss was given.'
         )
-    losses = pair.distiller.distill_losses
-    weighted = [
-        k for k in taught if getattr(losses[k.removeprefix('distill.')], 'loss_weight', 1) != 0
-    ]
-    if weighted and not at_work:
+    if not at_work:
         raise ValueError(
-            f'a distillation loss must not be 0 at the first step, but {", ".join(weighted)} '
+            f'a distillation loss must not be 0 at the first step, but {", ".join(taught)} '
             'are exactly 0: nothing would be taught. python tools/check_pair.py CONFIG tells why.'
         )
-    zero = [key for key in weighted if terms[key] == 0]
+    zero = [key for key in taught if terms[key] == 0]
     if zero:
         runner.logger.warning(f'Exactly 0 at the first step: {", ".join(zero)}')
 

@@ -5,7 +5,8 @@ weighted total, to be back-propagated. Its parts and statistics are left, detach
 attribute ``logs`` (a dict of scalars, new at every forward, keys without "loss"), from which the
 algorithm logs them. Teacher tensors never receive a gradient; float16 and bfloat16 are computed
 in float32. ``needs_equal`` names what student and teacher must have in common (see
-:mod:`mmkd.checks`).
+:mod:`mmkd.checks`); ``teacher_reads`` names the codec in which a teacher cache may keep an argument
+(see :mod:`mmkd.cache.codecs`).
 """
 
 from mmkd.losses.fine_grained_imitation import FineGrainedImitation

@@ -112,6 +112,7 @@ class WeightedSoftCls(nn.Module):
     """
 
     needs_equal = ('classes', 'priors')
+    teacher_reads = {'preds_T': 'softmax'}
 
     def __init__(
         self,

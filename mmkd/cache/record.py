@@ -1,0 +1,201 @@
+"""What a cache keeps of a view: the teacher's records that the losses read, each by its codec."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmrazor.models.task_modules import RecorderManager
+from torch import Tensor, nn
+
+from mmkd.cache.codecs import Dense, NearBoxes, Softmax, SparseSoftmax
+from mmkd.levels import describe
+
+
+def plan_fields(
+    distiller: Any, student: Any, codecs: Mapping[str, str] | None = None
+) -> list[dict]:
+    """The records that the distiller's losses read of the teacher, and the codec of each.
+
+    A loss says in ``teacher_reads`` by which codec an argument of its can be kept, if the record
+    reaches it as it is. Everything else, and what two losses read in different ways, is kept as
+    float16.
+
+    Args:
+        distiller: with recorders, losses and ``loss_forward_mappings``.
+        student: the detector whose head has the classes.
+        codecs: by recorder ('head') or recorder and ``data_idx`` ('head.0'): 'dense16',
+            'dense32', or the automatic one. Defaults to None.
+
+    Raises:
+        ValueError: an unknown codec, or a distiller whose teacher feeds more than losses.
+    """
+    if getattr(distiller.deliveries, 'deliveries', None):
+        raise ValueError(
+            'a cached teacher can only feed losses, but the distiller has deliveries, which take '
+            'values from the running teacher to the student. Train without teacher_cache.'
+        )
+    found: dict[tuple, dict] = {}
+    for name, mapping in distiller.loss_forward_mappings.items():
+        loss = distiller.distill_losses[name]
+        for argument, record in mapping.items():
+            if record['from_student']:
+                continue
+            place = (record['recorder'], record.get('record_idx', 0), record.get('data_idx'))
+            codec = _codec_of(loss, argument, record, student)
+            if found.setdefault(place, codec) != codec:
+                found[place] = dict(codec='dense16')
+    whole = {(recorder, index) for recorder, index, data_idx in found if data_idx is None}
+    recorders = distiller.teacher_recorders.recorders
+    fields = []
+    for (recorder, index, data_idx), codec in sorted(found.items(), key=str):
+        if (recorder, index) in whole:
+            if data_idx is not None:
+                continue  # it is in the whole record
+            codec = dict(codec='dense16')
+        name = recorder if data_idx is None else f'{recorder}.{data_idx}'
+        chosen = (codecs or {}).get(name, (codecs or {}).get(recorder))
+        if chosen is not None:
+            codec = _chosen_codec(name, chosen, codec)
+        tapped = recorders[recorder]
+        fields.append(
+            dict(
+                recorder=recorder,
+                record_idx=index,
+                data_idx=data_idx,
+                tap=type(tapped).__name__,
+                source=tapped.source,
+                **codec,
+            )
+        )
+    return fields
+
+
+def _codec_of(loss: nn.Module, argument: str, record: Mapping, student: Any) -> dict:
+    codec = getattr(loss, 'teacher_reads', {}).get(argument)
+    head = getattr(student, 'bbox_head', None)
+    has_anchors = hasattr(getattr(head, 'prior_generator', None), 'base_anchors')
+    width = getattr(head, 'cls_out_channels', 2**9)
+    if record.get('connector') or record.get('connector_idx') is not None:
+        return dict(codec='dense16')  # a connector may read what no loss reads
+    if codec == 'near_boxes' and has_anchors:
+        return dict(codec=codec)
+    if codec == 'softmax' and width <= 2**8:
+        temperature = getattr(loss, 'temperature', 1.0)
+        codec = 'sparse_softmax' if temperature <= 1 else codec
+        return dict(codec=codec, width=width, temperature=temperature)
+    return dict(codec='dense16')
+
+
+def _chosen_codec(name: str, chosen: str, automatic: dict) -> dict:
+    if chosen == automatic['codec']:
+        return automatic
+    if chosen not in ('dense16', 'dense32'):
+        raise ValueError(
+            f"teacher_cache.codecs['{name}'] must be 'dense16', 'dense32' or what its losses "
+            f"declare ('{automatic['codec']}'), but got '{chosen}'."
+        )
+    return dict(codec=chosen)
+
+
+class RecordLayout:
+    """The records of a view as bytes, ``nbytes`` for each view.
+
+    Args:
+        fields: of :func:`plan_fields`, each with the ``tree`` of its tensors' shapes.
+    """
+
+    def __init__(self, fields: Sequence[dict]) -> None:
+        self.fields = list(fields)
+        self.codecs = [_build_codec(field) for field in self.fields]
+        self.sizes = [codec.nbytes for codec in self.codecs]
+        self.nbytes = sum(self.sizes)
+
+    @classmethod
+    def of(cls, fields: Sequence[dict], recorders: RecorderManager) -> 'RecordLayout':
+        """The layout for records like those that ``recorders`` hold now."""
+        return cls([{**field, 'tree': _shapes(_recorded(recorders, field))} for field in fields])
+
+    def encode(self, recorders: RecorderManager, context: Any) -> Tensor:
+        """What ``recorders`` hold, as (B, nbytes), uint8.
+
+        Raises:
+            ValueError: its shapes are not those of the layout.
+        """
+        parts = []
+        for field, codec in zip(self.fields, self.codecs, strict=True):
+            value = _recorded(recorders, field)
+            if _shapes(value) != field['tree']:
+                raise ValueError(
+                    'a teacher cache needs a pipeline that gives images of one size, but the '
+                    f"teacher's {_name(field)} is {describe(value)} here and was of other shapes "
+                    'in the first view. Resize or pad to a fixed size, or train without a cache.'
+                )
+            parts.append(codec.encode(list(_leaves(value)), context))
+        return torch.cat(parts, dim=1)
+
+    def decode(self, data: Tensor, recorders: RecorderManager) -> None:
+        """Put the records of ``data`` (B, nbytes), uint8, where the teacher would."""
+        parts = zip(self.fields, self.codecs, data.split(self.sizes, dim=1), strict=True)
+        for field, codec, part in parts:
+            value = _rebuild(field['tree'], iter(codec.decode(part)))
+            buffer = recorders.get_recorder(field['recorder']).data_buffer
+            _pad(buffer, field['record_idx'])
+            if field['data_idx'] is None:
+                buffer[field['record_idx']] = value
+                continue
+            record = buffer[field['record_idx']] = buffer[field['record_idx']] or []
+            _pad(record, field['data_idx'])
+            record[field['data_idx']] = value
+
+    def describe(self) -> str:
+        """Bytes of a view by record."""
+        return ', '.join(
+            f'{_name(field)} {size} ({field["codec"]})'
+            for field, size in zip(self.fields, self.sizes, strict=True)
+        )
+
+
+def _build_codec(field: Mapping) -> Any:
+    shapes = [leaf['shape'] for leaf in _leaves(field['tree'])]
+    if field['codec'].endswith('softmax'):
+        kind = Softmax if field['codec'] == 'softmax' else SparseSoftmax
+        return kind(shapes, field['width'], field['temperature'])
+    if field['codec'] == 'near_boxes':
+        return NearBoxes(shapes)
+    return Dense(shapes, field['codec'].replace('dense', 'float'))
+
+
+def _name(field: Mapping) -> str:
+    return field['recorder'] + ('' if field['data_idx'] is None else f'[{field["data_idx"]}]')
+
+
+def _recorded(recorders: RecorderManager, field: Mapping) -> Any:
+    recorder = recorders.get_recorder(field['recorder'])
+    return recorder.get_record_data(field['record_idx'], field['data_idx'])
+
+
+def _shapes(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_shapes(item) for item in value]
+    if not isinstance(value, Tensor) or value.dim() < 2 or not value.is_floating_point():
+        raise ValueError(
+            'a teacher cache keeps records of floating tensors (B, ...) and lists of them, but '
+            f'the teacher recorded {describe(value)}. Record a head or a feature map.'
+        )
+    return {'shape': list(value.shape[1:])}
+
+
+def _leaves(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, list | tuple):
+        for item in tree:
+            yield from _leaves(item)
+    else:
+        yield tree
+
+
+def _rebuild(tree: Any, leaves: Iterator[Tensor]) -> Any:
+    return [_rebuild(item, leaves) for item in tree] if isinstance(tree, list) else next(leaves)
+
+
+def _pad(values: list, index: int) -> None:
+    values.extend([None] * (index + 1 - len(values)))
