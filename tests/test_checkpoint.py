@@ -11,6 +11,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmkd.checkpoint import load_detector
 from mmkd.export import export_student, student_config
+from mmkd.resume import prepare_resume
 from tests.tiny import tiny_pair, tiny_ssd
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
@@ -76,7 +77,11 @@ def test_checkpoint_that_would_run_code_is_refused_by_name(tmp_path):
     torch.save(dict(state_dict=dict(a=torch.ones(1)), x=Intruder(proof)), tmp_path / 'bad.pth')
     with pytest.raises(ValueError, match=r'(?s)teacher_ckpt must.*posix\.mkdir'):
         pair(teacher_ckpt=str(tmp_path / 'bad.pth'))
-    with pytest.raises(Exception, match=r'posix\.mkdir'):  # resume, load_from, tools of mmdet
+    with pytest.raises(ValueError, match=r'(?s)student_ckpt must.*posix\.mkdir'):
+        pair(student_ckpt=str(tmp_path / 'bad.pth'))
+    with pytest.raises(Exception, match=r'posix\.mkdir'):
+        prepare_resume(Config(dict(work_dir=str(tmp_path))), str(tmp_path / 'bad.pth'))
+    with pytest.raises(Exception, match=r'posix\.mkdir'):  # load_from, test, tools of mmdet
         CheckpointLoader.load_checkpoint(str(tmp_path / 'bad.pth'), map_location='cpu')
     assert not proof.exists()
 

@@ -26,6 +26,16 @@ def test_files_that_are_named_exist(page):
     assert set(lost) <= examples
 
 
+def test_each_test_of_the_reliability_page_exists():
+    rows = (ROOT / 'docs/reliability.md').read_text().splitlines()
+    rows = [row for row in rows if row.startswith('| ') and not row.startswith(('| what', '| ---'))]
+    for row in rows:
+        named = re.findall(r'`([\w/]+\.py)::(\w+)`', row)
+        assert named, row
+        for file, test in named:
+            assert f'def {test}(' in (ROOT / 'tests' / file).read_text(), f'{file}::{test}'
+
+
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_options_that_are_named_exist(page):
     for tool, rest in re.findall(
