@@ -1,6 +1,6 @@
 """Ways to run the teacher for less: its weights are fixed and it never needs a gradient."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,8 @@ class LeanTeacher:
         fold_bn (bool): Fold each BatchNorm into the convolution before it. Defaults to True.
         channels_last (bool): Lay images and maps out with the channels innermost, which suits
             convolutions on CPUs and on GPUs with tensor cores. Defaults to True.
-        dtype (str, optional): 'bfloat16' or 'float16': autocast backbone and neck; the head stays
-            in float32, so that its logits do. Defaults to None, float32 throughout.
+        dtype (str, optional): 'bfloat16' or 'float16': of backbone and neck; the head stays in
+            float32, so that its logits do. Defaults to None, float32 throughout.
         compile (bool): ``torch.compile`` backbone and neck. Takes a minute at the first step, and
             a C++ compiler. Defaults to False.
 
@@ -59,6 +59,8 @@ class LeanTeacher:
             _fold(model, tapped)
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
+        if self.dtype:
+            _reduce(model, _DTYPES[self.dtype])
         if self.compile:
             _compile(model, tapped)
 
@@ -67,14 +69,6 @@ class LeanTeacher:
         return (
             inputs.contiguous(memory_format=torch.channels_last) if self.channels_last else inputs
         )
-
-    def features(self, forward: Callable[[Tensor], Any], inputs: Tensor) -> Any:
-        """``forward(inputs)`` in the reduced precision; its maps in the inputs' precision."""
-        if self.dtype is None:
-            return forward(inputs)
-        with torch.autocast(inputs.device.type, _DTYPES[self.dtype]):
-            maps = forward(inputs)
-        return _to(maps, inputs.dtype)
 
 
 def _to(maps: Any, dtype: torch.dtype) -> Any:
@@ -108,6 +102,15 @@ def _fold(model: Any, tapped: set[str]) -> None:
                 'value: in this model it does not directly follow its convolution. Set '
                 'lean_teacher.fold_bn=False.'
             )
+
+
+def _reduce(model: Any, dtype: torch.dtype) -> None:
+    modules = [getattr(model, part, None) for part in ('backbone', 'neck')]
+    parts = [module for module in modules if isinstance(module, nn.Module)]
+    for part in parts:
+        part.to(dtype)
+    parts[0].register_forward_pre_hook(lambda _, args: (args[0].to(dtype), *args[1:]))
+    parts[-1].register_forward_hook(lambda _, args, maps: _to(maps, torch.float32))
 
 
 def _maps(features: Any) -> list[Tensor]:

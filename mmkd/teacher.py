@@ -124,11 +124,11 @@ class FrozenTeacher:
             inputs = self.translation(inputs, data_samples)
         inputs = self.lean.layout(inputs)
         if self.features is not None:
-            return self.lean.features(self.features, inputs)
+            return self.features(inputs)
         if getattr(type(self.model), '_forward', None) is SingleStageDetector._forward:
             # mmdet's own calls ``bbox_head.forward``, which passes by the recorders' hooks.
-            return self.model.bbox_head(self.lean.features(self.model.extract_feat, inputs))
-        return self.lean.features(lambda x: self.model(x, data_samples, mode='tensor'), inputs)
+            return self.model.bbox_head(self.model.extract_feat(inputs))
+        return self.model(inputs, data_samples, mode='tensor')
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
         return self

@@ -61,7 +61,7 @@ def fit(config: Config, path: str, steps: int = 40) -> None:
     config.optim_wrapper.optimizer = dict(type='Adam', lr=0.002)
     config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=steps, val_interval=1000)
     config.default_hooks = dict(checkpoint=None, logger=None)
-    torch.manual_seed(0)
+    config.randomness = dict(seed=0)
     runner = Runner.from_cfg(config)
     runner.train()
     Path(path).parent.mkdir(parents=True)

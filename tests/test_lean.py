@@ -7,6 +7,7 @@ import torch
 from mmdet.registry import MODELS
 from torch import nn
 
+from mmkd.cache.key import teacher_key
 from mmkd.lean import LeanTeacher
 from tests.tiny import raw_batch, tiny_pair, tiny_ssd
 
@@ -122,3 +123,11 @@ def test_compiled_parts_are_called_through_the_recorders_hooks(monkeypatch):
 def test_a_copy_of_the_pair_shares_the_teacher(teacher_ckpt):
     model, _ = terms(teacher_ckpt, lean_teacher={})
     assert copy.deepcopy(model).teacher is model.teacher
+
+
+def test_a_cache_tells_a_lean_teacher_from_a_plain_one(teacher_ckpt):
+    keys = [
+        teacher_key(terms(teacher_ckpt, lean_teacher=lean)[0]._teacher)
+        for lean in (None, {}, dict(dtype='bfloat16'))
+    ]
+    assert len({key['teacher weights'] for key in keys}) == 3

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mmkd.teacher import FrozenTeacher
@@ -22,7 +23,8 @@ def teacher_key(teacher: FrozenTeacher) -> dict[str, str]:
     weights = hashlib.sha256(repr(teacher.model).encode())
     for name, value in sorted(teacher.model.state_dict().items()):
         weights.update(name.encode())
-        weights.update(value.detach().cpu().contiguous().numpy().tobytes())
+        # As bytes, since NumPy has no bfloat16.
+        weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     translation = {
         name: value.tolist() if hasattr(value, 'tolist') else value
         for name, value in vars(teacher.translation).items()
