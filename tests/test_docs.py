@@ -116,3 +116,19 @@ def test_the_readme_shows_the_same_figures():
     assert [cell for line in table for cell in line.split('|')[3:5] if cell.strip()] == [
         f' {cells[i]} ' for i in (0, 1, 2, 3)
     ]
+
+
+def test_the_costs_are_those_of_the_kept_log():
+    log = (ROOT / 'docs/logs/performance.txt').read_text()
+    page = (ROOT / 'docs/performance.md').read_text()
+    parts = dict(zip(('ssd', 'yolov5'), log.split('yolov5_kd_m_to_s', 1), strict=True))
+    tables = dict(zip(parts, page.split('| YOLOv5m to YOLOv5s', 1), strict=True))
+    for name, part in parts.items():
+        rows = re.findall(r'^(\S.*?) +[\d.]+ +([\d.]+)  (?:met|missed)$', part, re.M)
+        assert len(rows) >= 8, 'the log has a row for each target'
+        for what, found in rows:
+            assert found in (page if 'memory' in what else tables[name]), f'{name}: {what} {found}'
+    readme = (ROOT / 'README.md').read_text()
+    for what in ('lean / (student + teacher)', 'fast / (student + teacher)', 'cached / student'):
+        [found] = re.findall(re.escape(what) + r' +[\d.]+ +([\d.]+)', parts['ssd'])
+        assert found in readme
