@@ -1,6 +1,5 @@
 """What a pair's teacher shows of an image: where it imitates features, where it sees objects."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch.nn import functional as F
 
 from mmkd.algorithm import DetectionDistill
 from mmkd.connectors import ImitationMaskConnector
+from mmkd.levels import Levels, upcast
 from mmkd.priors import level_priors
 
 
@@ -48,7 +48,7 @@ def teacher_view(model: DetectionDistill, inputs: Tensor, data_samples: Any) -> 
     The highest over anchors and levels.
 
     Args:
-        model: a pair in eval mode, its teacher not lean.
+        model: a pair in eval mode.
         inputs: (B, 3, H, W), the student's normalised batch.
         data_samples: tell which pixels are padding.
 
@@ -57,13 +57,13 @@ def teacher_view(model: DetectionDistill, inputs: Tensor, data_samples: Any) -> 
     """
     teacher, translation = model.teacher, model._teacher.translation
     head = getattr(teacher, 'bbox_head', None)
-    if head is None or getattr(teacher, 'with_rpn', False):
+    if getattr(head, 'prior_generator', None) is None:
         return None
     if translation is not None:
         inputs = translation(inputs, data_samples)
     maps = head(teacher.extract_feat(inputs))
     size, offset = inputs.shape[-2:], prior_offset(teacher)
-    if len(maps) < 2:
+    if not isinstance(maps, list | tuple) or len(maps) < 2:
         return None
     if 'YOLO' in type(head).__name__ and len(maps) == 3:
         return over_image([level.sigmoid() for level in maps[2]], size, offset)
@@ -77,18 +77,18 @@ def _highest_class(level: Tensor, head: Any) -> Tensor:
     return (scores.softmax(2)[:, :, :-1] if softmax else scores.sigmoid()).amax(2)
 
 
-def over_image(levels: Sequence[Tensor], size: torch.Size, offset: float) -> Tensor:
+def over_image(levels: Levels, size: torch.Size, offset: float) -> Tensor:
     """The highest of levels (B, A, h, w) at each pixel of the image, (B, *size).
 
     Args:
-        levels: maps whose cells cover the image.
+        levels: maps whose cells cover the image, or one such map.
         size: of the image.
         offset: where in its cell a prior has its centre, around which the cell is drawn: 0.5 in
             the middle, 0 at the upper left.
     """
     grown = []
-    for level in levels:
-        pixels = F.interpolate(level.amax(1, True), tuple(size))
+    for level in [levels] if isinstance(levels, Tensor) else levels:
+        pixels = F.interpolate(upcast(level.detach()).amax(1, True), tuple(size))
         down, right = (
             round((0.5 - offset) * n / cells)
             for n, cells in zip(size, level.shape[-2:], strict=True)
@@ -110,7 +110,7 @@ def overlays(model: DetectionDistill, dataset: Any, index: int) -> dict[str, Ten
     """Both of the above for one image of a data set, cut to the image, by title.
 
     Args:
-        model: a pair in eval mode, its teacher not lean.
+        model: a pair in eval mode.
         dataset: of mmdet, for testing.
         index: of the image.
 

@@ -21,8 +21,9 @@ from torch import nn
 
 from mmkd.doctor.hook import PairReportHook
 from mmkd.doctor.models import check_weights, trained_preprocessor
-from mmkd.doctor.pictures import over_image, pixels
+from mmkd.doctor.pictures import pixels
 from mmkd.doctor.report import Finding, Section, finding_of, text
+from mmkd.overlays import over_image
 from tests.test_tools import CLASSES, DETECTOR, readme_pair, run
 from tests.tiny import ROOT, raw_batch, tiny_pair, tiny_ssd, write_coco
 

@@ -2,10 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkd.algorithm import DetectionDistill
@@ -13,8 +10,7 @@ from mmkd.connectors.imitation_mask_connector import ground_truth
 from mmkd.doctor.models import preprocessing
 from mmkd.doctor.report import Section
 from mmkd.doctor.step import Step
-from mmkd.levels import upcast
-from mmkd.priors import level_priors
+from mmkd.overlays import over_image, prior_offset, teacher_view
 
 
 def check_pictures(
@@ -44,15 +40,15 @@ def check_pictures(
     folder.mkdir(parents=True, exist_ok=True)
     size = step.inputs.shape[-2:]
     maps = {
-        f'mask of {name}': over_image(arguments['mask'], size, prior_offset(pair.student))
+        f'mask of {name}': over_image(arguments['mask'], size, prior_offset(pair.student)).cpu()
         for name, arguments in step.arguments.items()
         if 'mask' in arguments
     }
-    seen = teacher_confidence(pair, step)
+    seen = teacher_view(pair, step.inputs, step.data_samples)
     if seen is None:
         section.notes.append("The teacher's confidence is left out: no maps of a dense head.")
     else:
-        maps['confidence of the teacher'] = over_image(seen, size, prior_offset(pair.teacher))
+        maps['confidence of the teacher'] = seen.cpu()
     images = pixels(step.inputs, pair)
     boxes, owners = ground_truth(step.data_samples)
     for i in range(min(count, len(images))):
@@ -81,57 +77,3 @@ def pixels(inputs: Tensor, model: nn.Module) -> Tensor:
     if not own['bgr_to_rgb']:
         inputs = inputs.flip(1)  # mmcv reads BGR
     return (inputs / 255).clamp(0, 1).permute(0, 2, 3, 1).cpu()
-
-
-def over_image(levels: Tensor | list[Tensor], size: torch.Size, offset: float) -> Tensor:
-    """The highest value over levels (B, 1, H, W) at each pixel: (B, *size).
-
-    Args:
-        levels: maps whose cells cover the image.
-        size: of the image.
-        offset: where in its cell a prior has its centre: 0.5 in the middle, 0 at the upper left,
-            around which the cell is then drawn.
-    """
-    grown = []
-    for level in [levels] if isinstance(levels, Tensor) else levels:
-        pixels = F.interpolate(upcast(level.detach()), size=tuple(size))
-        shift = (0.5 - offset) * torch.tensor(size) / torch.tensor(level.shape[2:])
-        down, right = shift.round().int().tolist()
-        padded = F.pad(pixels, (0, right, 0, down), mode='replicate')
-        grown.append(padded[:, 0, down:, right:])
-    return torch.stack(grown).amax(0).cpu()
-
-
-def prior_offset(model: Any) -> float:
-    """Where in its cell a detector's first prior has its centre; in the middle if it has none."""
-    generator = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
-    if generator is None:
-        return 0.5
-    first = level_priors(generator)[0]
-    return float(first.centers[0, 0] / first.stride[0])
-
-
-@torch.no_grad()
-def teacher_confidence(pair: DetectionDistill, step: Step) -> list[Tensor] | None:
-    """Per level (B, 1, H, W) the teacher's objectness, or its highest class probability.
-
-    None where its plain forward gives no maps of classes, boxes (and objectness).
-    """
-    teacher: Any = pair.teacher
-    head: Any = getattr(teacher, 'bbox_head', None)
-    if getattr(head, 'prior_generator', None) is None:
-        return None
-    translation: Any = pair._teacher.translation
-    inputs = translation(step.inputs, step.data_samples)
-    kinds = head(teacher.extract_feat(inputs))
-    if not isinstance(kinds, list | tuple) or len(kinds) not in (2, 3):
-        return None
-    if len(kinds) == 3 and all(m is not None for m in kinds[2]):
-        return [m.sigmoid().amax(1, keepdim=True) for m in kinds[2]]
-    channels = getattr(head, 'cls_out_channels', head.num_classes)
-    maps = [m.unflatten(1, (-1, channels)) for m in kinds[0]]  # (B, A, C or C + 1, H, W)
-    if getattr(head, 'use_sigmoid_cls', True):
-        probabilities = [m.sigmoid() for m in maps]
-    else:
-        probabilities = [m.softmax(2)[:, :, :-1] for m in maps]  # without the background
-    return [p.amax((1, 2)).unsqueeze(1) for p in probabilities]
