@@ -56,7 +56,7 @@ def teacher_view(model: DetectionDistill, inputs: Tensor, data_samples: Any) -> 
         Tensor: in pixels of the batch; None for a teacher without a dense head.
     """
     teacher, translation = model.teacher, model._teacher.translation
-    head = getattr(teacher, 'bbox_head', None)
+    head: Any = getattr(teacher, 'bbox_head', None)
     if getattr(head, 'prior_generator', None) is None:
         return None
     if translation is not None:
