@@ -346,6 +346,58 @@ def refuse_broken_images() -> None:
     mmcv.imfrombytes, LoadImageFromFile.transform = imfrombytes, load
 
 
+def normalise_yolov5_over_ranks() -> None:
+    """MMYOLO's class and box terms are means over the matches of a rank, which DDP averages alike.
+
+    Here each rank's term of a level counts as much as its share of all ranks' matches, which is
+    what one process does. ``prepare_launch`` calls this when MMYOLO's detectors are to train on
+    several processes, since mmyolo must not be imported before a config asks for it.
+    """
+    from mmengine.dist import all_reduce, get_world_size
+    from mmyolo.models.dense_heads import YOLOv5Head
+
+    original = YOLOv5Head.loss_by_feat
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def loss_by_feat(self: Any, cls_scores: Any, *args: Any, **kwargs: Any) -> dict:
+        world = get_world_size()
+        if world == 1:
+            return original(self, cls_scores, *args, **kwargs)
+        matches = cls_scores[0].new_zeros(self.num_levels, dtype=torch.float32)
+        terms: dict[str, dict[int, torch.Tensor]] = {'loss_bbox': {}, 'loss_cls': {}}
+        levels = [0]  # whose objectness is done: the box term comes before it, the class term after
+
+        def next_level(*_: Any) -> None:
+            levels[0] += 1
+
+        def remember(name: str, level_of: int, inputs: tuple, term: Any) -> None:
+            level = levels[0] + level_of
+            terms[name][level] = term[0] if isinstance(term, tuple) else term
+            matches[level] = len(inputs[0])
+
+        handles = [
+            self.loss_obj.register_forward_hook(next_level),
+            self.loss_bbox.register_forward_hook(lambda _, i, o: remember('loss_bbox', 0, i, o)),
+            self.loss_cls.register_forward_hook(lambda _, i, o: remember('loss_cls', -1, i, o)),
+        ]
+        try:
+            losses = original(self, cls_scores, *args, **kwargs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        total = matches.clone()
+        all_reduce(total)
+        factors = (world * matches / total.clamp(min=1) - 1) * len(cls_scores[0]) * world
+        for name, by_level in terms.items():
+            for level, term in by_level.items():
+                losses[name] = losses[name] + term * factors[level]
+        return losses
+
+    YOLOv5Head.loss_by_feat = loss_by_feat
+
+
 PATCHES = (
     reject_mixed_families,
     require_pkg_resources,

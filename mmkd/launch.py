@@ -4,6 +4,8 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from mmkd.compat import normalise_yolov5_over_ranks
+
 
 def prepare_launch(cfg: Config, launcher: str) -> None:
     """Set ``cfg.launcher``; on a machine without a GPU make a distributed run possible.
@@ -11,6 +13,7 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
     mmengine's ``init_dist`` and model wrapper both ask for a GPU by its number. So where there
     is none, the process group is opened here, and the wrapper is told to use no device. MMYOLO's
     detectors are told to keep their BatchNorm: SyncBatchNorm, their default, asks for a GPU too.
+    On any machine their loss is made to count the matches of all processes.
 
     Args:
         cfg: config of the run, changed in place.
@@ -20,7 +23,16 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
         ValueError: a launcher other than 'none' and 'pytorch' without a GPU.
     """
     cfg.launcher = launcher
-    if launcher == 'none' or torch.cuda.is_available():
+    if launcher == 'none':
+        return
+    yolo = [
+        model
+        for model in (cfg.get('model'), (cfg.get('model') or {}).get('architecture'))
+        if isinstance(model, dict) and str(model.get('type')).endswith('YOLODetector')
+    ]
+    if yolo:
+        normalise_yolov5_over_ranks()
+    if torch.cuda.is_available():
         return
     if launcher != 'pytorch':
         raise ValueError(
@@ -31,9 +43,8 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
     env_cfg['dist_cfg'] = {**env_cfg.get('dist_cfg', {}), 'backend': 'gloo'}
     wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
     cfg.setdefault('model_wrapper_cfg', wrapper)
-    for model in (cfg.get('model'), (cfg.get('model') or {}).get('architecture')):
-        if isinstance(model, dict) and str(model.get('type')).endswith('YOLODetector'):
-            model['use_syncbn'] = False
+    for model in yolo:
+        model['use_syncbn'] = False
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
         print_log('No GPU: training on the CPU, with gloo', 'current')
