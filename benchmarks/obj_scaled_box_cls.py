@@ -18,13 +18,14 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import mmkd  # noqa: F401  (first: it makes mmdet importable)
 
 # isort: split
+from measure import peak_bytes
+
 from mmkd.losses import ObjScaledBoxCls
 
 CLASSES, ANCHORS = 80, 3
@@ -72,19 +73,12 @@ def step(loss, preds_S, preds_T) -> tuple[float, float]:
     return value.item(), time.perf_counter() - start
 
 
-def peak_bytes(loss, preds_S, preds_T) -> int:
+def peak(loss, preds_S, preds_T) -> int:
     """Most that was allocated at once beyond the inputs."""
     for kind in preds_S:
         for level in kind:
             level.grad = None
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        loss(preds_S, preds_T).backward()
-    events = [e for e in record.profiler.kineto_results.events() if e.name() == '[memory]']
-    now = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    return peak
+    return peak_bytes(lambda: loss(preds_S, preds_T).backward())
 
 
 def main() -> None:
@@ -113,7 +107,7 @@ def main() -> None:
         pairs = [[step(f, *preds)[1] for f in functions] for _ in range(repetitions)]
         slow, fast = (statistics.median(column) for column in zip(*pairs, strict=True))
         faster = statistics.median(n / o for n, o in pairs)
-        peaks = [peak_bytes(function, *preds) for function in functions]
+        peaks = [peak(function, *preds) for function in functions]
         whole = (peaks[0] + inputs) / (peaks[1] + inputs)
         print(
             f'{name:20} {slow:7.3f} {fast:7.3f} {faster:6.2f} '

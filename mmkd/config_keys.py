@@ -41,6 +41,11 @@ def entries(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield from entries(item, (*path, str(key)))
 
 
+def dicts(value: Any) -> Iterator[Mapping]:
+    """Each dict inside nested dicts and lists."""
+    return (item for _, item in entries(value) if isinstance(item, Mapping))
+
+
 class KeyFinder:
     """Follows a traceback from its outermost frame inwards, and a config from its root.
 

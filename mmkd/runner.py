@@ -10,6 +10,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
+from mmkd.config_keys import dicts
 from mmkd.seeding import SeededDataset, SeededSampler, seed_streams
 from mmkd.whole import remove_partial
 
@@ -135,7 +136,7 @@ def _remove_partial(runner: Runner) -> None:
 
 def forgetful_parts(runner: Runner) -> Iterator[str]:
     """Parts of a run with a memory of their own, which is in no checkpoint."""
-    for node in _nodes(runner.cfg.get('train_dataloader')):
+    for node in dicts(runner.cfg.get('train_dataloader')):
         if node.get('use_cached'):
             yield f'{node.get("type")} keeps a cache of images in each worker (use_cached=True).'
     for module in runner.model.modules():
@@ -144,12 +145,3 @@ def forgetful_parts(runner: Runner) -> Iterator[str]:
     for hook in runner.hooks:
         if isinstance(hook, EarlyStoppingHook):
             yield 'EarlyStoppingHook counts validations without improvement anew.'
-
-
-def _nodes(value: Any) -> Iterator[Mapping]:
-    if isinstance(value, Mapping):
-        yield value
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _nodes(item)

@@ -13,6 +13,7 @@ FOLDER = Path(__file__).resolve().parents[1] / 'benchmarks'
 @pytest.mark.parametrize('name', ['imitation_masks', 'obj_scaled_box_cls'])
 def test_runs(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', [name, '--quick'])
+    monkeypatch.syspath_prepend(FOLDER)
     runpy.run_path(str(FOLDER / f'{name}.py'), run_name='__main__')
     assert 'ratio' in capsys.readouterr().out
 

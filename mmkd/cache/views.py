@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from mmkd.cache.key import check_key, data_key
 from mmkd.cache.record import RecordLayout
 from mmkd.cache.store import Store, read_index
+from mmkd.config_keys import dicts
 
 #: How a record travels: a key of the data set's items and of the batch.
 RECORD = 'teacher_record'
@@ -208,7 +209,7 @@ def check_repeatable(cfg: Config, model: Any) -> None:
             they are batched.
     """
     faults = []
-    for node in _nodes(cfg.train_dataloader):
+    for node in dicts(cfg.train_dataloader):
         kind = str(node.get('type', '')).split('.')[-1]
         if node.get('use_cached') or kind.startswith('Cached'):
             faults.append(
@@ -219,7 +220,7 @@ def check_repeatable(cfg: Config, model: Any) -> None:
             faults.append('use_ms_training resizes each batch at random')
     if getattr(model.data_preprocessor, 'batch_augments', None):
         faults.append('batch_augments of the data_preprocessor change images in the batch')
-    for node in _nodes(cfg.get('custom_hooks') or []):
+    for node in dicts(cfg.get('custom_hooks')):
         kind = str(node.get('type', '')).split('.')[-1]
         if kind.endswith('SwitchHook'):
             faults.append(f'{kind} changes the pipeline during the run')
@@ -228,12 +229,3 @@ def check_repeatable(cfg: Config, model: Any) -> None:
             'a teacher cache needs views that follow from image id, view and seed alone, but '
             f'{"; ".join(dict.fromkeys(faults))}. Otherwise train without teacher_cache.'
         )
-
-
-def _nodes(value: Any) -> Iterator[Mapping]:
-    if isinstance(value, Mapping):
-        yield value
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _nodes(item)
