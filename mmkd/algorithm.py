@@ -15,6 +15,7 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor
 
+from mmkd.balance import GradientBalance
 from mmkd.cache.teacher import CachedTeacher
 from mmkd.checkpoint import STUDENT_PREFIX, load_detector
 from mmkd.checks import check_alignment, check_distiller
@@ -54,6 +55,9 @@ class DetectionDistill(SingleTeacherDistill):
         student_ckpt_strict (bool): whether each key must fit. Defaults to True.
         student_loss_weights (dict, optional): factors of the student's own terms by name, for
             example ``dict(loss_cls=0.7)``. Terms that are not named count once. Defaults to None.
+        balance (dict, optional): arguments of :class:`mmkd.balance.GradientBalance`, which keeps
+            the gradient of each term at a set share of the task's, for example
+            ``dict(shares=0.5)``. Defaults to None: the terms weigh what their ``loss_weight`` says.
         lean_teacher (dict, optional): arguments of :class:`mmkd.lean.LeanTeacher`: BatchNorm
             folded, channels last, reduced precision, compiled. Defaults to None, as it is.
         shuffle_teacher (bool): the control: the teacher looks at another image of the batch than
@@ -80,6 +84,7 @@ class DetectionDistill(SingleTeacherDistill):
         student_ckpt: str | None = None,
         student_ckpt_strict: bool = True,
         student_loss_weights: Mapping[str, float] | None = None,
+        balance: Mapping[str, Any] | None = None,
         lean_teacher: Mapping[str, Any] | None = None,
         shuffle_teacher: bool = False,
         teacher_cache: str | Mapping | None = None,
@@ -122,6 +127,13 @@ class DetectionDistill(SingleTeacherDistill):
                 teacher_cache, self._teacher, self.distiller, self.student, self.data_preprocessor
             )
         self.student_loss_weights = dict(student_loss_weights or {})
+        if balance is not None and not self.calculate_student_loss:
+            raise ValueError(
+                "balance measures distillation terms by the student's own losses, but "
+                'calculate_student_loss=False leaves these out. Drop one of them.'
+            )
+        names = self.distiller.distill_losses
+        self.balance = None if balance is None else GradientBalance(names, **balance)
         self.distill_factors: dict[str, float] = {}  # of DistillWeightHook, this iteration's
         if student_ckpt:
             load_detector(self.student, student_ckpt, 'student_ckpt', student_ckpt_strict)
@@ -174,7 +186,13 @@ class DetectionDistill(SingleTeacherDistill):
         if self.calculate_student_loss:
             losses.update(add_prefix(self._weighted(student_losses), 'student'))
 
-        terms = distill_terms(distiller, self.distill_factors, active, batch_inputs)
+        factors = self.distill_factors
+        terms = distill_terms(distiller, factors, active, batch_inputs)
+        if self.balance is not None and active:
+            weights = [p for p in self.student.parameters() if p.requires_grad]
+            own = {name: value for name, value in losses.items() if name.startswith('student.')}
+            taught = {name: terms[name] for name in active}
+            terms.update(self.balance(own, taught, factors, weights))
         losses.update(add_prefix({**terms, **self._statistics(active)}, 'distill'))
         self._release_records()
         return losses
@@ -201,6 +219,8 @@ class DetectionDistill(SingleTeacherDistill):
         }
         for name, factor in self.distill_factors.items():
             found[f'{_without_loss(name)}_weight'] = torch.tensor(factor)
+        for name, value in self.balance.statistics().items() if self.balance else ():
+            found[_without_loss(name)] = value
         return found
 
     def _release_records(self) -> None:

@@ -51,6 +51,10 @@ def adapter_off(model):
     model.distill_factors = dict(loss_imitation=0.0)
 
 
+def balanced():
+    return dict(tiny_ssd_with_adapters(), balance=dict(shares=0.5, interval=1))
+
+
 EMPTY = 'ssd, no objects'
 
 # name: (pair, batches, scope, what is done to the model)
@@ -59,6 +63,8 @@ CASES = {
     'ssd, a rank without objects': (tiny_ssd_with_adapters, images(3, 0), 'mmdet', None),
     EMPTY: (tiny_ssd_with_adapters, images(0, 0), 'mmdet', None),
     'ssd, terms off': (tiny_ssd_with_adapters, images(3, 1), 'mmdet', terms_off),
+    'ssd, balanced': (balanced, images(3, 1), 'mmdet', None),
+    'ssd, balanced, a rank without objects': (balanced, images(3, 0), 'mmdet', None),
     'ssd, adapter off': (tiny_ssd_with_adapters, images(3, 1), 'mmdet', adapter_off),
     'yolov5': (tiny_yolov5_pair, same_objects(images(3, 1)), 'mmyolo', None),
     'yolov5, unequal': (tiny_yolov5_pair, images(3, 1), 'mmyolo', None),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmkd.algorithm import DetectionDistill
+from mmkd.balance import flat_gradient, reduced
 from mmkd.doctor.report import Section
 
 #: Outside of these ratios of gradient norms, a term has no or all the say.
@@ -30,6 +31,8 @@ STATISTICS = {
         'mean weight that the teacher gives to a cell',
         'The teacher sees no object: look at its mAP and preprocessing above.',
     ),
+    'balance': ('what the term is multiplied by to reach its share', ''),
+    'share': ("share of the task's gradient norm, when last measured", ''),
     'mined': ('priors per image on which soft classes are taught', 'No prior is positive.'),
 }
 
@@ -58,11 +61,6 @@ class Step:
     def terms(self) -> dict[str, Tensor]:
         """The back-propagated terms, as mmengine reduces them."""
         return {key: reduced(value) for key, value in self.losses.items() if 'loss' in key}
-
-
-def reduced(value: Any) -> Tensor:
-    """A term as a scalar, as ``BaseModel.parse_losses`` makes it."""
-    return value.mean() if isinstance(value, Tensor) else sum(item.mean() for item in value)
 
 
 def take_step(pair: DetectionDistill, batch: Mapping) -> Step:
@@ -222,11 +220,7 @@ def _judge(
 
 
 def _gradient_norm(value: Any, parameters: list[Tensor]) -> float:
-    if not value.requires_grad:
-        return 0.0
-    found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-    norms = [g.float().norm() for g in found if g is not None]
-    return torch.stack(norms).norm().item() if norms else 0.0
+    return flat_gradient(value, parameters).norm().item()
 
 
 def _finite(value: Any) -> bool:
