@@ -18,6 +18,7 @@ model = dict(
     architecture=_base_.model,
     teacher='{{ fileDirname }}/ssd_r18w32_digits.py',
     teacher_ckpt='work_dirs/ssd_r18w32_digits/epoch_5.pth',
+    lean_teacher=dict(),
     distiller=_base_.distiller,
     student_loss_weights=_base_.student_loss_weights,
 )

@@ -207,6 +207,7 @@ def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys)
     assert 'could not be drawn' not in page
     assert page.count('data:image/png') == 2 and str(here) not in page
     assert (folder / 'report.md').is_file()
+    assert '== kd seed ' in (folder / 'report.log').read_text()
     # The same command has nothing left to do.
     options = parse_args(command).cfg_options
     for step in Comparison('my_pair.py', folder, [0], options=options).steps():

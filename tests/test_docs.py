@@ -87,9 +87,16 @@ def row(name: str, runs: list[dict]) -> str:
     alone, distilled = by_arm['baseline'], by_arm['kd']
     assert alone.keys() == distilled.keys()
     cells = [f'{value:.1f}' for value in by_arm['teacher'].values()]
-    for values in (alone, distilled, {seed: distilled[seed] - alone[seed] for seed in alone}):
-        mean, half = mean_interval(list(values.values()))
-        cells.append(f'{mean:.1f} ± {half:.1f}')
+    gains = [
+        {seed: found[seed] - alone[seed] for seed in found}
+        for found in (distilled, by_arm.get('shuffled', {}))
+    ]
+    for values in (alone, distilled, *gains):
+        if values:
+            mean, half = mean_interval(list(values.values()))
+            cells.append(f'{mean:.1f} ± {half:.1f}')
+        else:
+            cells.append('not run')
     return f'| [{name}](logs/{name}.log) | {len(alone)} | ' + ' | '.join(cells) + ' |'
 
 
@@ -105,7 +112,7 @@ def test_results_are_what_the_kept_logs_say(path):
         section = log.split(f'== {run.get("role") or run["arm"]} seed {run["seed"]}\n')[1].split(
             '\n== '
         )[0]
-        figures = re.findall(r'coco/bbox_mAP: ([\d.]+)', section)
+        figures = re.findall(r'mAP: ([\d.]+)', section)
         assert float(figures[-1]) == run['map']
 
 

@@ -12,9 +12,10 @@ import torch
 pytest.importorskip('matplotlib')
 
 from mmkd.report.curves import bands, draw_curves
+from mmkd.report.log import log_text
 from mmkd.report.page import Report, write_report
 from mmkd.report.pictures import Picture, detected_boxes, draw_pictures, truth_boxes
-from mmkd.report.runs import Run, gains, gap_closed, mean_interval, read_run
+from mmkd.report.runs import TITLES, Run, gains, gap_closed, mean_interval, read_run
 from mmkd.report.summary import summary
 from mmkd.report.tables import main_table, parts_table, seed_table
 
@@ -244,3 +245,25 @@ def test_a_single_seed_has_no_interval_and_no_curves_no_picture(tmp_path):
     assert content['gains']['kd']['interval95'] is None
     assert not draw_curves(tmp_path / 'curves.png', [TEACHER])
     assert not (tmp_path / 'curves.png').exists()
+
+
+def test_the_log_has_each_run_in_order_with_its_last_step():
+    sections = log_text(CONTROL[::-1]).split('== ')[1:]
+    assert [section.splitlines()[0] for section in sections] == [
+        f'{arm} seed {seed}'
+        for arm, seed in [
+            ('teacher', 0),
+            *((a, s) for a in TITLES for s in (0, 1) if a != 'teacher'),
+        ]
+    ]
+    assert sections[3].strip().splitlines()[1:] == [
+        'step 25  loss: 2.0000  distill.loss_soft: 0.5000',
+        'step 50  loss: 1.0000  distill.loss_soft: 0.2500',
+        'validation mAP by epoch  1: 0.2250  2: 0.4500',
+        'test  mAP: 0.4500  mAP50: 0.6500  cat: 0.5000',
+    ]
+    long = run('kd', 0, 0.5)
+    long.curves['loss'] = [(step, 1.0) for step in range(1000)]
+    long.curves['distill.loss_soft'] = []
+    lines = [line for line in log_text([long]).splitlines() if line.startswith('step')]
+    assert len(lines) == 10 and lines[-1].startswith('step 999 ')

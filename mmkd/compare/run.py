@@ -36,7 +36,7 @@ def run_comparison(
     before: Sequence[Step] = (),
     images: int = 4,
 ) -> int:
-    """Run what has not run yet, and write report.html, report.md and report.json.
+    """Run what has not run yet, and write report.html, .md, .json and .log.
 
     Args:
         comparison (Comparison): What to run.

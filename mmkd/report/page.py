@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmkd.report.curves import bands
+from mmkd.report.log import log_text
 from mmkd.report.runs import Run, gains, gap_closed, mean_interval
 from mmkd.report.summary import summary
 from mmkd.report.tables import Table, arms_of, main_table, parts_table, seed_table
@@ -64,7 +65,7 @@ img {{ max-width: 100% }}
 
 
 def write_report(folder: Path, report: Report, runs: Sequence[Run]) -> Path:
-    """Write report.html (whole in itself), report.md and report.json into ``folder``.
+    """Write report.html (whole in itself), .md, .json and .log into ``folder``.
 
     Returns:
         Path: The page.
@@ -87,6 +88,7 @@ def write_report(folder: Path, report: Report, runs: Sequence[Run]) -> Path:
     parts += [*map(markdown, others), f'{report.notes}\n']
     (folder / 'report.md').write_text('\n'.join(parts), encoding='utf-8')
     (folder / 'report.json').write_text(json.dumps(_content(report, runs), indent=1) + '\n')
+    (folder / 'report.log').write_text(log_text(runs), encoding='utf-8')
     return folder / 'report.html'
 
 

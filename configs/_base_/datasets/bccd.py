@@ -56,6 +56,11 @@ val_dataloader = dict(
         ],
     ),
 )
-test_dataloader = val_dataloader
+test_dataloader = {
+    **val_dataloader,
+    'dataset': {**val_dataloader['dataset'], 'ann_file': 'annotations/test.json'},
+}
 val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json', metric='bbox')
-test_evaluator = val_evaluator
+test_evaluator = dict(
+    type='CocoMetric', ann_file=data_root + 'annotations/test.json', metric='bbox'
+)

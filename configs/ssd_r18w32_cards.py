@@ -1,0 +1,13 @@
+"""SSD on a ResNet-18 of width 32 on playing cards, the teacher.
+
+python tools/train.py configs/ssd_r18w32_cards.py
+Expected: see docs/results.md.
+"""
+
+_base_ = [
+    './_base_/models/ssd_r18w32.py',
+    './_base_/datasets/cards.py',
+    './_base_/schedules/photos.py',
+]
+priors = dict(base_sizes=[26, 44, 74], scales=[1.0, 1.4], ratios=[0.9, 1.5, 2.5])
+model = dict(bbox_head=dict(num_classes=6, anchor_generator=priors))

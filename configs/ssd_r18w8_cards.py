@@ -1,0 +1,10 @@
+"""SSD on a ResNet-18 of width 8 on playing cards, the student alone: the distilled runs' control.
+
+python tools/train.py configs/ssd_r18w8_cards.py
+Expected: see docs/results.md.
+"""
+
+_base_ = './ssd_r18w32_cards.py'
+model = dict(
+    backbone=dict(base_channels=8, stem_channels=8), bbox_head=dict(in_channels=(16, 32, 64))
+)
