@@ -68,15 +68,34 @@ class GradientBalance(nn.Module):
             )
         self.shares = {name: float(share) for name, share in named.items()}
         self.interval, self.momentum, self.max_factor = interval, momentum, max_factor
-        self.step: Tensor
-        self.norms: Tensor
-        self.reached: Tensor
-        self.register_buffer('step', torch.zeros((), dtype=torch.long))
-        #: Smoothed gradient norms: the task's, then each term's before its factor. 0: none was
+        # Numbers, not buffers: on a GPU each look at a buffer would wait for the device.
+        self.step = 0
+        #: Smoothed gradient norms: the task's (''), each term's before its factor. 0: none was
         #: found yet; below 0: not looked for yet.
-        self.register_buffer('norms', torch.full((1 + len(self.shares),), -1.0))
+        self.norms = dict.fromkeys(['', *self.shares], -1.0)
         #: Each term's share when it was last measured, with the factor it had until then.
-        self.register_buffer('reached', torch.zeros(len(self.shares)))
+        self.reached = dict.fromkeys(self.shares, 0.0)
+
+    def get_extra_state(self) -> Tensor:
+        """What a checkpoint keeps."""
+        numbers = [self.step, *self.norms.values(), *self.reached.values()]
+        return torch.tensor(numbers, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: the checkpoint balanced other terms.
+        """
+        step, *numbers = state.tolist()
+        if len(numbers) != len(self.norms) + len(self.reached):
+            raise ValueError(
+                f'balance.shares must name as many terms as in the checkpoint to resume '
+                f'({len(numbers) // 2}), but names {", ".join(self.shares)}. Correct it.'
+            )
+        self.step = int(step)
+        self.norms = dict(zip(self.norms, numbers, strict=False))
+        self.reached = dict(zip(self.reached, numbers[len(self.norms) :], strict=True))
 
     def forward(
         self,
@@ -96,7 +115,7 @@ class GradientBalance(nn.Module):
         """
         active = [name for name in self.shares if name in terms and schedule.get(name, 1.0) != 0]
         if self.training and torch.is_grad_enabled() and active and parameters:
-            if self.step % self.interval == 0 or any(self._norm(name) < 0 for name in active):
+            if self.step % self.interval == 0 or any(self.norms[name] < 0 for name in active):
                 self._measure(task, terms, schedule, active, parameters)
             self.step += 1
         return {
@@ -106,7 +125,7 @@ class GradientBalance(nn.Module):
 
     def factor(self, name: str) -> float:
         """What a term is multiplied by now."""
-        task, norm = self.norms[0].item(), self._norm(name)
+        task, norm = self.norms[''], self.norms[name]
         if task <= 0 or norm <= 0:
             return 0.0
         return min(self.shares[name] * task / norm, self.max_factor)
@@ -114,9 +133,9 @@ class GradientBalance(nn.Module):
     def statistics(self) -> dict[str, Tensor]:
         """For the log: ``<name>_balance``, the factor, and ``<name>_share``, as last measured."""
         found = {}
-        for index, name in enumerate(self.shares):
+        for name, share in self.reached.items():
             found[f'{name}_balance'] = torch.tensor(self.factor(name))
-            found[f'{name}_share'] = self.reached[index].clone()
+            found[f'{name}_share'] = torch.tensor(share)
         return found
 
     def _measure(
@@ -128,23 +147,25 @@ class GradientBalance(nn.Module):
         parameters: Sequence[Tensor],
     ) -> None:
         whole = sum(reduced(value) for name, value in task.items() if 'loss' in name)
-        task_norm = _norm_over_ranks(whole, parameters)
-        fresh = torch.full_like(self.norms, -1.0)
-        fresh[0] = task_norm
-        for index, name in enumerate(self.shares):
-            if name in active:
-                norm = _norm_over_ranks(reduced(terms[name]), parameters)
-                fresh[1 + index] = norm / schedule.get(name, 1.0)
-                if 0 < task_norm < math.inf and norm < math.inf:
-                    self.reached[index] = fresh[1 + index] * self.factor(name) / task_norm
-        # A batch without objects has no gradient, one that overflows no norm: neither counts.
-        counts = torch.isfinite(fresh) & (fresh > 0)
-        smooth = torch.where(self.norms > 0, torch.lerp(fresh, self.norms, self.momentum), fresh)
-        looked = torch.where(fresh == -1, self.norms, self.norms.clamp(min=0))
-        self.norms.copy_(torch.where(counts, smooth, looked))
+        fresh = {'': _norm_over_ranks(whole, parameters)}
+        for name in active:
+            norm = _norm_over_ranks(reduced(terms[name]), parameters)
+            fresh[name] = norm / schedule.get(name, 1.0)
+            if _counts(fresh['']) and math.isfinite(norm):
+                self.reached[name] = fresh[name] * self.factor(name) / fresh['']
+        for name, norm in fresh.items():
+            old = self.norms[name]
+            if not _counts(norm):
+                self.norms[name] = max(old, 0.0)
+            elif old > 0:
+                self.norms[name] = self.momentum * old + (1 - self.momentum) * norm
+            else:
+                self.norms[name] = norm
 
-    def _norm(self, name: str) -> float:
-        return self.norms[1 + list(self.shares).index(name)].item()
+
+def _counts(norm: float) -> bool:
+    """A batch without objects has no gradient, one that overflows no norm."""
+    return 0 < norm < math.inf
 
 
 def reduced(value: Any) -> Tensor:
