@@ -4,13 +4,9 @@ python tools/train.py configs/ssd_kd_r18_to_r18w8_digits.py  (tools/demo.py does
 Expected: see docs/results.md.
 """
 
-_base_ = ['./ssd_r18w8_digits.py', './_base_/methods/ssd_imitation.py']
+_base_ = ['./ssd_r18w8_digits.py', './_base_/methods/ssd_balanced.py']
 _base_.distiller.connectors.adapter.update(in_channels=[16, 32, 64], out_channels=[64, 128, 256])
 _base_.distiller.connectors.mask.update(prior_generator=_base_.model.bbox_head.anchor_generator)
-_base_.distiller.distill_losses.update(
-    loss_soft=dict(type='WeightedSoftCls', temperature=2.0, bg_weight=1.0, loss_weight=0.5),
-    loss_bounded=dict(type='TeacherBoundedReg', loss_weight=0.05),
-)
 model = dict(
     _delete_=True,
     _scope_='mmrazor',
@@ -19,6 +15,6 @@ model = dict(
     teacher='{{ fileDirname }}/ssd_r18w32_digits.py',
     teacher_ckpt='work_dirs/ssd_r18w32_digits/epoch_5.pth',
     lean_teacher=dict(),
+    balance=_base_.balance,
     distiller=_base_.distiller,
-    student_loss_weights=_base_.student_loss_weights,
 )

@@ -1,14 +1,16 @@
-"""YOLOv5s teaches YOLOv5n on BCCD: output distillation and feature imitation.
+"""YOLOv5s teaches YOLOv5n on BCCD: classes, boxes and features.
 
 python tools/train.py configs/yolov5_kd_s_to_n_bccd.py
 Expected: see docs/results.md; the student alone is configs/yolov5_n_bccd.py.
 """
 
-_base_ = ['./yolov5_n_bccd.py', './_base_/methods/yolov5_all.py']
+_base_ = ['./yolov5_n_bccd.py', './_base_/methods/yolov5_balanced.py']
 _base_.distiller.connectors.adapter.update(in_channels=128, out_channels=256)
 _base_.distiller.connectors.mask.prior_generator.update(base_sizes=_base_.anchors)
-_base_.distiller.distill_losses.loss_imitation.update(loss_weight=0.01 * 8)
-_base_.distiller.distill_losses.loss_output.update(num_classes=3, loss_weight=0.5 * 8)
+_base_.distiller.distill_losses.loss_output.update(num_classes=3)
+_base_.distiller.distill_losses.loss_box.update(
+    num_classes=3, prior_generator=_base_.model.bbox_head.prior_generator
+)
 model = dict(
     _delete_=True,
     _scope_='mmrazor',
@@ -16,5 +18,7 @@ model = dict(
     architecture=_base_.model,
     teacher='{{ fileDirname }}/yolov5_s_bccd.py',
     teacher_ckpt='work_dirs/yolov5_s_bccd/epoch_24.pth',
+    lean_teacher=dict(),
+    balance=_base_.balance,
     distiller=_base_.distiller,
 )

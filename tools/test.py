@@ -44,7 +44,7 @@ def main() -> None:
         draw = dict(type='DetVisualizationHook', draw=True, test_out_dir=args.show_dir)
         cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'visualization': draw}
     if args.out:
-        dump = dict(type='DumpDetResults', out_file_path=args.out)
+        dump = dict(type='mmdet.DumpDetResults', out_file_path=args.out)
         evaluators = cfg.test_evaluator
         cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
     sys.excepthook = message_first

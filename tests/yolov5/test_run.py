@@ -1,13 +1,15 @@
 """A YOLOv5 config runs from end to end: training, checkpoint, evaluation."""
 
+import json
 import math
+import sys
 
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from tests.test_configs import onto_tiny_data
-from tests.tiny import ROOT
+from tests.tiny import ROOT, write_coco
 
 
 @pytest.fixture
@@ -30,3 +32,27 @@ def test_training_and_evaluation(runner, tmp_path):
     runner.train()
     assert (tmp_path / 'work/epoch_1.pth').exists()
     assert math.isfinite(runner.test()['coco/bbox_mAP'])
+
+
+def test_a_comparison_of_a_pair(yolo_models, tmp_path, monkeypatch, capsys):
+    """tools/compare.py, whose steps run in MMYOLO's scope, from the data to the report."""
+    pytest.importorskip('mmyolo.engine', reason='MMYOLO needs prettytable')
+    pytest.importorskip('rich')
+    pytest.importorskip('matplotlib')
+    from tools.compare import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', sys.argv)
+    pair = ROOT / 'configs/yolov5_kd_s_to_n_digits.py'
+    classes = Config.fromfile(pair).classes
+    for seed, (split, images) in enumerate((('train', 4), ('val', 2))):
+        write_coco(tmp_path / 'data/digits', split, images, classes, seed)
+    short = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
+    short += ['default_hooks.logger.interval=1']
+    arms = ['--arms', 'baseline', 'kd']
+    assert main([str(pair), *arms, '--cfg-options', *short]) == 0, capsys.readouterr().out
+    folder = tmp_path / 'work_dirs/compare_yolov5_kd_s_to_n_digits'
+    content = json.loads((folder / 'report.json').read_text())
+    assert [run['arm'] for run in content['runs']] == ['teacher', 'baseline', 'kd']
+    assert 'distill.box_share' in content['curves']['by_name']
+    assert 'could not be drawn' not in (folder / 'report.html').read_text()

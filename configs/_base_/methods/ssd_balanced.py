@@ -1,0 +1,32 @@
+# What worked on every small data set (docs/results.md): soft classes on the mined priors (Chen et
+# al., NeurIPS 2017), the teacher's boxes (after Mehta & Ozturk 2018) and fine-grained imitation
+# (Wang et al., CVPR 2019), each with half the gradient of the student's own losses. A pair sets
+# the channels of the adapter and the anchors of the mask, and no weight.
+_base_ = './ssd_imitation.py'
+balance = dict(shares=0.5)
+distiller = dict(
+    distill_losses=dict(
+        _delete_=True,
+        loss_soft=dict(type='WeightedSoftCls', temperature=2.0, bg_weight=1.0),
+        loss_box=dict(type='TeacherScaledReg'),
+        loss_imitation=dict(type='FineGrainedImitation'),
+    ),
+    loss_forward_mappings=dict(
+        _delete_=True,
+        loss_soft=dict(
+            preds_S=dict(recorder='head', from_student=True, data_idx=0),
+            preds_T=dict(recorder='head', from_student=False, data_idx=0),
+            targets=dict(recorder='targets', from_student=True),
+        ),
+        loss_box=dict(
+            preds_S=dict(recorder='head', from_student=True, data_idx=1),
+            preds_T=dict(recorder='head', from_student=False, data_idx=1),
+            scores_T=dict(recorder='head', from_student=False, data_idx=0),
+        ),
+        loss_imitation=dict(
+            preds_S=dict(recorder='feature', from_student=True, connector='adapter'),
+            preds_T=dict(recorder='feature', from_student=False),
+            mask=dict(recorder='truth', from_student=True, connector='mask'),
+        ),
+    ),
+)

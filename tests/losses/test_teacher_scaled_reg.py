@@ -1,0 +1,133 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmkd.losses import TeacherScaledReg
+from tests.losses.contract import LossCase, shape_faults
+from tests.losses.ssd_inputs import NUM_CLASSES, maps, rows
+
+WIDTH = NUM_CLASSES + 1
+
+
+def inputs(seed, dtype=torch.float32):
+    student, teacher = maps(seed, 4, dtype=dtype), maps(seed + 100, 4, dtype=dtype)
+    return {
+        'preds_S': student,
+        'preds_T': teacher,
+        'scores_T': maps(seed + 200, WIDTH, scale=3.0, dtype=dtype),
+    }
+
+
+def scores_of_one_level(inputs):
+    return inputs | {'scores_T': inputs['scores_T'][:1]}
+
+
+def scores_of_one_class(inputs):
+    return inputs | {'scores_T': maps(0, 1)}
+
+
+def class_maps(inputs):
+    return inputs | {'preds_S': maps(0, 3), 'preds_T': maps(1, 3)}
+
+
+def scores_of_other_anchors(inputs):
+    first, second = inputs['scores_T']
+    return inputs | {'scores_T': [first, second[:, :-WIDTH]]}
+
+
+def scores_as_rows(inputs):
+    return inputs | {'scores_T': inputs['scores_T'][0].flatten(1)}
+
+
+CASE = LossCase(
+    build=TeacherScaledReg,
+    inputs=inputs,
+    empty=None,
+    log_keys=('foreground',),
+    faults=(
+        *shape_faults('must agree in priors', r'must be a \(B, C, H, W\) map'),
+        (scores_of_one_level, 'scores_T must hold C \\+ 1 >= 2 channels'),
+        (scores_of_one_class, 'scores_T must hold C \\+ 1 >= 2 channels'),
+        (scores_of_other_anchors, 'scores_T must hold C \\+ 1 >= 2 channels'),
+        (class_maps, 'scores_T must hold C \\+ 1 >= 2 channels'),
+        (scores_as_rows, r'scores_T must be a \(B, C, H, W\) map'),
+    ),
+)
+
+
+def oracle(preds_S, preds_T, scores_T, beta):
+    """The equation in plain loops, float64."""
+    total = weights = 0.0
+    for i in range(preds_S[0].size(0)):
+        priors = zip(
+            rows(preds_S, 4, i), rows(preds_T, 4, i), rows(scores_T, WIDTH, i), strict=True
+        )
+        for s, t, logits in priors:
+            powers = [math.exp(x) for x in logits.tolist()]
+            weight = 1 - powers[-1] / sum(powers)
+            for a, b in zip(s.tolist(), t.tolist(), strict=True):
+                error = abs(a - b)
+                total += weight * (error**2 / 2 / beta if error < beta else error - beta / 2)
+            weights += weight
+    return total / weights
+
+
+@pytest.mark.parametrize('beta', [0.0, 0.3, 1.0])
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_equals_the_oracle(beta, seed):
+    data = inputs(seed, torch.float64)
+    value = TeacherScaledReg(beta, loss_weight=1.0)(**data)
+    assert value.item() == pytest.approx(oracle(**data, beta=beta), rel=1e-12)
+
+
+def test_gradcheck():
+    data = inputs(3, torch.float64)
+    loss = TeacherScaledReg()
+
+    def by_levels(*levels):
+        return loss(list(levels), data['preds_T'], data['scores_T'])
+
+    leaves = [level.requires_grad_() for level in data['preds_S']]
+    assert torch.autograd.gradcheck(by_levels, leaves)
+
+
+def test_by_hand():
+    # One level of 1 x 2 cells, 1 anchor, 1 class. Cell 0: logits (ln 3, 0), so w = 3/4; s - t =
+    # (2, 0, 0, 0): 2 - 1/2 = 1.5. Cell 1: logits (0, 0), w = 1/2; s - t = (0, 0, 1, 0): 0.5.
+    # (3/4 * 1.5 + 1/2 * 0.5) / (3/4 + 1/2) = 1.375 / 1.25 = 1.1.
+    student = torch.zeros(1, 4, 1, 2)
+    student[0, 0, 0, 0], student[0, 2, 0, 1] = 2, 1
+    scores = torch.zeros(1, 2, 1, 2)
+    scores[0, 0, 0, 0] = math.log(3)
+    loss = TeacherScaledReg()
+    value = loss(student, torch.zeros(1, 4, 1, 2), scores)
+    assert value.item() == pytest.approx(1.1)
+    assert loss.logs['foreground'].item() == pytest.approx(0.625)
+
+
+def test_a_teacher_that_sees_nothing_teaches_next_to_nothing():
+    data = inputs(0)
+    sure = [torch.zeros_like(level) for level in data['scores_T']]
+    for level in sure:
+        level.unflatten(1, (-1, WIDTH))[:, :, -1] = 100.0  # background
+    data['preds_S'] = [level.requires_grad_() for level in data['preds_S']]
+    value = TeacherScaledReg()(**data | {'scores_T': sure})
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_class_maps_get_no_gradient():
+    data = inputs(0)
+    data['scores_T'] = [level.requires_grad_() for level in data['scores_T']]
+    data['preds_S'] = [level.requires_grad_() for level in data['preds_S']]
+    TeacherScaledReg()(**data).backward()
+    assert all(level.grad is None for level in data['scores_T'])
+
+
+def test_bad_beta():
+    with pytest.raises(ValueError, match='beta must not be negative, got -1'):
+        TeacherScaledReg(beta=-1)
