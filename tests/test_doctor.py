@@ -359,6 +359,16 @@ def test_weights_that_only_partly_fit(folder):
     assert lost in section.findings[0].found
 
 
+@pytest.mark.parametrize('lean', [None, {}, dict(dtype='bfloat16')])
+def test_a_lean_teacher_is_looked_at_as_its_file_has_it(tmp_path, lean):
+    path = str(tmp_path / 'teacher.pth')
+    torch.save(dict(state_dict=MODELS.build(tiny_pair()).teacher.state_dict()), path)
+    config = tiny_pair(teacher_ckpt=path, lean_teacher=lean)
+    section = Section('Weights')
+    check_weights(section, MODELS.build(config), config)
+    assert section.rows[0][-1] == 1.0 and not section.findings
+
+
 def test_a_config_in_a_checkpoint_is_read_and_never_run():
     trained = trained_preprocessor(
         'x = open("nowhere")\n'

@@ -2,13 +2,14 @@
 
 import ast
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmkd.algorithm import DetectionDistill
-from mmkd.checkpoint import read_weights
+from mmkd.algorithm import DetectionDistill, build_detector
+from mmkd.checkpoint import load_detector, read_weights
 from mmkd.checks import DIFFERENCE
 from mmkd.doctor.report import Section
 
@@ -29,7 +30,8 @@ def check_weights(
         classes: names of the data set's classes.
         fresh: whether the student has not been trained or resumed since.
     """
-    for side, model in (('teacher', pair.teacher), ('student', pair.student)):
+    teacher = _as_loaded(pair, model_cfg)
+    for side, model in (('teacher', teacher), ('student', pair.student)):
         path, own = model_cfg.get(f'{side}_ckpt'), model.state_dict()
         if not path:
             section.rows.append([side, 'none: as initialised', 0, len(own), 0.0])
@@ -56,6 +58,17 @@ def check_weights(
             'teacher_ckpt is not set: the teacher is untrained.',
             "Set model.teacher_ckpt to the trained teacher's checkpoint.",
         )
+
+
+def _as_loaded(pair: DetectionDistill, model_cfg: Mapping) -> nn.Module:
+    """The teacher with the keys that its file has: a lean one has lost its BatchNorms since."""
+    source, path = model_cfg.get('teacher'), model_cfg.get('teacher_ckpt')
+    if not path or model_cfg.get('lean_teacher') is None or isinstance(source, nn.Module):
+        return pair.teacher
+    with torch.random.fork_rng(devices=[]):
+        twin = build_detector(deepcopy(source), 'teacher')
+    load_detector(twin, path, 'teacher_ckpt', model_cfg.get('teacher_ckpt_strict', True))
+    return twin
 
 
 def _same(own: Tensor, weight: Tensor) -> bool:

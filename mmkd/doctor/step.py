@@ -31,6 +31,10 @@ STATISTICS = {
         'mean weight that the teacher gives to a cell',
         'The teacher sees no object: look at its mAP and preprocessing above.',
     ),
+    'foreground': (
+        'mean probability that the teacher gives to an object in a prior',
+        'The teacher sees no object: look at its mAP and preprocessing above.',
+    ),
     'balance': ('what the term is multiplied by to reach its share', ''),
     'share': ("share of the task's gradient norm, when last measured", ''),
     'mined': ('priors per image on which soft classes are taught', 'No prior is positive.'),
