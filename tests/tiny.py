@@ -237,9 +237,10 @@ def tiny_yolov5(width: float = 0.0625, classes: int = 3) -> dict:
 
 def tiny_yolov5_pair(**changes) -> dict:
     """A pair of tiny YOLOv5s with every loss of the YOLOv5 recipes."""
-    distiller = method('yolov5_all').to_dict()['distiller']
+    distiller = method('yolov5_balanced').to_dict()['distiller']
     distiller['connectors']['adapter'].update(in_channels=32, out_channels=64)
-    distiller['distill_losses']['loss_output'].update(num_classes=3, loss_weight=1.0)
+    for name in ('loss_output', 'loss_box'):
+        distiller['distill_losses'][name].update(num_classes=3)
     distiller['distill_losses']['loss_imitation']['loss_weight'] = 0.1
     pair = dict(
         _scope_='mmrazor',
