@@ -1,7 +1,7 @@
 """YOLOv5n on digits of 128 px, the student alone.
 
 python tools/make_digits.py && python tools/train.py configs/yolov5_n_digits.py
-Expected: coco/bbox_mAP 0.441 on val (seed 0, CPU, one thread; one run).
+Expected: see docs/results.md.
 """
 
 _base_ = './_base_/yolov5_n_small.py'

@@ -1,7 +1,7 @@
 """YOLOv5s on digits of 128 px: the teacher of the digits pair.
 
 python tools/make_digits.py && python tools/train.py configs/yolov5_s_digits.py
-Expected: not run.
+Expected: see docs/results.md.
 """
 
 _base_ = './yolov5_n_digits.py'
