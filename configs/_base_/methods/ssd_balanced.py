@@ -1,7 +1,7 @@
-# The recipe of the small SSD pairs (docs/results.md): soft classes on the mined priors (Chen et al.,
-# NeurIPS 2017), the teacher's boxes (after Mehta & Ozturk 2018) and fine-grained imitation (Wang et
-# al., CVPR 2019), each with half the gradient of the student's own losses. A pair sets the channels
-# of the adapter and the anchors of the mask, and no weight.
+# The recipe of the small SSD pairs (docs/results.md): soft classes on the mined priors (Chen et
+# al., NeurIPS 2017), the teacher's boxes (after Mehta & Ozturk 2018) and fine-grained imitation
+# (Wang et al., CVPR 2019), each with half the gradient of the student's own losses. A pair sets
+# the channels of the adapter and the anchors of the mask, and no weight.
 _base_ = './ssd_imitation.py'
 balance = dict(shares=0.5)
 distiller = dict(
