@@ -13,20 +13,12 @@ distiller = dict(
     ),
     loss_forward_mappings=dict(
         _delete_=True,
-        loss_soft=dict(
-            preds_S=dict(recorder='head', from_student=True, data_idx=0),
-            preds_T=dict(recorder='head', from_student=False, data_idx=0),
-            targets=dict(recorder='targets', from_student=True),
-        ),
+        loss_soft=_base_.distiller.loss_forward_mappings.loss_soft,
         loss_box=dict(
             preds_S=dict(recorder='head', from_student=True, data_idx=1),
             preds_T=dict(recorder='head', from_student=False, data_idx=1),
             scores_T=dict(recorder='head', from_student=False, data_idx=0),
         ),
-        loss_imitation=dict(
-            preds_S=dict(recorder='feature', from_student=True, connector='adapter'),
-            preds_T=dict(recorder='feature', from_student=False),
-            mask=dict(recorder='truth', from_student=True, connector='mask'),
-        ),
+        loss_imitation=_base_.distiller.loss_forward_mappings.loss_imitation,
     ),
 )
