@@ -19,8 +19,9 @@ class GradientBalance(nn.Module):
 
     Every ``interval`` steps the gradients of the student's own losses together, g, and of each
     term, g_k, are taken at all trainable parameters of the student, averaged over processes; their
-    norms are smoothed. The term is then multiplied by ``share * |g| / |g_k|``, so a
-    ``loss_weight`` no longer matters, other than 0. Factors of :class:`DistillWeightHook` come on
+    norms are smoothed (their logarithms, since they may fall a hundredfold within an interval).
+    The term is then multiplied by ``share * |g| / |g_k|``, so a ``loss_weight`` no longer matters,
+    other than 0. Factors of :class:`DistillWeightHook` come on
     top. A measurement costs one backward pass per term and one for the task. The state is part of
     the checkpoint. After GradNorm (Chen et al., ICML 2018), which learns such factors instead.
 
@@ -30,8 +31,8 @@ class GradientBalance(nn.Module):
             name; a term that is not named keeps its own weight.
         interval (int): Steps between measurements, the first of which is a term's first step;
             until one finds a gradient, the term counts nothing. Defaults to 50.
-        momentum (float): Of the smoothing, the share of the old norm; 0 takes each measurement as
-            it is. Defaults to 0.5.
+        momentum (float): Of the smoothing, the share of the old logarithm; 0 takes each
+            measurement as it is. Defaults to 0.5.
         max_factor (float): No term is multiplied by more, however small its gradient becomes.
             Defaults to 1000.
 
@@ -158,7 +159,7 @@ class GradientBalance(nn.Module):
             if not _counts(norm):
                 self.norms[name] = max(old, 0.0)
             elif old > 0:
-                self.norms[name] = self.momentum * old + (1 - self.momentum) * norm
+                self.norms[name] = old**self.momentum * norm ** (1 - self.momentum)
             else:
                 self.norms[name] = norm
 

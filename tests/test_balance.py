@@ -108,7 +108,7 @@ def test_norms_are_smoothed_and_measured_at_the_interval(slopes, share, momentum
     for step, slope in enumerate(slopes):
         weights, (task, term) = plane(2.0, slope)
         if step % interval == 0:
-            smooth = slope if smooth is None else momentum * smooth + (1 - momentum) * slope
+            smooth = slope if smooth is None else smooth**momentum * slope ** (1 - momentum)
         out = balance(dict(loss_x=task), dict(loss_a=term), {}, weights)
         expected = share * 2.0 / smooth * slope
         assert flat_gradient(out['loss_a'], weights).norm().item() == pytest.approx(expected, 1e-4)

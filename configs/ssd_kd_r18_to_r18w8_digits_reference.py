@@ -1,0 +1,20 @@
+"""The digits SSD pair as Chen et al. (NeurIPS 2017) were implemented, to compare with our recipe.
+
+python tools/compare.py configs/ssd_kd_r18_to_r18w8_digits_reference.py --arms baseline kd
+Expected: see docs/results.md.
+"""
+
+_base_ = ['./ssd_r18w8_digits.py', './_base_/methods/ssd_chen2017.py']
+_base_.distiller.distill_losses.loss_soft.update(log_eps=1e-10)
+_base_.distiller.distill_losses.loss_bounded.update(gate='batch')
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='DetectionDistill',
+    architecture=_base_.model,
+    teacher='{{ fileDirname }}/ssd_r18w32_digits.py',
+    teacher_ckpt='work_dirs/ssd_r18w32_digits/epoch_5.pth',
+    lean_teacher=dict(),
+    student_loss_weights=_base_.student_loss_weights,
+    distiller=_base_.distiller,
+)

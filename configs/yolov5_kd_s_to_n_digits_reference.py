@@ -1,0 +1,28 @@
+"""The digits YOLOv5 pair with the output term as in Adlik/yolov5, to compare with our recipe.
+
+python tools/compare.py configs/yolov5_kd_s_to_n_digits_reference.py --arms baseline kd
+Expected: see docs/results.md.
+"""
+
+_base_ = ['./yolov5_n_digits.py', './_base_/methods/yolov5_output.py']
+_base_.distiller.distill_losses.loss_output.update(
+    num_classes=10,
+    normalizer='mean',
+    box_loss='l2',
+    cls_loss='l2',
+    box_weight=0.05,
+    cls_weight=0.5 * 10 / 80,
+    obj_weight=(128 / 640) ** 2,
+    level_weights=None,
+    loss_weight=10.0,
+)
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='DetectionDistill',
+    architecture=_base_.model,
+    teacher='{{ fileDirname }}/yolov5_s_digits.py',
+    teacher_ckpt='work_dirs/yolov5_s_digits/epoch_8.pth',
+    lean_teacher=dict(),
+    distiller=_base_.distiller,
+)
