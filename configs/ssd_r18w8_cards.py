@@ -4,7 +4,13 @@ python tools/train.py configs/ssd_r18w8_cards.py
 Expected: see docs/results.md.
 """
 
-_base_ = './ssd_r18w32_cards.py'
+_base_ = [
+    './_base_/models/ssd_r18w32.py',
+    './_base_/datasets/cards.py',
+    './_base_/schedules/photos.py',
+]
+priors = dict(base_sizes=[26, 44, 74], scales=[1.0, 1.4], ratios=[0.9, 1.5, 2.5])
 model = dict(
-    backbone=dict(base_channels=8, stem_channels=8), bbox_head=dict(in_channels=(16, 32, 64))
+    backbone=dict(base_channels=8, stem_channels=8),
+    bbox_head=dict(in_channels=(16, 32, 64), num_classes=6, anchor_generator=priors),
 )

@@ -17,13 +17,14 @@ _SCALE = 2.0**10
 class GradientBalance(nn.Module):
     """Scale distillation terms so that each pulls at the student with a set share of the task.
 
-    Every ``interval`` steps the gradients of the student's own losses together, g, and of each
-    term, g_k, are taken at all trainable parameters of the student, averaged over processes; their
-    norms are smoothed (their logarithms, since they may fall a hundredfold within an interval).
-    The term is then multiplied by ``share * |g| / |g_k|``, so a ``loss_weight`` no longer matters,
-    other than 0. Factors of :class:`DistillWeightHook` come on
-    top. A measurement costs one backward pass per term and one for the task. The state is part of
-    the checkpoint. After GradNorm (Chen et al., ICML 2018), which learns such factors instead.
+    Every ``interval`` steps, and before that at steps 1, 2, 4, 8 and so on, the gradients of the
+    student's own losses together, g, and of each term, g_k, are taken at all trainable parameters
+    of the student, averaged over processes; their norms are smoothed (their logarithms, since at
+    first they may fall tenfold within a few steps). The term is then multiplied by
+    ``share * |g| / |g_k|``, so a ``loss_weight`` no longer matters, other than 0. Factors of
+    :class:`DistillWeightHook` come on top. A measurement costs one backward pass per term and one
+    for the task. The state is part of the checkpoint. After GradNorm (Chen et al., ICML 2018),
+    which learns such factors instead.
 
     Args:
         names (Collection[str]): The distillation losses.
@@ -116,7 +117,7 @@ class GradientBalance(nn.Module):
         """
         active = [name for name in self.shares if name in terms and schedule.get(name, 1.0) != 0]
         if self.training and torch.is_grad_enabled() and active and parameters:
-            if self.step % self.interval == 0 or any(self.norms[name] < 0 for name in active):
+            if self._is_due() or any(self.norms[name] < 0 for name in active):
                 self._measure(task, terms, schedule, active, parameters)
             self.step += 1
         return {
@@ -130,6 +131,10 @@ class GradientBalance(nn.Module):
         if task <= 0 or norm <= 0:
             return 0.0
         return min(self.shares[name] * task / norm, self.max_factor)
+
+    def _is_due(self) -> bool:
+        power_of_two = self.step & (self.step - 1) == 0
+        return self.step % self.interval == 0 or (self.step < self.interval and power_of_two)
 
     def statistics(self) -> dict[str, Tensor]:
         """For the log: ``<name>_balance``, the factor, and ``<name>_share``, as last measured."""
