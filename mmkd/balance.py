@@ -20,7 +20,7 @@ class GradientBalance(nn.Module):
     Every ``interval`` steps, and before that at steps 1, 2, 4, 8 and so on, the gradients of the
     student's own losses together, g, and of each term, g_k, are taken at all trainable parameters
     of the student, averaged over processes; their norms are smoothed (their logarithms, since at
-    first they may fall tenfold within a few steps). The term is then multiplied by
+    first they may fall several times within 50 steps). The term is then multiplied by
     ``share * |g| / |g_k|``, so a ``loss_weight`` no longer matters, other than 0. Factors of
     :class:`DistillWeightHook` come on top. A measurement costs one backward pass per term and one
     for the task. The state is part of the checkpoint. After GradNorm (Chen et al., ICML 2018),
