@@ -13,7 +13,7 @@ pytest.importorskip('matplotlib')
 
 from mmkd.algorithm import build_detector
 from mmkd.compare import Comparison
-from mmkd.compare.configs import text_of
+from mmkd.compare.configs import digest, text_of
 from tests.test_tools import run
 from tests.tiny import ROOT, write_voc
 
@@ -135,6 +135,13 @@ def test_the_student_alone_starts_from_the_weights_of_the_pairs_student(here):
     assert alone(load_from='voc.pth').load_from == 'voc.pth'
     with pytest.raises(ValueError, match=r'yolov5n.pt.*convert_yolov5'):
         alone(**{'model.student_ckpt': 'yolov5n.pt'})
+
+
+def test_another_recipe_leaves_the_student_alone_as_it_is(here):
+    reference = ROOT / 'configs/ssd_kd_r18_to_r18w8_digits_reference.py'
+    own, other = (Comparison(pair, Path('job'), [0]).configs for pair in (DIGITS, reference))
+    assert digest(own['baseline']) == digest(other['baseline'])
+    assert digest(own['kd']) != digest(other['kd'])
 
 
 def test_a_teacher_without_a_schedule_of_its_own_has_that_of_the_pair(here):

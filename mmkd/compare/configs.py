@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.hub import get_config
 
+from mmkd.config_keys import RUNNER_KEYS
 from mmkd.export import is_distillation, student_config
 
 _METRICS = ('CocoMetric', 'VOCMetric')
@@ -83,7 +84,7 @@ def alone(pair: Config) -> Config:
             f'student_ckpt must be a file that mmdet itself can start from, but is "{start}". '
             'Convert it with tools/convert_yolov5.py and name the .pth file.'
         )
-    student = student_config(pair)
+    student = _without_variables(student_config(pair))
     if start:
         student.load_from = start
     return student
@@ -94,7 +95,13 @@ def with_model(pair: Config, model: Any) -> Config:
     config = Config(pair.to_dict())
     config.pop('model')
     config.model = model
-    return student_config(config)
+    return _without_variables(student_config(config))
+
+
+def _without_variables(config: Config) -> Config:
+    # The pair's method is among them: another recipe must not train the same control again.
+    used = RUNNER_KEYS | {'custom_imports', 'auto_scale_lr'}
+    return Config({key: value for key, value in config.to_dict().items() if key in used})
 
 
 def teacher_training(pair: Config, options: Mapping[str, Any]) -> Config:
