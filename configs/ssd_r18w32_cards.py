@@ -11,11 +11,6 @@ _base_ = [
 ]
 priors = dict(base_sizes=[26, 44, 74], scales=[1.0, 1.4], ratios=[0.9, 1.5, 2.5])
 model = dict(bbox_head=dict(num_classes=6, anchor_generator=priors))
-# More views and epochs than the student has: a teacher that knows its images by heart adds little.
-train_pipeline = _base_.train_dataloader.dataset.pipeline
-train_pipeline[3].update(scaling_ratio_range=(0.6, 1.5), max_translate_ratio=0.2)
-train_pipeline.insert(-1, dict(type='PhotoMetricDistortion'))
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 max_epochs = 60
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [

@@ -6,8 +6,9 @@ metainfo = dict(classes=('nine', 'ten', 'jack', 'queen', 'king', 'ace'))
 scale = (144, 192)
 train_pipeline = _base_.train_dataloader.dataset.pipeline
 train_pipeline[2].update(scale=scale)
-train_pipeline[3].update(scaling_ratio_range=(0.7, 1.3))
+train_pipeline[3].update(scaling_ratio_range=(0.6, 1.5), max_translate_ratio=0.2)
 train_pipeline[4].update(prob=0.5, direction='diagonal')
+train_pipeline.insert(-1, dict(type='PhotoMetricDistortion'))
 test_pipeline = _base_.val_dataloader.dataset.pipeline
 test_pipeline[1].update(scale=scale)
 dataset = dict(data_root=data_root, metainfo=metainfo)
