@@ -19,7 +19,7 @@ model = dict(
     bbox_head=dict(
         head_module=dict(num_classes=len(classes)),
         prior_generator=dict(base_sizes=anchors),
-        # YOLOv5's rules for few classes and small images: else its boxes count too little.
+        # YOLOv5's rules for few classes and small images; see docs/results.md.
         loss_cls=dict(loss_weight=0.5 * len(classes) / 80),
         loss_obj=dict(loss_weight=(img_scale[0] / 640) ** 2),
     )
