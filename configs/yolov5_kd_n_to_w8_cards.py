@@ -19,6 +19,6 @@ model = dict(
     teacher='{{ fileDirname }}/yolov5_n_cards.py',
     teacher_ckpt='work_dirs/yolov5_n_cards/epoch_100.pth',
     lean_teacher=dict(),
-    balance=_base_.balance,
+    balance=dict(shares=1.0),  # docs/logs/cards_yolov5_tuning.txt
     distiller=_base_.distiller,
 )
