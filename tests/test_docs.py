@@ -94,7 +94,7 @@ def row(name: str, runs: list[dict]) -> str:
     for values in (alone, distilled, *gains):
         if values:
             mean, half = mean_interval(list(values.values()))
-            cells.append(f'{mean:.1f} ± {half:.1f}')
+            cells.append(f'{mean:.1f}' + f' ± {half:.1f}' * (len(values) > 1))
         else:
             cells.append('not run')
     return f'| [{name}](logs/{name}.log) | {len(alone)} | ' + ' | '.join(cells) + ' |'
