@@ -117,12 +117,18 @@ def test_results_are_what_the_kept_logs_say(path):
 
 
 def test_the_readme_shows_the_same_figures():
+    readme = (ROOT / 'README.md').read_text()
     content = json.loads((ROOT / 'docs/logs/digits_ssd.json').read_text())
     cells = [cell.strip() for cell in row('digits_ssd', content['runs']).split('|')[3:-1]]
-    table = [line for line in (ROOT / 'README.md').read_text().splitlines() if ' M |' in line]
+    table = [line for line in readme.splitlines() if ' M |' in line]
     assert [cell for line in table for cell in line.split('|')[3:5] if cell.strip()] == [
         f' {cells[i]} ' for i in (0, 1, 2, 3)
     ]
+    other = re.findall(r'^\| \[.*\]\(docs/logs/(\w+)\.log\) \|(.*)$', readme, re.M)
+    assert other
+    for name, rest in other:
+        content = json.loads((ROOT / f'docs/logs/{name}.json').read_text())
+        assert row(name, content['runs']).split('|', 2)[2] == rest
 
 
 def test_the_costs_are_those_of_the_kept_log():
