@@ -44,6 +44,15 @@ def test_other_settings_or_another_command_run_it_again(tmp_path, change):
     assert runs(tmp_path) == 2
 
 
+def test_a_project_that_was_moved_runs_nothing_again(tmp_path):
+    def fingerprint(folder: str, tool='train.py') -> str:
+        command = [f'{folder}/.venv/bin/python', f'{folder}/tools/{tool}', '--work-dir', 'work']
+        return Step('one', 'One', command, outputs=[]).fingerprint()
+
+    assert fingerprint('/home/a') == fingerprint('/mnt/b')
+    assert fingerprint('/home/a') != fingerprint('/home/a', 'test.py')
+
+
 def test_a_lost_output_is_made_again(tmp_path):
     run_steps([step(tmp_path)], tmp_path, CONSOLE)
     (tmp_path / 'one.txt').unlink()
