@@ -4,9 +4,7 @@ python tools/compare.py configs/ssd_kd_r18_to_r18w8_digits_reference.py --arms b
 Expected: see docs/results.md.
 """
 
-_base_ = ['./ssd_r18w8_digits.py', './_base_/methods/ssd_chen2017.py']
-_base_.distiller.distill_losses.loss_soft.update(log_eps=1e-10)
-_base_.distiller.distill_losses.loss_bounded.update(gate='batch')
+_base_ = ['./ssd_r18w8_digits.py', './_base_/methods/ssd_chen2017_reference.py']
 model = dict(
     _delete_=True,
     _scope_='mmrazor',

@@ -4,17 +4,9 @@ python tools/compare.py configs/yolov5_kd_s_to_n_digits_reference.py --arms base
 Expected: see docs/results.md.
 """
 
-_base_ = ['./yolov5_n_digits.py', './_base_/methods/yolov5_output.py']
+_base_ = ['./yolov5_n_digits.py', './_base_/methods/yolov5_output_reference.py']
 _base_.distiller.distill_losses.loss_output.update(
-    num_classes=10,
-    normalizer='mean',
-    box_loss='l2',
-    cls_loss='l2',
-    box_weight=0.05,
-    cls_weight=0.5 * 10 / 80,
-    obj_weight=(128 / 640) ** 2,
-    level_weights=None,
-    loss_weight=10.0,
+    num_classes=10, cls_weight=0.5 * 10 / 80, obj_weight=(128 / 640) ** 2
 )
 model = dict(
     _delete_=True,

@@ -1,0 +1,20 @@
+"""The BCCD YOLOv5 pair with the output term as in Adlik/yolov5, to compare with our recipe.
+
+python tools/compare.py configs/yolov5_kd_s_to_w8_bccd_reference.py --arms baseline kd
+Expected: see docs/results.md.
+"""
+
+_base_ = ['./yolov5_w8_bccd.py', './_base_/methods/yolov5_output_reference.py']
+_base_.distiller.distill_losses.loss_output.update(
+    num_classes=3, cls_weight=0.5 * 3 / 80, obj_weight=(256 / 640) ** 2
+)
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='DetectionDistill',
+    architecture=_base_.model,
+    teacher='{{ fileDirname }}/yolov5_s_bccd.py',
+    teacher_ckpt='work_dirs/yolov5_s_bccd/epoch_36.pth',
+    lean_teacher=dict(),
+    distiller=_base_.distiller,
+)
