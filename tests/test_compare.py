@@ -182,7 +182,7 @@ def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys)
 
     monkeypatch.setattr(sys, 'argv', sys.argv)
     text = (ROOT / 'docs/your_own_data.md').read_text()
-    names = ('my_teacher.py', 'my_student.py', 'my_pair.py')
+    names = ('my_student.py', 'my_teacher.py', 'my_pair.py')
     configs = re.findall(r'```python\n(.*?)```', text, re.S)
     for name, block in zip(names, configs, strict=True):
         Path(name).write_text(block.replace('./configs/', f'{ROOT}/configs/'))
