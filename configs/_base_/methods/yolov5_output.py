@@ -4,7 +4,7 @@
 # Reference forms, with cls_weight=0.5 * C / 80 * 3 / levels, box_weight=0.05 * 3 / levels and
 # obj_weight=(image size / 640) ** 2 * 3 / levels:
 #   Raychen: normalizer="mean", box_loss="l2", cls_loss="kl", temperature=5, loss_weight=0.5 * B
-#   Adlik:   normalizer="mean", box_loss="l2", cls_loss="l2", loss_weight=10
+#   Adlik:   yolov5_output_reference.py
 distiller = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(head=dict(type='ModuleOutputs', source='bbox_head')),
