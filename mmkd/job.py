@@ -64,10 +64,7 @@ class Step:
 
     def fingerprint(self) -> str:
         """Digest of all that the outputs depend on; not of the folder in which the project lies."""
-        words = [
-            path.name if path.is_absolute() else str(word)
-            for word, path in ((word, Path(word)) for word in self.command)
-        ]
+        words = [Path(w).name if Path(w).is_absolute() else str(w) for w in self.command]
         digest = hashlib.sha256(repr((words, self.settings)).encode())
         for path in self.inputs:
             digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
