@@ -1,11 +1,14 @@
 # make demo    set up .venv and run the demo
-# make test    set up .venv and run the whole gate: lint, format, types, tests
+# make test    set up .venv and run the whole gate: lint, format, types, tests; no GPU is used
+# make test-gpu    the tests that need one
 #
 # PYTHON names the interpreter (3.10 or newer) that .venv is made with: make test PYTHON=python3.12
 PYTHON ?= python3
 BIN := .venv/bin
+# Much is compared bit by bit, as one thread of a CPU computes it.
+ON_CPU := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
 
-.PHONY: demo test test-openmmlab clean
+.PHONY: demo test test-gpu test-openmmlab clean
 
 demo: .venv/.installed-demo
 	$(BIN)/python tools/demo.py
@@ -14,11 +17,14 @@ test: .venv/.installed-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	$(ON_CPU) $(BIN)/python -m pytest -n 2
+
+test-gpu: .venv/.installed-all
+	CUDA_VISIBLE_DEVICES=0 $(BIN)/python -m pytest tests/test_training.py -k gpu
 
 # The same tests with OpenMMLab's original packages; see docs/install.md.
 test-openmmlab: .venv-openmmlab/.installed
-	OMP_NUM_THREADS=1 .venv-openmmlab/bin/python -m pytest -n 2
+	$(ON_CPU) .venv-openmmlab/bin/python -m pytest -n 2
 
 clean:
 	rm -rf .venv .venv-openmmlab

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 
@@ -21,6 +22,8 @@ def paired_seconds(
         for name in names[shift:] + names[:shift]:
             start = time.perf_counter()
             contenders[name]()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # it works on after the call
             if number:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
@@ -32,8 +35,13 @@ def ratio(seconds: Mapping[str, list[float]], name: str, *floor: str) -> float:
     return statistics.median(first / sum(rest) for first, *rest in rounds)
 
 
-def peak_bytes(function: Callable[[], object]) -> int:
-    """Most that torch's CPU allocator had handed out at once, beyond what was there before."""
+def peak_bytes(function: Callable[[], object], device: str = 'cpu') -> int:
+    """Most that torch's allocator had handed out at once, beyond what was there before."""
+    if device != 'cpu':
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        function()
+        return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         function()
     events = [e for e in record.profiler.kineto_results.events() if e.name() == '[memory]']

@@ -1,8 +1,9 @@
 """What distillation costs: each target, what stands beside it, the ratio.
 
     python benchmarks/run.py [--quick] [--threads 2] [--rounds 9] [--pairs ssd yolov5]
+    python benchmarks/run.py --device cuda --images 32
 
-A step is forward, backward and an SGD step on one synthetic batch, on the CPU, untrained models.
+A step is forward, backward and an SGD step on one synthetic batch, untrained models.
 All contenders of a pair run in turn in each round; a ratio is the median over the rounds.
 
     student   the undistilled student's step
@@ -56,7 +57,11 @@ FORMS = {
 
 
 def build(
-    name: str, type_: str = 'DetectionDistill', classes: int | None = None, **changes: Any
+    name: str,
+    device: str,
+    type_: str = 'DetectionDistill',
+    classes: int | None = None,
+    **changes: Any,
 ) -> Any:
     """The pair of a config, untrained; the same student and teacher at each call."""
     config = Config.fromfile(ROOT / f'configs/{PAIRS[name][0]}.py')
@@ -80,7 +85,7 @@ def build(
     if name == 'ssd':
         make_confident(built.teacher, classes or CLASSES[name])
     built.train()  # SingleTeacherDistill's returns nothing
-    return built
+    return built.to(device)
 
 
 @torch.no_grad()
@@ -179,13 +184,14 @@ def cached(model, batch: dict, folder: str) -> int:
     records = layout.encode(recorders, (model.student.bbox_head.prior_generator, truths))
     model._release_records()
     store = Store(folder, layout.nbytes, len(records), 'benchmark')
-    for slot, record in enumerate(records.numpy()):
+    for slot, record in enumerate(records.cpu().numpy()):
         store.write(slot, 0, record)
 
     def read(inputs: torch.Tensor, data_samples: object) -> None:
         found = [store.read(slot) for slot in range(len(inputs))]
         assert all(found)
-        layout.decode(torch.from_numpy(np.stack([record for _, record in found])), recorders)
+        stacked = torch.from_numpy(np.stack([record for _, record in found]))
+        layout.decode(stacked.to(inputs.device), recorders)
 
     model._teacher = read
     return layout.nbytes
@@ -201,8 +207,10 @@ class Table:
         print(f'{what:58} {target:8.3f} {found:8.3f}  {"met" if found <= target else "missed"}')
 
 
-def measure(name: str, table: Table, rounds: int, size: int, images: int, objects: int) -> None:
-    pairs = {form: build(name, **changes) for form, changes in FORMS.items()}
+def measure(
+    name: str, device: str, table: Table, rounds: int, size: int, images: int, objects: int
+) -> None:
+    pairs = {form: build(name, device, **changes) for form, changes in FORMS.items()}
     batch = make_batch(name, size, images, objects, CLASSES[name])
     plain = pairs['pair']
     data = plain.data_preprocessor(copy.deepcopy(batch), True)
@@ -210,12 +218,12 @@ def measure(name: str, table: Table, rounds: int, size: int, images: int, object
         'student': stepper(plain.student, batch),
         'teacher': lambda: plain._teacher(data['inputs'], data['data_samples']),
         **{form: stepper(model, batch) for form, model in pairs.items()},
-        'mmrazor': stepper(build(name, 'SingleTeacherDistill'), batch),
+        'mmrazor': stepper(build(name, device, 'SingleTeacherDistill'), batch),
     }
-    contenders['losses'] = loss_stepper(build(name), batch)
+    contenders['losses'] = loss_stepper(build(name, device), batch)
     folder = tempfile.TemporaryDirectory()
     if name == 'ssd':
-        pairs['cached'] = build(name)
+        pairs['cached'] = build(name, device)
         view = cached(pairs['cached'], batch, folder.name)
         contenders['cached'] = stepper(pairs['cached'], batch)
     terms = {form: contenders[form]() for form in pairs}
@@ -242,12 +250,13 @@ def measure(name: str, table: Table, rounds: int, size: int, images: int, object
             if key.startswith('distill.loss') and value
         )
         table.row(f'{form}: largest deviation of a distillation term', 0.01, worst)
-    own = peak_bytes(contenders['student'])
-    beyond = peak_bytes(contenders['lean']) - own - record_bytes(pairs['lean'], batch)
+    own = peak_bytes(contenders['student'], device)
+    whole = peak_bytes(contenders['lean'], device)
+    beyond = whole - own - record_bytes(pairs['lean'], batch)
     table.row("lean: peak memory beyond the records, by the student's peak", 0.05, beyond / own)
 
 
-def growth(name: str, rounds: int, size: int, images: int, objects: int) -> None:
+def growth(name: str, device: str, rounds: int, size: int, images: int, objects: int) -> None:
     """How the losses' cost grows with image size, objects and classes."""
     classes = CLASSES[name]
     grown = {
@@ -260,7 +269,7 @@ def growth(name: str, rounds: int, size: int, images: int, objects: int) -> None
         grown['four times the classes'] = (4 * classes, size, objects)
     contenders = {
         what: loss_stepper(
-            build(name, classes=number), make_batch(name, side, images, many, number)
+            build(name, device, classes=number), make_batch(name, side, images, many, number)
         )
         for what, (number, side, many) in grown.items()
     }
@@ -274,6 +283,8 @@ def growth(name: str, rounds: int, size: int, images: int, objects: int) -> None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--quick', action='store_true', help='one round on two images')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--images', type=int, help='in a batch; by default 4 of SSD, 2 of YOLOv5')
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--pairs', nargs='+', choices=PAIRS, default=list(PAIRS))
@@ -283,11 +294,15 @@ def main() -> None:
     table = Table()
     for name in args.pairs:
         _, size, images, objects = PAIRS[name]
+        images = args.images or images
         if args.quick:
             size, images, args.rounds = (300 if name == 'ssd' else 160), 2, 1
-        measure(name, table, args.rounds, size, images, objects)
-        growth(name, args.rounds, size, images, objects)
-    print(f'\n{args.threads} threads, {args.rounds} rounds, torch {torch.__version__}')
+        measure(name, args.device, table, args.rounds, size, images, objects)
+        growth(name, args.device, args.rounds, size, images, objects)
+    machine = f'{args.threads} threads'
+    if args.device != 'cpu':
+        machine = torch.cuda.get_device_name(args.device)
+    print(f'\n{machine}, {args.rounds} rounds, torch {torch.__version__}')
 
 
 if __name__ == '__main__':

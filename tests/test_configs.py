@@ -73,7 +73,11 @@ def onto_tiny_data(config: Config, root: Path) -> None:
 
 def shrink(node) -> None:
     """Make images of 640 px (YOLOv5) into ones of 128: a step need not take seconds."""
-    smaller = {'[640, 640]': (128, 128), '[-320, -320]': (-64, -64)}
+    smaller = {
+        '[640, 640]': (128, 128),
+        '[640, 480]': (128, 96),
+        '[-320, -320]': (-64, -64),
+    }
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in items:
         if isinstance(value, list | tuple) and str(list(value)) in smaller:

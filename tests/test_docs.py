@@ -131,13 +131,29 @@ def test_the_readme_shows_the_same_figures():
         assert row(name, content['runs']).split('|', 2)[2] == rest
 
 
+def costs(log: str) -> list[tuple[str, str]]:
+    """Each row of a kept log of benchmarks/run.py and its figure."""
+    return re.findall(r'^(\S.*?) +[\d.]+ +([\d.]+)  (?:met|missed)$', log, re.M)
+
+
+def test_the_costs_on_a_gpu_are_those_of_the_kept_log():
+    log = (ROOT / 'docs/logs/performance_h200.txt').read_text()
+    section = (ROOT / 'docs/performance.md').read_text().split('## On a GPU')[1].split('\n## ')[0]
+    rows = [line.split('|') for line in section.splitlines() if line.startswith('| ')]
+    cells = [cell for row in rows for cell in row[3:-1]]
+    assert len(costs(log)) >= 18
+    for what, found in costs(log):
+        assert any(found in cell for cell in cells), f'{what} {found}'
+    assert log.count('missed') == 5 and 'Five of these miss' in section
+
+
 def test_the_costs_are_those_of_the_kept_log():
     log = (ROOT / 'docs/logs/performance.txt').read_text()
-    page = (ROOT / 'docs/performance.md').read_text()
+    page = (ROOT / 'docs/performance.md').read_text().split('## On a GPU')[0]
     parts = dict(zip(('ssd', 'yolov5'), log.split('yolov5_kd_m_to_s', 1), strict=True))
     tables = dict(zip(parts, page.split('| YOLOv5m to YOLOv5s', 1), strict=True))
     for name, part in parts.items():
-        rows = re.findall(r'^(\S.*?) +[\d.]+ +([\d.]+)  (?:met|missed)$', part, re.M)
+        rows = costs(part)
         assert len(rows) >= 8, 'the log has a row for each target'
         for what, found in rows:
             assert found in (page if 'memory' in what else tables[name]), f'{name}: {what} {found}'

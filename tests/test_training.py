@@ -123,6 +123,32 @@ def test_two_processes_without_a_gpu_keep_mmyolos_batchnorm(monkeypatch):
 
 
 @needs_gpu
+@pytest.mark.parametrize('family', ['ssd', 'yolov5'])
+def test_a_gpu_takes_the_step_that_the_cpu_takes(family, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+    found = []
+    for device in ('cpu', 'cuda'):
+        if family == 'ssd':
+            model, batch = build(balance=dict(shares=0.5)), raw_batch()
+        else:
+            pytest.importorskip('mmyolo')
+            torch.manual_seed(0)
+            with DefaultScope.overwrite_default_scope('mmyolo'):
+                model = MODELS.build(tiny_yolov5_pair(balance=dict(shares=0.5)))
+            batch = fast_batch(raw_batch())
+        model = model.to(device).train()
+        wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01))
+        logs = model.train_step(batch, wrapper)
+        values = {
+            **{k: torch.as_tensor(v) for k, v in logs.items()},
+            **dict(model.named_parameters()),
+        }
+        found.append({k: v.detach().cpu() for k, v in values.items()})
+    assert found[0]['distill.imitation_balance'] > 0
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
+
+
+@needs_gpu
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
 def test_mixed_precision_on_a_gpu(dtype):
     model = build().cuda().train()
