@@ -4,9 +4,14 @@ python tools/train.py configs/ssd_kd_r18_to_r18w8_bccd.py
 Expected: see docs/results.md; the student alone is configs/ssd_r18w8_bccd.py.
 """
 
-_base_ = ['./ssd_r18w8_bccd.py', './_base_/methods/ssd_balanced.py']
+_base_ = ['./ssd_r18w8_bccd.py', './_base_/methods/ssd_scaled.py']
 _base_.distiller.connectors.adapter.update(in_channels=[16, 32, 64], out_channels=[64, 128, 256])
 _base_.distiller.connectors.mask.update(prior_generator=_base_.model.bbox_head.anchor_generator)
+_base_.distiller.distill_losses.loss_soft.update(num_classes=3)
+_base_.distiller.distill_losses.loss_box.update(
+    prior_generator=_base_.model.bbox_head.anchor_generator,
+    bbox_coder=_base_.model.bbox_head.bbox_coder,
+)
 model = dict(
     _delete_=True,
     _scope_='mmrazor',

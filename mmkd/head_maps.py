@@ -81,6 +81,22 @@ def _kinds(name: str, preds: Any) -> list[Levels]:
     return kinds
 
 
+def foreground(logits: Tensor) -> Tensor:
+    """What a softmax head sees, between 0 and 1: all but the background, the last of its classes.
+
+    Args:
+        logits: (..., C + 1).
+
+    Returns:
+        Tensor: (...), 1 - P(background).
+
+    Example:
+        >>> foreground(torch.tensor([[0.0, 0.0, 0.0, 0.0], [9.0, 0.0, 0.0, -9.0]]))
+        tensor([0.7500, 1.0000])
+    """
+    return logits[..., :-1].logsumexp(-1).sub(logits[..., -1]).sigmoid()
+
+
 def teacher_weight(maps: LevelMaps, nms_kernel: int | None = None) -> Tensor:
     """What the teacher sees, between 0 and 1: its objectness, or its highest class probability.
 

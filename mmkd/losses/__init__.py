@@ -12,6 +12,7 @@ in float32. ``needs_equal`` names what student and teacher must have in common (
 from mmkd.losses.fine_grained_imitation import FineGrainedImitation
 from mmkd.losses.obj_scaled_box_cls import ObjScaledBoxCls
 from mmkd.losses.teacher_bounded_reg import TeacherBoundedReg
+from mmkd.losses.teacher_scaled_cls import TeacherScaledCls
 from mmkd.losses.teacher_scaled_reg import TeacherScaledReg
 from mmkd.losses.weighted_soft_cls import WeightedSoftCls
 
@@ -19,6 +20,7 @@ __all__ = [
     'FineGrainedImitation',
     'ObjScaledBoxCls',
     'TeacherBoundedReg',
+    'TeacherScaledCls',
     'TeacherScaledReg',
     'WeightedSoftCls',
 ]

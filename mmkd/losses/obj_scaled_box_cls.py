@@ -1,11 +1,9 @@
 """The teacher's boxes, classes and objectness, weighted by its objectness."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
-from mmdet.models.losses.iou_loss import ciou_loss, diou_loss, giou_loss, iou_loss
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,16 +11,10 @@ from torch.nn import functional as F
 from mmkd.box_coding import CODINGS, activate, decode
 from mmkd.cell_sum import cell_sum
 from mmkd.head_maps import LevelMaps, paired_head_maps, teacher_weight
+from mmkd.iou_losses import IOU_LOSSES
 from mmkd.levels import Levels, upcast
 from mmkd.normalizer import across_ranks
 from mmkd.priors import LevelAnchors, level_priors
-
-IOU_LOSSES = {
-    'iou': partial(iou_loss, mode='linear', reduction='none'),
-    'giou': partial(giou_loss, reduction='none'),
-    'diou': partial(diou_loss, reduction='none'),
-    'ciou': partial(ciou_loss, reduction='none'),
-}
 
 
 def box_distance(

@@ -1,21 +1,17 @@
 """Regression towards the teacher's boxes, where the teacher sees an object."""
 
+from typing import Any
+
+import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmkd.head_maps import foreground
+from mmkd.iou_losses import IOU_LOSSES
 from mmkd.levels import Levels, as_levels, describe, flatten_levels, paired_levels
 from mmkd.normalizer import across_ranks
-
-
-def foreground(logits: Tensor) -> Tensor:
-    """1 - the softmax's background, the last of the (..., C + 1) classes.
-
-    Example:
-        >>> foreground(torch.tensor([[0.0, 0.0, 0.0, 0.0], [9.0, 0.0, 0.0, -9.0]]))
-        tensor([0.7500, 1.0000])
-    """
-    return logits[..., :-1].logsumexp(-1).sub(logits[..., -1]).sigmoid()
+from mmkd.priors import build_task_util
 
 
 @MODELS.register_module()
@@ -26,32 +22,38 @@ class TeacherScaledReg(nn.Module):
 
     .. math::
 
-        L = \frac{\sum w \, \sum_{coordinates} smooth_{L1}(s - t)}{\sum w}
+        L = \frac{\sum w \, d(s, t)}{\sum w}
 
-    Unlike :class:`TeacherBoundedReg` it needs no ground truth: the teacher's box is the target, on
-    every prior from which the teacher finds an object. Where annotations are inexact, a teacher is
-    less so: it has averaged over many.
+    d is smooth L1 of the encoded boxes, summed over the coordinates, or an IoU loss of the decoded
+    ones. Unlike :class:`TeacherBoundedReg` it needs no ground truth: the teacher's box is the
+    target, on every prior from which the teacher finds an object. Where annotations are inexact, a
+    teacher is less so: it has averaged over many.
 
     Source:
         The box term of Mehta & Ozturk 2018, "Object detection at 200 frames per second" (arXiv
-        1805.06361), section 3.1, whose objectness a softmax head does not have. The distance is
-        Fast R-CNN's (Girshick 2015, eq. 3).
+        1805.06361), section 3.1, whose objectness a softmax head does not have. Smooth L1 is Fast
+        R-CNN's (Girshick 2015, eq. 3); the IoU losses are mmdet's.
 
     Differs:
-        1 - P(background) in place of objectness, smooth L1 in place of the square, in the units
-        that the head itself is trained in; a mean over w in place of all priors.
+        1 - P(background) in place of objectness; smooth L1, in the units that the head itself is
+        trained in, or an IoU loss, in place of the square; a mean over w in place of all priors.
 
     Units:
-        Divided by the sum of w over all ranks, so a mean over the teacher's objects, summed over
-        the 4 *encoded* coordinates: independent of batch, image size and number of levels.
+        Divided by the sum of w over all ranks, so a mean over the teacher's objects, of 1 - IoU or
+        the sum over the 4 *encoded* coordinates: independent of batch, image size and number of
+        levels.
 
     Args:
         beta (float): where the square becomes linear, in encoded units; 0 for L1. Keep it equal
             to the head's ``smoothl1_beta``. Defaults to 1.0.
         loss_weight (float): Defaults to 1.0.
+        box_loss (str): 'smooth_l1', 'iou', 'giou', 'diou' or 'ciou'. Defaults to 'smooth_l1'.
+        prior_generator (dict, optional): the heads' own, for the IoU losses. Defaults to None.
+        bbox_coder (dict, optional): the heads' own, for the IoU losses. Defaults to None.
 
     Raises:
-        ValueError: for a negative beta, and for maps that do not fit together.
+        ValueError: for a negative beta, an unknown ``box_loss`` or one without priors and coder,
+            and for maps that do not fit together.
 
     Example:
         >>> student, teacher = torch.full((1, 4, 1, 1), 3.0), torch.full((1, 4, 1, 1), 1.0)
@@ -62,10 +64,30 @@ class TeacherScaledReg(nn.Module):
     needs_equal = ('classes', 'priors', 'coder')
     teacher_reads = {'scores_T': 'softmax'}
 
-    def __init__(self, beta: float = 1.0, loss_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        beta: float = 1.0,
+        loss_weight: float = 1.0,
+        box_loss: str = 'smooth_l1',
+        prior_generator: Any = None,
+        bbox_coder: Any = None,
+    ) -> None:
         super().__init__()
         if beta < 0:
             raise ValueError(f'beta must not be negative, got {beta}.')
+        if box_loss not in ('smooth_l1', *IOU_LOSSES):
+            raise ValueError(
+                f'box_loss must be one of smooth_l1, {", ".join(IOU_LOSSES)}, got {box_loss!r}.'
+            )
+        if box_loss in IOU_LOSSES and (prior_generator is None or bbox_coder is None):
+            raise ValueError(
+                f'box_loss={box_loss!r} decodes boxes and needs prior_generator and bbox_coder, '
+                f"got {prior_generator} and {bbox_coder}. Give the head's own configs, or take "
+                "box_loss='smooth_l1'."
+            )
+        self.box_loss = box_loss
+        self.prior_generator = build_task_util(prior_generator)
+        self.bbox_coder = build_task_util(bbox_coder)
         self.beta = beta
         self.loss_weight = loss_weight
         self.logs: dict[str, Tensor] = {}
@@ -100,9 +122,30 @@ class TeacherScaledReg(nn.Module):
             )
         boxes_S, boxes_T = flatten_levels(levels_S, 4), flatten_levels(levels_T, 4)
         weight = foreground(flatten_levels(scores, width))  # (B, P)
-        distance = F.smooth_l1_loss(
-            boxes_S, boxes_T.to(boxes_S.dtype), reduction='none', beta=self.beta
-        ).sum(-1)
+        if self.box_loss == 'smooth_l1':
+            distance = F.smooth_l1_loss(
+                boxes_S, boxes_T.to(boxes_S.dtype), reduction='none', beta=self.beta
+            ).sum(-1)
+        else:
+            distance = self._iou_distance(levels_S, boxes_S, boxes_T)
         total = across_ranks(weight.sum(), boxes_S, 1e-6)
         self.logs = {'foreground': weight.mean()}
         return self.loss_weight * (weight * distance).sum() / total
+
+    def _iou_distance(self, levels: list[Tensor], boxes_S: Tensor, boxes_T: Tensor) -> Tensor:
+        """(B, P) from the encoded boxes (B, P, 4) of the levels."""
+        sizes = [level.shape[-2:] for level in levels]
+        priors = torch.cat(
+            self.prior_generator.grid_priors(sizes, dtype=boxes_S.dtype, device=boxes_S.device)
+        )
+        if len(priors) != boxes_S.size(1):
+            raise ValueError(
+                f"prior_generator must be the head's own: it makes {len(priors)} priors, the maps "
+                f'{describe(levels)} hold {boxes_S.size(1)}.'
+            )
+        priors = priors.repeat(len(boxes_S), 1)
+        decoded = (
+            self.bbox_coder.decode(priors, boxes.reshape(-1, 4))
+            for boxes in (boxes_S, boxes_T.to(boxes_S.dtype))
+        )
+        return IOU_LOSSES[self.box_loss](*decoded).view(boxes_S.shape[:-1])

@@ -84,9 +84,112 @@ def test_equals_the_oracle(beta, seed):
     assert value.item() == pytest.approx(oracle(**data, beta=beta), rel=1e-12)
 
 
-def test_gradcheck():
+STRIDES, SIDES = (4, 8), ((6.0, 9.0), (12.0, 18.0))  # of the levels; of their two anchors
+PRIORS = dict(
+    type='AnchorGenerator', strides=STRIDES, base_sizes=[6, 12], scales=[1.0, 1.5], ratios=[1.0]
+)
+STDS = (0.1, 0.1, 0.2, 0.2)
+IOU = dict(
+    box_loss='giou',
+    prior_generator=PRIORS,
+    bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=STDS),
+)
+
+
+def anchored(seed, dtype=torch.float32):
+    """Inputs of two levels with two anchors each."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def levels(width, scale):
+        sizes = ((3, 4), (2, 1))
+        return [
+            scale * torch.randn(2, 2 * width, h, w, generator=generator, dtype=dtype)
+            for h, w in sizes
+        ]
+
+    return dict(preds_S=levels(4, 1.0), preds_T=levels(4, 1.0), scores_T=levels(WIDTH, 3.0))
+
+
+def box_at(deltas, level, index, columns):
+    """The box of a prior, by its place in the level."""
+    cell, anchor = divmod(index, 2)
+    y, x = divmod(cell, columns)
+    side, stride = SIDES[level][anchor], STRIDES[level]
+    dx, dy, dw, dh = (d * std for d, std in zip(deltas.tolist(), STDS, strict=True))
+    cx, cy = x * stride + dx * side, y * stride + dy * side
+    w, h = side * math.exp(dw), side * math.exp(dh)
+    return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+
+
+def giou(a, b):
+    def area(x1, y1, x2, y2):
+        return max(x2 - x1, 0) * max(y2 - y1, 0)
+
+    low, high = [list(map(f, a, b)) for f in (min, max)]
+    inner = area(*high[:2], *low[2:])
+    union = area(*a) + area(*b) - inner
+    hull = area(*low[:2], *high[2:])
+    return inner / union - (hull - union) / hull
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_giou_equals_the_oracle(seed):
+    data = anchored(seed, torch.float64)
+    total = weights = 0.0
+    for i in range(2):
+        for level, columns in enumerate((4, 1)):
+            parts = (
+                rows(data[key][level : level + 1], width, i)
+                for key, width in (('preds_S', 4), ('preds_T', 4), ('scores_T', WIDTH))
+            )
+            for index, (s, t, logits) in enumerate(zip(*parts, strict=True)):
+                powers = [math.exp(x) for x in logits.tolist()]
+                weight = 1 - powers[-1] / sum(powers)
+                boxes = (box_at(deltas, level, index, columns) for deltas in (s, t))
+                total += weight * (1 - giou(*boxes))
+                weights += weight
+    value = TeacherScaledReg(**IOU)(**data)
+    assert value.item() == pytest.approx(total / weights, rel=1e-5)  # mmdet adds eps
+
+
+@pytest.mark.parametrize('kind', ['iou', 'giou', 'diou', 'ciou'])
+def test_iou_losses_teach_precise_boxes(kind):
+    data = anchored(0)
+    loss = TeacherScaledReg(**IOU | dict(box_loss=kind))
+    data['preds_S'] = [level.requires_grad_() for level in data['preds_S']]
+    optimizer = torch.optim.Adam(data['preds_S'], lr=0.1)
+    first = loss(**data).item()
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss(**data).backward()
+        optimizer.step()
+    assert loss(**data).item() < 0.1 * first
+
+
+@pytest.mark.parametrize(
+    'change, match',
+    [
+        (dict(box_loss='l1'), "box_loss must be one of smooth_l1, iou, .*got 'l1'"),
+        (dict(bbox_coder=None), "box_loss='giou' .*needs prior_generator and bbox_coder"),
+        (dict(prior_generator=None), "box_loss='giou' .*needs prior_generator and bbox_coder"),
+    ],
+)
+def test_iou_losses_need_priors_and_coder(change, match):
+    with pytest.raises(ValueError, match=match):
+        TeacherScaledReg(**IOU | change)
+
+
+def test_priors_of_another_head_are_refused():
+    loss = TeacherScaledReg(**IOU | dict(prior_generator=PRIORS | dict(ratios=[0.5, 1.0, 2.0])))
+    with pytest.raises(ValueError, match=r'it makes 84 priors, the maps .* hold 28'):
+        loss(**anchored(0))
+
+
+@pytest.mark.parametrize('changes, inputs', [({}, inputs), (IOU, anchored)], ids=['l1', 'giou'])
+def test_gradcheck(changes, inputs):
     data = inputs(3, torch.float64)
-    loss = TeacherScaledReg()
+    loss = TeacherScaledReg(**changes)
 
     def by_levels(*levels):
         return loss(list(levels), data['preds_T'], data['scores_T'])
