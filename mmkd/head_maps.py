@@ -97,6 +97,16 @@ def foreground(logits: Tensor) -> Tensor:
     return logits[..., :-1].logsumexp(-1).sub(logits[..., -1]).sigmoid()
 
 
+def check_score_thr(score_thr: float) -> None:
+    """Refuse a bound of :func:`foreground` that keeps nothing, or is none.
+
+    Raises:
+        ValueError: it is outside [0, 1).
+    """
+    if not 0 <= score_thr < 1:
+        raise ValueError(f'score_thr must be at least 0 and below 1, got {score_thr}.')
+
+
 def teacher_weight(maps: LevelMaps, nms_kernel: int | None = None) -> Tensor:
     """What the teacher sees, between 0 and 1: its objectness, or its highest class probability.
 

@@ -4,7 +4,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmkd.head_maps import foreground
+from mmkd.head_maps import check_score_thr, foreground
 from mmkd.levels import Levels, describe, flatten_levels, paired_levels
 from mmkd.normalizer import across_ranks
 
@@ -40,10 +40,12 @@ class TeacherScaledCls(nn.Module):
         num_classes (int): C, without the background.
         temperature (float): tau. Defaults to 2.0.
         loss_weight (float): Defaults to 1.0.
+        score_thr (float): priors of a lower w are left out. Defaults to 0.0.
 
     Raises:
-        ValueError: for ``num_classes`` below 1 or a temperature that is not positive, and for maps
-            that do not fit each other or ``num_classes``.
+        ValueError: for ``num_classes`` below 1, a temperature that is not positive or a
+            ``score_thr`` outside [0, 1), and for maps that do not fit each other or
+            ``num_classes``.
 
     Example:
         >>> student, teacher = torch.zeros(1, 2, 1, 1), torch.tensor([[[[2.0]], [[0.0]]]])
@@ -54,15 +56,21 @@ class TeacherScaledCls(nn.Module):
     needs_equal = ('classes', 'priors')
 
     def __init__(
-        self, num_classes: int, temperature: float = 2.0, loss_weight: float = 1.0
+        self,
+        num_classes: int,
+        temperature: float = 2.0,
+        loss_weight: float = 1.0,
+        score_thr: float = 0.0,
     ) -> None:
         super().__init__()
+        check_score_thr(score_thr)
         if num_classes < 1 or temperature <= 0:
             raise ValueError(
                 'num_classes must be at least 1 and temperature positive, got '
                 f'{num_classes} and {temperature}.'
             )
         self.num_classes = num_classes
+        self.score_thr = score_thr
         self.temperature = temperature
         self.loss_weight = loss_weight
         self.logs: dict[str, Tensor] = {}
@@ -84,6 +92,10 @@ class TeacherScaledCls(nn.Module):
             )
         logits_S, logits_T = flatten_levels(levels_S, width), flatten_levels(levels_T, width)
         weight = foreground(logits_T)  # (B, P)
+        self.logs = {'foreground': weight.mean()}
+        if self.score_thr:
+            kept = weight >= self.score_thr
+            logits_S, logits_T, weight = logits_S[kept], logits_T[kept], weight[kept]
         divergence = F.kl_div(
             F.log_softmax(logits_S / self.temperature, dim=-1),
             F.log_softmax(logits_T.to(logits_S.dtype) / self.temperature, dim=-1),
@@ -91,5 +103,4 @@ class TeacherScaledCls(nn.Module):
             log_target=True,
         ).sum(-1)
         total = across_ranks(weight.sum(), logits_S, 1e-6)
-        self.logs = {'foreground': weight.mean()}
         return self.loss_weight * self.temperature**2 * (weight * divergence).sum() / total

@@ -7,7 +7,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmkd.head_maps import foreground
+from mmkd.head_maps import check_score_thr, foreground
 from mmkd.iou_losses import IOU_LOSSES
 from mmkd.levels import Levels, as_levels, describe, flatten_levels, paired_levels
 from mmkd.normalizer import across_ranks
@@ -50,10 +50,11 @@ class TeacherScaledReg(nn.Module):
         box_loss (str): 'smooth_l1', 'iou', 'giou', 'diou' or 'ciou'. Defaults to 'smooth_l1'.
         prior_generator (dict, optional): the heads' own, for the IoU losses. Defaults to None.
         bbox_coder (dict, optional): the heads' own, for the IoU losses. Defaults to None.
+        score_thr (float): priors of a lower w are left out. Defaults to 0.0.
 
     Raises:
-        ValueError: for a negative beta, an unknown ``box_loss`` or one without priors and coder,
-            and for maps that do not fit together.
+        ValueError: for a negative beta, an unknown ``box_loss`` or one without priors and coder, a
+            ``score_thr`` outside [0, 1), and for maps that do not fit together.
 
     Example:
         >>> student, teacher = torch.full((1, 4, 1, 1), 3.0), torch.full((1, 4, 1, 1), 1.0)
@@ -71,10 +72,12 @@ class TeacherScaledReg(nn.Module):
         box_loss: str = 'smooth_l1',
         prior_generator: Any = None,
         bbox_coder: Any = None,
+        score_thr: float = 0.0,
     ) -> None:
         super().__init__()
         if beta < 0:
             raise ValueError(f'beta must not be negative, got {beta}.')
+        check_score_thr(score_thr)
         if box_loss not in ('smooth_l1', *IOU_LOSSES):
             raise ValueError(
                 f'box_loss must be one of smooth_l1, {", ".join(IOU_LOSSES)}, got {box_loss!r}.'
@@ -88,6 +91,7 @@ class TeacherScaledReg(nn.Module):
         self.box_loss = box_loss
         self.prior_generator = build_task_util(prior_generator)
         self.bbox_coder = build_task_util(bbox_coder)
+        self.score_thr = score_thr
         self.beta = beta
         self.loss_weight = loss_weight
         self.logs: dict[str, Tensor] = {}
@@ -122,30 +126,37 @@ class TeacherScaledReg(nn.Module):
             )
         boxes_S, boxes_T = flatten_levels(levels_S, 4), flatten_levels(levels_T, 4)
         weight = foreground(flatten_levels(scores, width))  # (B, P)
-        if self.box_loss == 'smooth_l1':
-            distance = F.smooth_l1_loss(
-                boxes_S, boxes_T.to(boxes_S.dtype), reduction='none', beta=self.beta
-            ).sum(-1)
-        else:
-            distance = self._iou_distance(levels_S, boxes_S, boxes_T)
-        total = across_ranks(weight.sum(), boxes_S, 1e-6)
         self.logs = {'foreground': weight.mean()}
+        boxes = [boxes_S, boxes_T.to(boxes_S.dtype)]
+        if self.box_loss in IOU_LOSSES:
+            boxes.append(self._priors(levels_S, boxes_S).expand_as(boxes_S))
+        if self.score_thr:
+            kept = weight >= self.score_thr
+            boxes, weight = [rows[kept] for rows in boxes], weight[kept]
+        distance = self._distance(*boxes)
+        total = across_ranks(weight.sum(), boxes_S, 1e-6)
         return self.loss_weight * (weight * distance).sum() / total
 
-    def _iou_distance(self, levels: list[Tensor], boxes_S: Tensor, boxes_T: Tensor) -> Tensor:
-        """(B, P) from the encoded boxes (B, P, 4) of the levels."""
+    def _distance(self, boxes_S: Tensor, boxes_T: Tensor, priors: Tensor | None = None) -> Tensor:
+        """(...) of encoded boxes (..., 4)."""
+        if priors is None:
+            return F.smooth_l1_loss(boxes_S, boxes_T, reduction='none', beta=self.beta).sum(-1)
+        if not len(priors):
+            return boxes_S.sum(-1)  # mmdet's IoU losses of no boxes have no graph
+        priors = priors.reshape(-1, 4)
+        decoded = (self.bbox_coder.decode(priors, b.reshape(-1, 4)) for b in (boxes_S, boxes_T))
+        return IOU_LOSSES[self.box_loss](*decoded).view(boxes_S.shape[:-1])
+
+    def _priors(self, levels: list[Tensor], like: Tensor) -> Tensor:
+        """(P, 4), the priors of the levels."""
         sizes = [level.shape[-2:] for level in levels]
         priors = torch.cat(
-            self.prior_generator.grid_priors(sizes, dtype=boxes_S.dtype, device=boxes_S.device)
+            self.prior_generator.grid_priors(sizes, dtype=like.dtype, device=like.device)
         )
-        if len(priors) != boxes_S.size(1):
+        received = sum(level[0].numel() for level in levels) // 4
+        if len(priors) != received:
             raise ValueError(
                 f"prior_generator must be the head's own: it makes {len(priors)} priors, the maps "
-                f'{describe(levels)} hold {boxes_S.size(1)}.'
+                f'{describe(levels)} hold {received}.'
             )
-        priors = priors.repeat(len(boxes_S), 1)
-        decoded = (
-            self.bbox_coder.decode(priors, boxes.reshape(-1, 4))
-            for boxes in (boxes_S, boxes_T.to(boxes_S.dtype))
-        )
-        return IOU_LOSSES[self.box_loss](*decoded).view(boxes_S.shape[:-1])
+        return priors

@@ -44,12 +44,14 @@ def softmax(logits, temperature=1.0):
     return [power / sum(powers) for power in powers]
 
 
-def oracle(preds_S, preds_T, temperature):
+def oracle(preds_S, preds_T, temperature, score_thr):
     """The equation in plain loops, float64."""
     total = weights = 0.0
     for i in range(preds_S[0].size(0)):
         for s, t in zip(rows(preds_S, WIDTH, i), rows(preds_T, WIDTH, i), strict=True):
             weight = 1 - softmax(t)[-1]
+            if weight < score_thr:
+                continue
             p_S, p_T = softmax(s, temperature), softmax(t, temperature)
             for a, b in zip(p_S, p_T, strict=True):
                 total += weight * b * math.log(b / a)
@@ -57,13 +59,14 @@ def oracle(preds_S, preds_T, temperature):
     return temperature**2 * total / weights
 
 
-@pytest.mark.parametrize('temperature', [0.5, 1.0, 4.0])
+@pytest.mark.parametrize('temperature, score_thr', [(0.5, 0.0), (1.0, 0.2), (4.0, 0.0)])
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=15, deadline=None)
-def test_equals_the_oracle(temperature, seed):
+def test_equals_the_oracle(temperature, score_thr, seed):
     data = inputs(seed, torch.float64)
-    value = build(temperature=temperature)(**data)
-    assert value.item() == pytest.approx(oracle(**data, temperature=temperature), rel=1e-11)
+    changes = dict(temperature=temperature, score_thr=score_thr)
+    value = build(**changes)(**data)
+    assert value.item() == pytest.approx(oracle(**data, **changes), rel=1e-11)
 
 
 def test_gradcheck():
@@ -91,7 +94,14 @@ def test_a_teacher_that_sees_nothing_teaches_next_to_nothing():
     assert build()(**data).item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize('change', [dict(num_classes=0), dict(temperature=0.0)])
-def test_bad_arguments(change):
-    with pytest.raises(ValueError, match='num_classes must be at least 1 and temperature positive'):
+@pytest.mark.parametrize(
+    'change, match',
+    [
+        (dict(num_classes=0), 'num_classes must be at least 1 and temperature positive'),
+        (dict(temperature=0.0), 'num_classes must be at least 1 and temperature positive'),
+        (dict(score_thr=1.0), 'score_thr must be at least 0 and below 1, got 1.0'),
+    ],
+)
+def test_bad_arguments(change, match):
+    with pytest.raises(ValueError, match=match):
         build(**change)

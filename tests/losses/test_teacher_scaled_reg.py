@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmkd.head_maps import foreground
 from mmkd.losses import TeacherScaledReg
 from tests.losses.contract import LossCase, shape_faults
 from tests.losses.ssd_inputs import NUM_CLASSES, maps, rows
@@ -229,6 +230,40 @@ def test_the_class_maps_get_no_gradient():
     data['preds_S'] = [level.requires_grad_() for level in data['preds_S']]
     TeacherScaledReg()(**data).backward()
     assert all(level.grad is None for level in data['scores_T'])
+
+
+@pytest.mark.parametrize('changes, inputs', [({}, inputs), (IOU, anchored)], ids=['l1', 'giou'])
+def test_priors_below_the_threshold_are_left_out(changes, inputs):
+    data = inputs(0)
+    weight = [
+        foreground(level.unflatten(1, (-1, WIDTH)).movedim(2, -1)) for level in data['scores_T']
+    ]
+    gated = [
+        level.unflatten(1, (-1, WIDTH)).masked_fill((w < 0.5).unsqueeze(2), 0.0)
+        for level, w in zip(data['scores_T'], weight, strict=True)
+    ]
+    for level, w in zip(gated, weight, strict=True):
+        level[:, :, -1] += 100.0 * (w < 0.5)  # to the teacher this is background
+    expected = TeacherScaledReg(**changes)(
+        **data | {'scores_T': [level.flatten(1, 2) for level in gated]}
+    )
+    value = TeacherScaledReg(**changes, score_thr=0.5)(**data)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert value.item() != pytest.approx(TeacherScaledReg(**changes)(**data).item(), rel=1e-3)
+
+
+def test_a_threshold_that_leaves_nothing_gives_zero_with_a_graph():
+    data = anchored(0)
+    data['preds_S'] = [level.requires_grad_() for level in data['preds_S']]
+    value = TeacherScaledReg(**IOU, score_thr=0.999999)(**data)
+    value.backward()
+    assert value.item() == 0 and not any(level.grad.any() for level in data['preds_S'])
+
+
+@pytest.mark.parametrize('score_thr', [-0.1, 1.0])
+def test_bad_threshold(score_thr):
+    with pytest.raises(ValueError, match='score_thr must be at least 0 and below 1'):
+        TeacherScaledReg(score_thr=score_thr)
 
 
 def test_bad_beta():

@@ -8,7 +8,7 @@ _base_.distiller.student_recorders.pop('targets')
 distiller = dict(
     distill_losses=dict(
         loss_soft=dict(_delete_=True, type='TeacherScaledCls', num_classes=20),
-        loss_box=dict(box_loss='giou', prior_generator=dict(), bbox_coder=dict()),
+        loss_box=dict(box_loss='giou', prior_generator=dict(), bbox_coder=dict(), score_thr=0.05),
     ),
     loss_forward_mappings=dict(
         loss_soft=dict(
