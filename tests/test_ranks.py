@@ -20,8 +20,10 @@ from mmkd.non_finite import NonFiniteError
 from tests.tiny import (
     fast_batch,
     freeze_bn,
+    method,
     raw_batch,
     tiny_runner,
+    tiny_ssd,
     tiny_ssd_with_adapters,
     tiny_yolov5_pair,
 )
@@ -55,6 +57,20 @@ def balanced():
     return dict(tiny_ssd_with_adapters(), balance=dict(shares=0.5, interval=1))
 
 
+def scaled():
+    """The recipe that asks the teacher, not the targets, where the objects are."""
+    pair, head = tiny_ssd_with_adapters(), tiny_ssd()['bbox_head']
+    distiller = method('ssd_scaled').to_dict()['distiller']
+    distiller['connectors'] = pair['distiller']['connectors']
+    losses = distiller['distill_losses']
+    losses['loss_soft'].update(num_classes=3)
+    losses['loss_box'].update(
+        prior_generator=head['anchor_generator'], bbox_coder=head['bbox_coder']
+    )
+    losses['loss_imitation'].update(loss_weight=0.1)
+    return dict(pair, distiller=distiller)
+
+
 EMPTY = 'ssd, no objects'
 
 # name: (pair, batches, scope, what is done to the model)
@@ -65,6 +81,8 @@ CASES = {
     'ssd, terms off': (tiny_ssd_with_adapters, images(3, 1), 'mmdet', terms_off),
     'ssd, balanced': (balanced, images(3, 1), 'mmdet', None),
     'ssd, balanced, a rank without objects': (balanced, images(3, 0), 'mmdet', None),
+    'ssd, scaled': (scaled, images(3, 1), 'mmdet', None),
+    'ssd, scaled, a rank without objects': (scaled, images(3, 0), 'mmdet', None),
     'ssd, adapter off': (tiny_ssd_with_adapters, images(3, 1), 'mmdet', adapter_off),
     'yolov5': (tiny_yolov5_pair, same_objects(images(3, 1)), 'mmyolo', None),
     'yolov5, unequal': (tiny_yolov5_pair, images(3, 1), 'mmyolo', None),

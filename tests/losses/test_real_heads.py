@@ -4,12 +4,19 @@ import pytest
 import torch
 from mmdet.models.dense_heads import YOLOV3Head
 from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox_overlaps
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import nn
 
 from mmkd.connectors import SplitPredMaps
-from mmkd.losses import ObjScaledBoxCls, TeacherBoundedReg, WeightedSoftCls
+from mmkd.losses import (
+    ObjScaledBoxCls,
+    TeacherBoundedReg,
+    TeacherScaledCls,
+    TeacherScaledReg,
+    WeightedSoftCls,
+)
 
 SIZES = [(8, 8), (4, 4), (2, 2)]
 
@@ -94,6 +101,30 @@ def test_ssd_without_any_object():
     assert value.item() == 0
     value.backward()
     assert all(p.grad is not None and not p.grad.any() for p in student.parameters())
+
+
+def test_ssd_where_the_teacher_sees_objects():
+    """Level by level, with as many priors in each as the head says."""
+    student, maps, other, _ = ssd_maps_and_targets([BOX, BOX[:0]])
+    priors = student.prior_generator.grid_priors(SIZES, device='cpu')
+    total = weights = 0.0
+    for image in range(2):
+        for level, anchors in enumerate(priors):
+            logits, *deltas = (
+                of_level[level][image].permute(1, 2, 0).reshape(len(anchors), -1)
+                for of_level in (other[0], maps[1], other[1])
+            )
+            weight = 1 - logits.softmax(-1)[:, -1]
+            boxes = [student.bbox_coder.decode(anchors, delta) for delta in deltas]
+            overlap = bbox_overlaps(*boxes, mode='giou', is_aligned=True)
+            total += (weight * (1 - overlap)).sum().item()
+            weights += weight.sum().item()
+    coder, generator = student.bbox_coder, student.prior_generator
+    box = TeacherScaledReg(box_loss='giou', prior_generator=generator, bbox_coder=coder)
+    value = box(maps[1], other[1], other[0])
+    assert value.item() == pytest.approx(total / weights, rel=1e-5)
+    value = value + TeacherScaledCls(3)(maps[0], other[0])
+    assert all(reaches(value, student))
 
 
 class YoloV3(nn.Module):
