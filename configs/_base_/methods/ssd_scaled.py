@@ -1,8 +1,7 @@
-# Classes and boxes where the teacher sees an object (after Mehta & Ozturk 2018), the boxes by GIoU,
-# and fine-grained imitation (Wang et al., CVPR 2019), each held at a share of the gradient of the
-# student's own losses. Nothing is read of the targets: objects that are not annotated teach, too.
-# A pair sets the classes, the head's priors and coder, the channels of the adapter and the anchors
-# of the mask.
+# Classes and boxes where the teacher sees an object, annotated or not (after Mehta & Ozturk 2018),
+# the boxes by GIoU, and fine-grained imitation (Wang et al., CVPR 2019), each held at a share of
+# the gradient of the student's own losses. A pair sets the classes, the head's priors and coder,
+# the channels of the adapter and the anchors of the mask.
 _base_ = './ssd_balanced.py'
 _base_.distiller.student_recorders.pop('targets')
 distiller = dict(
