@@ -1,5 +1,6 @@
 """A job of several commands, side by side where they can be: progress, resuming, clear failures."""
 
+import fcntl
 import hashlib
 import os
 import re
@@ -7,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,31 @@ _POLL = 0.2  # seconds between looks at the logs
 
 class StepFailed(RuntimeError):
     """A step's command did not succeed."""
+
+
+class FolderInUse(RuntimeError):
+    """Another job works in the folder."""
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Keep other jobs out of a folder; the system forgets it when the process ends, however.
+
+    Raises:
+        FolderInUse: one is there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / '.lock').open('w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderInUse(
+                f'a folder must have one job at a time, but another one works in "{folder}" now. '
+                'Wait for it or stop it, or give this one another --work-dir.'
+            ) from None
+        except OSError:
+            pass  # some file systems of clusters have no locks
+        yield
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ pytest.importorskip('matplotlib')
 from mmkd.algorithm import build_detector
 from mmkd.compare import Comparison
 from mmkd.compare.configs import digest, text_of
+from mmkd.job import sole_user
 from tests.test_tools import run
 from tests.tiny import ROOT, write_voc
 
@@ -219,3 +220,8 @@ def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys)
     options = parse_args(command).cfg_options
     for step in Comparison('my_pair.py', folder, [0], options=options).steps():
         assert (folder / f'logs/{step.name}.done').read_text() == step.fingerprint()
+    # Beside a comparison that still runs it starts nothing.
+    capsys.readouterr()
+    with sole_user(folder):
+        assert main(command) == 1
+    assert 'one job at a time' in ' '.join(capsys.readouterr().out.split())

@@ -1,6 +1,7 @@
 """A job of steps."""
 
 import os
+import subprocess
 import time
 
 import pytest
@@ -9,7 +10,7 @@ pytest.importorskip('rich')
 
 from rich.console import Console
 
-from mmkd.job import Step, StepFailed, python, run_steps
+from mmkd.job import FolderInUse, Step, StepFailed, python, run_steps, sole_user
 
 CONSOLE = Console(quiet=True)
 
@@ -183,3 +184,22 @@ def test_a_failure_ends_what_runs_beside_it(tmp_path):
 )
 def test_progress_from_a_log_line(line, done):
     assert Step('s', 'S', [], [], epochs=2).progress(line) == pytest.approx(done)
+
+
+def test_a_folder_has_one_job_at_a_time(tmp_path):
+    code = (
+        'import sys\nfrom pathlib import Path\nfrom mmkd.job import sole_user\n'
+        'with sole_user(Path(sys.argv[1])):\n    print("in", flush=True)\n    sys.stdin.read()'
+    )
+    command = python('-c', code, tmp_path)
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b'in\n'
+        refusal = pytest.raises(FolderInUse, match=r'one job at a time.*another --work-dir')
+        with refusal, sole_user(tmp_path):
+            pass
+    finally:
+        other.kill()
+        other.communicate()
+    with sole_user(tmp_path):  # however the other one ended
+        pass

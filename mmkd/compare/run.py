@@ -17,7 +17,7 @@ from rich.table import Table
 from mmkd.algorithm import DetectionDistill
 from mmkd.compare.configs import taught
 from mmkd.compare.plan import Comparison
-from mmkd.job import Step, StepFailed, run_steps
+from mmkd.job import FolderInUse, Step, StepFailed, run_steps, sole_user
 from mmkd.overlays import overlays
 from mmkd.report import tables
 from mmkd.report.curves import draw_curves
@@ -47,25 +47,49 @@ def run_comparison(
         images (int): Images shown in the report. Defaults to 4.
 
     Returns:
-        int: The exit status: 0, 1 for a step that failed, 130 for Ctrl-C.
+        int: The exit status: 0, 1 for a step that failed or a folder in use, 130 for Ctrl-C.
     """
     console, start = Console(), time.monotonic()
     if not before:
         comparison.check_data()
+    try:
+        with sole_user(comparison.work_dir):
+            environments = _run(comparison, console, workers, before)
+            page = _report(comparison, console, title, command, environments, images)
+    except (FolderInUse, StepFailed) as error:
+        console.print(f'[red]{escape(str(error))}[/]')
+        return 1
+    except KeyboardInterrupt:
+        console.print('Stopped. Run the same command to go on.')
+        return 130
+    console.print(f'Report: {page.resolve()} ({time.monotonic() - start:.0f} s in all)')
+    return 0
+
+
+def _run(
+    comparison: Comparison, console: Console, workers: int | None, before: Sequence[Step]
+) -> list[dict[str, str]]:
+    """Run the steps; returns the environments that they had."""
     made = [path for step in before for path in step.outputs]
     steps = [*before, *comparison.steps(made)]
     environments = worker_environments(workers, most=len(comparison.detectors))
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
         run_steps(steps, comparison.work_dir, console, environments)
-    except StepFailed as error:
-        console.print(f'[red]{escape(str(error))}[/]')
-        return 1
-    except KeyboardInterrupt:
-        console.print('Stopped. Run the same command to go on.')
-        return 130
     finally:
         signal.signal(signal.SIGTERM, previous)
+    return environments
+
+
+def _report(
+    comparison: Comparison,
+    console: Console,
+    title: str,
+    command: Sequence[str],
+    environments: list[dict[str, str]],
+    images: int,
+) -> Path:
+    """Show the figures and write the report; returns its page."""
     runs, folder = comparison.runs(), comparison.work_dir
     pictures = {}
     if draw_curves(folder / 'curves.png', runs):
@@ -87,8 +111,7 @@ def run_comparison(
     if len(comparison.seeds) > 1:
         _show(console, tables.seed_table(runs))
     console.print(summary(runs))
-    console.print(f'Report: {page.resolve()} ({time.monotonic() - start:.0f} s in all)')
-    return 0
+    return page
 
 
 def _stop(*_: Any) -> None:
