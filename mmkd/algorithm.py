@@ -20,7 +20,7 @@ from mmkd.cache.teacher import CachedTeacher
 from mmkd.checkpoint import STUDENT_PREFIX, load_detector
 from mmkd.checks import check_alignment, check_distiller
 from mmkd.distill_weights import active_losses, distill_terms, scaled
-from mmkd.lean import LeanTeacher
+from mmkd.lean import LeanTeacher, plain_records
 from mmkd.teacher import FrozenTeacher, InputTranslation
 
 Detector: TypeAlias = BaseModel | Mapping | str
@@ -175,6 +175,7 @@ class DetectionDistill(SingleTeacherDistill):
             distiller.set_deliveries_override(False)
             with distiller.teacher_recorders, distiller.deliveries:
                 self._teacher(batch_inputs, data_samples)
+            plain_records(distiller.teacher_recorders)
 
         distiller.set_deliveries_override(bool(active))
         with (

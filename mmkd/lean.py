@@ -1,6 +1,6 @@
 """Ways to run the teacher for less: its weights are fixed and it never needs a gradient."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,10 +71,16 @@ class LeanTeacher:
         )
 
 
-def _to(maps: Any, dtype: torch.dtype) -> Any:
+def plain_records(recorders: Any) -> None:
+    """Lay recorded maps out as usual: losses of MMRazor ``view`` them, which asks for that."""
+    for recorder in recorders.recorders.values():
+        recorder.data_buffer[:] = _each(recorder.data_buffer, Tensor.contiguous)
+
+
+def _each(maps: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(maps, list | tuple):
-        return type(maps)(_to(item, dtype) for item in maps)
-    return maps.to(dtype) if isinstance(maps, Tensor) and maps.is_floating_point() else maps
+        return type(maps)(_each(item, change) for item in maps)
+    return change(maps) if isinstance(maps, Tensor) else maps
 
 
 def _fold(model: Any, tapped: set[str]) -> None:
@@ -110,7 +116,7 @@ def _reduce(model: Any, dtype: torch.dtype) -> None:
     for part in parts:
         part.to(dtype)
     parts[0].register_forward_pre_hook(lambda _, args: (args[0].to(dtype), *args[1:]))
-    parts[-1].register_forward_hook(lambda _, args, maps: _to(maps, torch.float32))
+    parts[-1].register_forward_hook(lambda _, args, maps: _each(maps, Tensor.float))
 
 
 def _maps(features: Any) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """The lean teacher shows what the plain one shows."""
 
 import copy
+from inspect import signature
 
 import pytest
 import torch
@@ -56,6 +57,28 @@ def test_terms_are_those_of_the_plain_teacher(teacher_ckpt, lean, tolerance):
     assert bool(norms) == (not lean.get('fold_bn', True))
     assert any(isinstance(m, nn.BatchNorm2d) for m in plain.teacher.modules())
     assert not any(p.requires_grad for p in model.teacher.parameters())
+
+
+@pytest.mark.parametrize('loss', ['ChannelWiseDivergence', 'L2Loss'])
+def test_losses_of_mmrazor_take_its_maps(teacher_ckpt, loss):
+    maps = dict(maps=dict(type='ModuleOutputs', source='bbox_head.cls_convs.0'))
+    names = list(signature(MODELS.get(f'mmrazor.{loss}').forward).parameters)[1:]
+    distiller = dict(
+        type='ConfigurableDistiller',
+        student_recorders=maps,
+        teacher_recorders=maps,
+        distill_losses=dict(loss_maps=dict(type=loss)),
+        loss_forward_mappings=dict(
+            loss_maps={
+                name: dict(recorder='maps', from_student=from_student)
+                for name, from_student in zip(names, (True, False), strict=True)
+            }
+        ),
+    )
+    weights = dict(distiller=distiller, student_loss_weights={})
+    _, expected = terms(teacher_ckpt, **weights)
+    _, found = terms(teacher_ckpt, lean_teacher={}, **weights)
+    assert torch.allclose(found['distill.loss_maps'], expected['distill.loss_maps'], rtol=1e-5)
 
 
 def test_reduced_precision_reaches_the_features_but_not_the_head(teacher_ckpt):
