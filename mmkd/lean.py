@@ -78,7 +78,7 @@ def plain_records(recorders: Any) -> None:
 
 
 def _each(maps: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(maps, list | tuple):
+    if type(maps) in (list, tuple):
         return type(maps)(_each(item, change) for item in maps)
     return change(maps) if isinstance(maps, Tensor) else maps
 

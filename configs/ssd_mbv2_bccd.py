@@ -1,0 +1,11 @@
+"""SSD on a MobileNetV2 of half width on BCCD, the student alone: the control of the distilled runs.
+
+python tools/train.py configs/ssd_mbv2_bccd.py
+Expected: see docs/results.md.
+"""
+
+_base_ = './ssd_r18w8_bccd.py'
+model = dict(
+    backbone=dict(_delete_=True, type='MobileNetV2', widen_factor=0.5, out_indices=(2, 4, 6)),
+    bbox_head=dict(in_channels=(16, 48, 160)),
+)
