@@ -187,7 +187,9 @@ def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys)
     configs = re.findall(r'```python\n(.*?)```', text, re.S)
     for name, block in zip(names, configs, strict=True):
         Path(name).write_text(block.replace('./configs/', f'{ROOT}/configs/'))
-    convert, compare = (c.split()[1:] for c in re.findall(r'```bash\n(python .*)\n```', text))
+    commands = [c.split()[1:] for c in re.findall(r'```bash\n(python .*)\n```', text)]
+    split, convert, compare = commands
+    assert split[0] == 'tools/split_coco.py'  # tests/test_split_coco.py runs it
     for seed, (split, images) in enumerate((('train', 4), ('val', 2))):
         write_voc(Path('data/mine'), split, images, ('ant', 'bee', 'cat'), seed)
     run('voc_to_coco', *convert[1:])
