@@ -1,0 +1,18 @@
+"""The BCCD pair with a MobileNetV2 as Chen et al. (NeurIPS 2017) were implemented, to compare.
+
+python tools/compare.py configs/ssd_kd_r18_to_mbv2_bccd_reference.py --arms baseline kd
+Expected: see docs/results.md.
+"""
+
+_base_ = ['./ssd_mbv2_bccd.py', './_base_/methods/ssd_chen2017_reference.py']
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='DetectionDistill',
+    architecture=_base_.model,
+    teacher='{{ fileDirname }}/ssd_r18w32_bccd.py',
+    teacher_ckpt='work_dirs/ssd_r18w32_bccd/epoch_100.pth',
+    lean_teacher=dict(),
+    student_loss_weights=_base_.student_loss_weights,
+    distiller=_base_.distiller,
+)
