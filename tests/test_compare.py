@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from shutil import copy
 
 import pytest
 from mmengine.config import Config
@@ -195,10 +196,16 @@ def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys)
     run('voc_to_coco', *convert[1:])
     short = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
     short += ['default_hooks.logger.type=LoggerHook', 'default_hooks.logger.interval=1']
-    command = [*compare[1:3], '0', '--cfg-options', *short]
+    [held_out] = re.findall(r'`(test_dataloader\S+ test_evaluator\S+)`', text)
+    copy('data/mine/annotations/val.json', 'data/mine/annotations/test.json')
+    command = [*compare[1:3], '0', '--cfg-options', *short, *held_out.split()]
     assert compare[2] == '--seeds'
     assert main(command) == 0, capsys.readouterr().out
     folder = Path('work_dirs/compare_my_pair')
+    trained = Config.fromfile(folder / 'configs/kd.py')
+    for phase in ('val', 'test'):
+        for found in (trained[f'{phase}_dataloader'].dataset, trained[f'{phase}_evaluator']):
+            assert found.ann_file.endswith(f'annotations/{phase}.json')
     content = json.loads((folder / 'report.json').read_text())
     assert [run['arm'] for run in content['runs']] == ['teacher', 'baseline', 'kd', 'shuffled']
     teacher, *students = content['runs']

@@ -6,11 +6,11 @@ python tools/split_coco.py data/mine/annotations/all.json --shares train=0.7 val
 import argparse
 import json
 import math
-import os
 import random
 from pathlib import Path
 
 from mmkd.annotations import check_coco
+from mmkd.whole import write_whole
 
 
 def part(text: str) -> tuple[str, float]:
@@ -63,9 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     if empty:
         raise SystemExit(f'Each part must have images, but none are left for {", ".join(empty)}.')
     for name, content in parts.items():
-        temporary = out[name].with_suffix('.part')
-        temporary.write_text(json.dumps(content))
-        os.replace(temporary, out[name])
+        write_whole(out[name], json.dumps(content).encode())
         print(f'{out[name]}: {len(content["images"])} images')
 
 

@@ -2,13 +2,14 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import mmkd  # noqa: F401  (first: it makes mmdet importable)
 
 # isort: split
 from mmdet.datasets import XMLDataset
+
+from mmkd.whole import write_whole
 
 
 def convert(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict, int]:
@@ -66,10 +67,7 @@ def main() -> None:
             raise SystemExit(f'{path} must not exist yet, but it does; --force overwrites it.')
     for split, path in out.items():
         content, empty = convert(args.root, split, tuple(args.classes))
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_suffix('.part')
-        temporary.write_text(json.dumps(content))
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(content).encode())
         boxes = len(content['annotations'])
         print(f'{path}: {len(content["images"])} images, {boxes} boxes, {empty} empty left out')
 
