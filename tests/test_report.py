@@ -14,7 +14,7 @@ pytest.importorskip('matplotlib')
 from mmkd.report.curves import bands, draw_curves
 from mmkd.report.log import log_text
 from mmkd.report.page import Report, write_report
-from mmkd.report.pictures import Picture, detected_boxes, draw_pictures, truth_boxes
+from mmkd.report.pictures import Picture, detected_boxes, draw_pictures, ground_truth_boxes
 from mmkd.report.runs import TITLES, Run, gains, gap_closed, mean_interval, read_run
 from mmkd.report.summary import summary
 from mmkd.report.tables import main_table, parts_table, seed_table
@@ -60,7 +60,7 @@ def test_share_of_the_gap_by_hand():
 def test_table_of_one_seed():
     assert main_table(ONE)[1:] == [
         ['Teacher', '3,000,000', '0.600', '0.800', '', '', '0.150'],
-        ['Student alone', '200,000', '0.400', '0.600', '', '', '0.060'],
+        ['Baseline', '200,000', '0.400', '0.600', '', '', '0.060'],
         ['Distilled', '200,000', '0.450', '0.650', '+0.050', '25 %', '0.060'],
     ]
 
@@ -78,9 +78,9 @@ def test_tables_of_two_seeds():
 
 def test_parts_by_arm():
     header, cat = parts_table(TWO)
-    assert header == ['mAP of', 'Teacher', 'Student alone', 'Distilled']
+    assert header == ['mAP of', 'Teacher', 'Baseline', 'Distilled']
     assert cat == ['cat', '0.700', '0.400 ± 1.271', '0.500 ± 0.000']
-    assert parts_table([run('baseline', 0, 0.4)]) == [['mAP of', 'Student alone']]
+    assert parts_table([run('baseline', 0, 0.4)]) == [['mAP of', 'Baseline']]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_boxes_of_truth_and_of_what_scores_enough():
         dict(bbox=[4, 4, 24, 34], bbox_label=1, ignore_flag=0),
         dict(bbox=[0, 0, 9, 9], bbox_label=0, ignore_flag=1),
     ]
-    assert truth_boxes(truth, ('ant', 'bee')) == [((4, 4, 24, 34), 'bee')]
+    assert ground_truth_boxes(truth, ('ant', 'bee')) == [((4, 4, 24, 34), 'bee')]
     found = dict(
         bboxes=torch.tensor([[4.0, 4, 24, 34], [1, 1, 9, 9]]),
         scores=torch.tensor([0.9, 0.1]),
@@ -216,7 +216,7 @@ def test_boxes_of_truth_and_of_what_scores_enough():
 
 def test_page_is_whole_in_itself(tmp_path):
     heat = {'Imitation mask': np.eye(8)}
-    boxes = {'Truth': [((4.0, 4.0, 24.0, 34.0), 'bee')], 'Distilled': []}
+    boxes = {'Ground truth': [((4.0, 4.0, 24.0, 34.0), 'bee')], 'Distilled': []}
     pixels = np.full((64, 64, 3), 90, np.uint8)
     draw_pictures(tmp_path / 'report.png', [Picture(pixels, boxes, heat), Picture(pixels, boxes)])
     assert draw_curves(tmp_path / 'curves.png', TWO)
@@ -236,7 +236,8 @@ def test_page_is_whole_in_itself(tmp_path):
         mean=0.04, interval95=0.1271, by_seed={'0': 0.05, '1': 0.03}, gap_closed=0.2105
     )
     assert len(content['runs']) == 5 and content['settings']['threads'] == 1
-    assert content['curves']['by_name']['loss']['baseline'][0] == [25, 2.5, 2.0, 3.0]
+    curves = json.loads((tmp_path / 'curves.json').read_text())
+    assert curves['by_name']['loss']['baseline'][0] == [25, 2.5, 2.0, 3.0]
 
 
 def test_a_single_seed_has_no_interval_and_no_curves_no_picture(tmp_path):

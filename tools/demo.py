@@ -1,4 +1,4 @@
-"""The digits demo: make data, train a teacher, train its student alone and distilled, compare.
+"""The digits demo: make data, train teacher, baseline and distilled student, compare them.
 
 It runs the configs and tools that users run. Interrupted, it goes on when it is started again.
 """

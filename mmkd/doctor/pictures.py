@@ -1,4 +1,4 @@
-"""Pictures of a training batch: truth, imitation mask, and what the teacher sees."""
+"""Pictures of a training batch: ground truth, imitation mask, and what the teacher sees."""
 
 from collections.abc import Mapping
 from pathlib import Path

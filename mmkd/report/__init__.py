@@ -1,1 +1,1 @@
-"""The report on a teacher, its student alone and its student distilled."""
+"""The report on a teacher, the baseline and the distilled student."""

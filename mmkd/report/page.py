@@ -65,7 +65,7 @@ img {{ max-width: 100% }}
 
 
 def write_report(folder: Path, report: Report, runs: Sequence[Run]) -> Path:
-    """Write report.html (whole in itself), .md, .json and .log into ``folder``.
+    """Write report.html (whole in itself), .md, .json and .log, and curves.json, into ``folder``.
 
     Returns:
         Path: The page.
@@ -88,6 +88,8 @@ def write_report(folder: Path, report: Report, runs: Sequence[Run]) -> Path:
     parts += [*map(markdown, others), f'{report.notes}\n']
     (folder / 'report.md').write_text('\n'.join(parts), encoding='utf-8')
     (folder / 'report.json').write_text(json.dumps(_content(report, runs), indent=1) + '\n')
+    curves = dict(columns=['x', 'mean', 'lowest', 'highest'], by_name=bands(runs))
+    (folder / 'curves.json').write_text(json.dumps(curves) + '\n')
     (folder / 'report.log').write_text(log_text(runs), encoding='utf-8')
     return folder / 'report.html'
 
@@ -119,5 +121,4 @@ def _content(report: Report, runs: Sequence[Run]) -> dict:
         settings=dict(report.settings),
         gains=found,
         runs=[{k: v for k, v in asdict(run).items() if k != 'curves'} for run in runs],
-        curves=dict(columns=['x', 'mean', 'lowest', 'highest'], by_name=bands(runs)),
     )

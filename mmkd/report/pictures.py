@@ -1,4 +1,4 @@
-"""The images of the report: the truth, what the students find, what the teacher shows."""
+"""The images of the report: ground truth, what the students find, what the teacher shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Picture:
     heat: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def truth_boxes(instances: Sequence[Mapping], classes: Sequence[str]) -> Boxes:
+def ground_truth_boxes(instances: Sequence[Mapping], classes: Sequence[str]) -> Boxes:
     """Of the ``instances`` that a data set of mmdet gives for an image; ignored ones left out."""
     return [
         (tuple(map(float, item['bbox'])), classes[item['bbox_label']])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 TITLES = {
     'teacher': 'Teacher',
-    'baseline': 'Student alone',
+    'baseline': 'Baseline',
     'kd': 'Distilled',
     'shuffled': 'Shuffled teacher',
 }
@@ -130,7 +130,7 @@ def _curves(records: Sequence[dict]) -> dict[str, Curve]:
             continue
         for name, value in record.items():
             if 'loss' in name or name.startswith('distill.'):
-                # The distilled student's own terms beside those of the student alone.
+                # The distilled student's own terms beside the baseline's.
                 curve = curves.setdefault(name.removeprefix('student.'), [])
                 curve.append((record['step'], value))
     return curves
@@ -160,7 +160,7 @@ def gains(runs: Sequence[Run], arm: str = 'kd', over: str = 'baseline') -> dict[
 
 
 def gap(runs: Sequence[Run]) -> float | None:
-    """By how much the teacher's mAP exceeds the mean of the student alone; None without one."""
+    """By how much the teacher's mAP exceeds the mean of the baseline; None without one."""
     means = [
         statistics.fmean(maps) if maps else None
         for maps in ([r.map for r in runs if r.arm == arm] for arm in ('teacher', 'baseline'))
@@ -169,7 +169,7 @@ def gap(runs: Sequence[Run]) -> float | None:
 
 
 def gap_closed(runs: Sequence[Run], arm: str = 'kd') -> float | None:
-    """Share of the gap between teacher and student alone that an arm closes.
+    """Share of the gap between teacher and baseline that an arm closes.
 
     None where the teacher is no better than the student: there is nothing to close.
     """

@@ -9,7 +9,7 @@ def summary(runs: Sequence[Run]) -> str:
     """What distillation did to the student's mAP, whatever it is, and what the control did."""
     taught = [arm for arm in ('kd', 'shuffled') if gains(runs, arm)]
     if not taught:
-        return 'Nothing to compare: these runs hold no student alone beside a distilled one.'
+        return 'Nothing to compare: these runs hold no baseline beside a distilled student.'
     sentences = [_verdict(runs, arm) for arm in taught]
     if 'kd' in taught:
         sentences.append(_share(runs))
@@ -49,7 +49,7 @@ def _share(runs: Sequence[Run]) -> str:
         return ''
     if share is None:
         return (
-            f'{TITLES["teacher"]} and student alone differ by {100 * distance:+.1f} points: there '
+            f'{TITLES["teacher"]} and baseline differ by {100 * distance:+.1f} points: there '
             'is no gap to close.'
         )
     return f'It closes {100 * share:.0f} % of the {100 * distance:.1f} points to the teacher.'

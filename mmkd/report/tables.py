@@ -59,7 +59,7 @@ def parts_table(runs: Sequence[Run]) -> Table:
 
 
 def seed_table(runs: Sequence[Run]) -> Table:
-    """One row per seed: mAP of the students, and their gains over the student alone."""
+    """One row per seed: mAP of the students, and their gains against the baseline."""
     arms = [arm for arm in arms_of(runs) if arm != 'teacher']
     taught = [arm for arm in arms if arm != 'baseline' and gains(runs, arm)]
     maps = {(run.arm, run.seed): run.map for run in runs}
