@@ -1,6 +1,7 @@
 # make demo    set up .venv and run the demo
 # make test    set up .venv and run the whole gate: lint, format, types, tests; no GPU is used
 # make test-gpu    the tests that need one
+# make docs    the documentation as a site, docs/_build/html/index.html
 #
 # PYTHON names the interpreter (3.10 or newer) that .venv is made with: make test PYTHON=python3.12
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 # Much is compared bit by bit, as one thread of a CPU computes it.
 ON_CPU := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
 
-.PHONY: demo test test-gpu test-openmmlab clean
+.PHONY: demo test test-gpu test-openmmlab docs clean
 
 demo: .venv/.installed-demo
 	$(BIN)/python tools/demo.py
@@ -26,8 +27,11 @@ test-gpu: .venv/.installed-all
 test-openmmlab: .venv-openmmlab/.installed
 	$(ON_CPU) .venv-openmmlab/bin/python -m pytest -n 2
 
+docs: .venv/.installed-all
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
+
 clean:
-	rm -rf .venv .venv-openmmlab
+	rm -rf .venv .venv-openmmlab docs/api docs/_build
 
 # $(call venv,FOLDER): a virtual environment, empty if the last attempt to fill it was interrupted,
 # since pip takes a half-written package for an installed one.

@@ -25,6 +25,7 @@ extras = {
     'yolo': ['mmyolo==0.6.0'],  # GPL-3.0, unlike mmkd: nothing of mmkd imports it by itself
     'test': ['hypothesis', 'pytest', 'pytest-xdist'],
     'dev': ['mypy', 'ruff'],
+    'docs': ['furo', 'myst-parser', 'sphinx'],
 }
 extras['all'] = sorted({requirement for extra in extras.values() for requirement in extra})
 

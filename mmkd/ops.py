@@ -230,7 +230,7 @@ def softmax_focal_loss_backward(
 
 
 def corners(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Bilinear interpolation at (y, x): flat pixel indices and weights, each (4, *y.shape).
+    """Bilinear interpolation at (y, x): flat pixel indices and weights, four for each y.
 
     A point more than one pixel outside the map has weight 0; one at its rim reads the rim.
     """

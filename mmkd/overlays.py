@@ -78,7 +78,7 @@ def _highest_class(level: Tensor, head: Any) -> Tensor:
 
 
 def over_image(levels: Levels, size: torch.Size, offset: float) -> Tensor:
-    """The highest of levels (B, A, h, w) at each pixel of the image, (B, *size).
+    """The highest of levels (B, A, h, w) at each pixel of the image (B, H, W).
 
     Args:
         levels: maps whose cells cover the image, or one such map.
