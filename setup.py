@@ -11,14 +11,21 @@ SHIPPED = ('configs', 'tools', 'model-index.yml')
 
 
 class BuildPy(build_py):
-    """Copies what is shipped to ``mmkd/.mim``, where OpenMMLab's packages have theirs."""
+    """Copies what is shipped to ``mmkd/.mim``, where OpenMMLab's packages have theirs.
+
+    An editable installation has links there.
+    """
 
     def run(self) -> None:
         super().run()
-        if self.editable_mode:
-            return  # the clone's own files are used
-        target = Path(self.build_lib) / 'mmkd/.mim'
+        package = ROOT if self.editable_mode else Path(self.build_lib)
+        target = package / 'mmkd/.mim'
         shutil.rmtree(target, ignore_errors=True)  # of an earlier build
+        if self.editable_mode:
+            target.mkdir()
+            for name in SHIPPED:
+                (target / name).symlink_to(Path('../..') / name)
+            return
         ignore = shutil.ignore_patterns('__pycache__', '*.py[cod]')
         for name in SHIPPED:
             if (ROOT / name).is_dir():

@@ -16,7 +16,7 @@ _TOP = Path(__file__).resolve().parents[1]
 def shipped(path: str) -> Path:
     """A file or folder that comes with mmkd, say ``configs`` or ``tools/train.py``."""
     wheel = _TOP / 'mmkd/.mim'
-    return (wheel if wheel.is_dir() else _TOP) / path
+    return ((wheel if wheel.is_dir() else _TOP) / path).resolve()
 
 
 def shipped_config(name: str) -> Path:

@@ -28,7 +28,7 @@ train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
 def untracked(folder: str, names: list[str]) -> list[str]:
     """What lies in a clone and is not of the project."""
     if Path(folder) != ROOT:
-        return [name for name in names if name == '__pycache__']
+        return [name for name in names if name in ('__pycache__', '.mim')]
     own = {'build', 'dist', 'data', 'work_dirs'}
     return [n for n in names if n in own or n.endswith('.egg-info') or (n[0] == '.' and n != '.ci')]
 
