@@ -12,12 +12,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config, get_model
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.registry import MODELS, DefaultScope
 
 import mmkd
 from mmkd import compat, ops
-from tests.tiny import write_voc
+from tests.tiny import ROOT, write_voc
 
 # Runs in a process of its own, with all patches but those named in `without`.
 PRELUDE = """
@@ -73,6 +75,7 @@ def test_every_patch_is_tested():
     elsewhere = (
         'reject_mixed_families',
         'require_pkg_resources',
+        'find_shipped_configs',
         'allow_checkpoint_globals',
         'read_without_running',  # tests/test_checkpoint.py
         'write_checkpoints_whole',
@@ -120,6 +123,74 @@ def test_original_mmengine_without_pkg_resources(monkeypatch):
         compat.require_pkg_resources()
     monkeypatch.setattr(compat, 'installed', lambda package: {'onedl-mmengine': '0.10.12'})
     compat.require_pkg_resources()
+
+
+# Configs that come with mmkd
+
+SHIPPED = [
+    'ssd_kd_vgg_to_mbv2.py',  # a flat name
+    'ssd_kd_vgg_to_mbv2',
+    '_base_/methods/ssd_balanced.py',
+    'yolov5_n_digits.py',
+]
+
+
+@pytest.mark.parametrize('name', SHIPPED)
+def test_a_shipped_config_is_found(name, tmp_path, recwarn, caplog):
+    """As one by its path is: nothing is added, no scope of its own, no warning."""
+    path = ROOT / 'configs' / (name if name.endswith('.py') else f'{name}.py')
+    own = Config.fromfile(path).to_dict()
+    assert get_config(f'mmkd::{name}').to_dict() == own
+    (tmp_path / 'by_name.py').write_text(f'_base_ = "mmkd::{name}"\nmine = _base_.copy()\n')
+    (tmp_path / 'by_path.py').write_text(f'_base_ = "{path}"\nmine = _base_.copy()\n')
+    by_name, by_path = (
+        Config.fromfile(tmp_path / f'by_{w}.py').to_dict() for w in ('name', 'path')
+    )
+    assert by_name == by_path
+    assert not [w for w in recwarn if 'scope' in str(w.message)] and 'scope' not in caplog.text
+
+
+def test_a_pair_of_shipped_configs_is_built(tmp_path):
+    path = tmp_path / 'pair.py'
+    path.write_text(
+        "_base_ = ['mmkd::ssd_r18w8_digits.py', 'mmkd::_base_/methods/ssd_chen2017.py']\n"
+        "model = dict(_delete_=True, _scope_='mmrazor', type='DetectionDistill',\n"
+        "             architecture=_base_.model, teacher='mmkd::ssd_r18w32_digits.py',\n"
+        '             distiller=_base_.distiller)\n'
+    )
+    config = Config.fromfile(path)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        model = MODELS.build(config.model)
+    widths = [model.teacher.backbone.base_channels, model.student.backbone.base_channels]
+    assert widths == [32, 8]
+
+
+def test_a_shipped_model_is_built():
+    assert type(get_model('mmkd::ssd_r18w8_digits')).__name__ == 'SingleStageDetector'
+    with pytest.raises(AssertionError, match='Weights'):
+        get_model('mmkd::ssd_r18w8_digits', pretrained=True)
+
+
+def test_configs_of_other_packages_are_found_as_ever():
+    assert get_config('mmdet::ssd/ssd300_coco.py').model.type == 'SingleStageDetector'
+    with pytest.raises(FileNotFoundError, match=r'no "ssd_kd\.py"\. Did you mean ssd'):
+        get_config('mmkd::ssd_kd.py')
+    with pytest.raises(FileNotFoundError, match='"mmkd configs" lists them'):
+        get_config('mmkd::../mmkd/ops.py')
+
+
+def test_shipped_configs_need_the_patch():
+    code = """
+        from mmengine.hub import get_config
+        for name in ('ssd_r18w8_digits.py', '_base_/datasets/digits.py'):
+            try:
+                get_config(f'mmkd::{name}')
+            except (ValueError, AssertionError) as error:
+                print(error)
+    """
+    out = run(code, without={p.__name__ for p in compat.PATCHES}).stdout
+    assert 'please specify the package name and relative config path' in out
+    assert 'mmengine does not support to load mmkd config' in out
 
 
 # The extension module

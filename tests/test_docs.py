@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 
 from mmkd.report.runs import mean_interval
+from mmkd_cli.main import COMMANDS
 from tests.tiny import ROOT
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
@@ -42,8 +43,21 @@ def test_options_that_are_named_exist(page):
         r'python (tools/\w+\.py|benchmarks/\w+\.py)([^\n`#]*)', page.read_text()
     ):
         source = (ROOT / tool).read_text()
+        door = re.search(r"main\(\['(\w+)'", source)
+        if door:
+            source = ''.join(
+                (ROOT / f'mmkd_cli/{name}.py').read_text() for name in (door[1], 'options')
+            )
         for option in re.findall(r'--[a-z-]+', rest):
             assert option in source, f'{page.name}: {tool} has no {option}'
+    blocks = '\n'.join(re.findall(r'```bash\n(.*?)```', page.read_text(), re.S))
+    for name, rest in re.findall(r'^mmkd ([a-z][a-z-]*)(.*)$', blocks, re.M):
+        assert name in COMMANDS, f'{page.name}: mmkd has no {name}'
+        if name == 'mmdet-tool':
+            continue
+        source = ''.join((ROOT / f'mmkd_cli/{part}.py').read_text() for part in (name, 'options'))
+        for option in re.findall(r'--[a-z-]+', rest):
+            assert option in source, f'{page.name}: mmkd {name} has no {option}'
 
 
 def test_the_variant_is_a_config(tmp_path):

@@ -1,6 +1,5 @@
 """The examination of a pair: a good one passes, and each broken one is told its remedy."""
 
-import importlib.util
 import json
 import logging
 import math
@@ -24,6 +23,7 @@ from mmkd.doctor.models import check_weights, trained_preprocessor
 from mmkd.doctor.pictures import pixels
 from mmkd.doctor.report import Finding, Section, finding_of, text
 from mmkd.overlays import over_image
+from mmkd_cli.main import main
 from tests.test_tools import CLASSES, DETECTOR, readme_pair, run
 from tests.tiny import ROOT, raw_batch, tiny_pair, tiny_ssd, write_coco
 
@@ -99,13 +99,10 @@ def folder(tmp_path_factory) -> Path:
 def check(folder, monkeypatch, capsys):
     """Call the tool in the user's folder; gives its exit status and what it prints."""
     monkeypatch.chdir(folder)
-    spec = importlib.util.spec_from_file_location('check_pair', ROOT / 'tools/check_pair.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
 
     def call(*args: str) -> tuple[int, str]:
         capsys.readouterr()
-        status = tool.main(list(args))
+        status = main(['check', *args])
         return status, capsys.readouterr().out
 
     return call

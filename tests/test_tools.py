@@ -63,7 +63,11 @@ def readme_pair() -> str:
 def run(tool: str, *args: str) -> None:
     """Call a tool in this process: starting one takes seconds."""
     sys.argv = [f'tools/{tool}.py', *map(str, args)]
-    runpy.run_path(str(ROOT / f'tools/{tool}.py'), run_name='__main__')
+    try:
+        runpy.run_path(str(ROOT / f'tools/{tool}.py'), run_name='__main__')
+    except SystemExit as done:
+        if done.code:
+            raise
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from mmkd.compare.configs import (
 from mmkd.data_checks import annotation_files, check_data
 from mmkd.job import Step, python
 from mmkd.report.runs import TITLES, Run, read_run
+from mmkd_cli.shipped import shipped
 
-ROOT = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parents[1]
 ARMS = tuple(arm for arm in TITLES if arm != 'teacher')
 _SECONDS = dict(teacher=150, baseline=70, kd=100, shuffled=100)  # in proportion
 _TEST_SECONDS = 10
@@ -142,11 +143,10 @@ class Comparison:
             inputs (Sequence[Path]): More files that every step depends on.
         """
         self.write_configs()
-        package = ROOT / 'mmkd'
         code = [
             path
-            for path in sorted(package.rglob('*.py'))
-            if path.relative_to(package).parts[0] not in _NOT_TRAINING
+            for path in sorted(_PACKAGE.rglob('*.py'))
+            if path.relative_to(_PACKAGE).parts[0] not in _NOT_TRAINING
         ]
         common = [*code, *inputs, *annotation_files(self.pair, ('train', 'test'))]
         return [step for detector in self.detectors for step in self._steps(detector, common)]
@@ -158,10 +158,10 @@ class Comparison:
         steps = []
         if detector.trained:
             config = self.configs[arm]
-            inputs = [ROOT / 'tools/train.py', self.path(arm), *common]
+            inputs = [shipped('tools/train.py'), self.path(arm), *common]
             if arm in ('kd', 'shuffled') and '://' not in self.teacher.checkpoint:
                 inputs.append(Path(self.teacher.checkpoint))
-            command = [ROOT / 'tools/train.py', self.path(arm), '--work-dir', folder]
+            command = [shipped('tools/train.py'), self.path(arm), '--work-dir', folder]
             steps.append(
                 Step(
                     f'{folder.name}-train',
@@ -176,7 +176,7 @@ class Comparison:
                 )
             )
         config_path = self.path('test_teacher' if arm == 'teacher' else 'test_student')
-        command = [ROOT / 'tools/test.py', config_path, detector.checkpoint]
+        command = [shipped('tools/test.py'), config_path, detector.checkpoint]
         out = folder / 'predictions.pkl'
         steps.append(
             Step(
@@ -184,7 +184,7 @@ class Comparison:
                 f'{title}: evaluation',
                 python(*command, '--work-dir', folder / 'test', '--out', out),
                 outputs=[out],
-                inputs=[ROOT / 'tools/test.py', config_path, *common, *weights],
+                inputs=[shipped('tools/test.py'), config_path, *common, *weights],
                 seconds=_TEST_SECONDS,
             )
         )

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mmkd.yolov5 import CheckpointError
+from mmkd_cli.convert import convert
 from tests.yolov5.ultralytics_like import make_network, save
-from tools.convert_yolov5 import convert
 
 ROOT = Path(__file__).parents[2]
 
