@@ -123,7 +123,7 @@ def gradients(
     mask: Tensor | None,
     geometry: Geometry,
 ) -> tuple[Tensor, ...]:
-    """The gradients of the ``wanted`` of 'input', 'offset', 'weight' and 'mask'."""
+    """The gradients of the ``wanted`` of 'input', 'offset', 'weight', 'mask', in this order."""
     given = dict(input=input, offset=offset, weight=weight, mask=mask)
     leaves = {
         name: None if t is None else at_least_float32(t.detach()).requires_grad_(name in wanted)
@@ -131,7 +131,11 @@ def gradients(
     }
     with torch.enable_grad():
         output = deformable(**leaves, geometry=geometry)  # type: ignore[arg-type]
-    return torch.autograd.grad(output, [leaves[name] for name in wanted], grad_output.to(output))
+    return torch.autograd.grad(
+        output,
+        [leaf for leaf in leaves.values() if leaf is not None and leaf.requires_grad],
+        grad_output.to(output),
+    )
 
 
 def deform_conv_forward(
