@@ -14,6 +14,7 @@ from torch import Tensor
 
 SUPPLIED = (
     'nms',
+    'nms_match',
     'softnms',
     'sigmoid_focal_loss_forward',
     'sigmoid_focal_loss_backward',
@@ -98,6 +99,28 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
         rest = keep[end:].nonzero().flatten() + end
         keep[rest] = ~(overlaps(boxes[alive[kept]], boxes[rest], offset) > iou_threshold).any(0)
     return order[keep]
+
+
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Greedy NMS that tells what each kept box suppressed.
+
+    Args:
+        dets (Tensor): (N, 5), boxes and scores.
+        iou_threshold (float): boxes with at least this IoU are suppressed.
+
+    Returns:
+        list[list[int]]: for each kept box, highest score first, its index and those of the boxes
+        that it suppressed, in the order of their scores.
+    """
+    boxes = at_least_float32(dets[:, :4])
+    rest = dets[:, 4].argsort(descending=True, stable=True)
+    groups = []
+    while len(rest):
+        near = overlaps(boxes[rest[:1]], boxes[rest], offset=0)[0] >= iou_threshold
+        near[0] = True
+        groups.append(rest[near].tolist())
+        rest = rest[~near]
+    return groups
 
 
 def softnms(

@@ -68,6 +68,23 @@ def random_boxes(n, seed=0, extent=300):
     return torch.cat([xy, xy + wh], 1), torch.rand(n, generator=generator)
 
 
+@given(scored_boxes, thresholds)
+def test_nms_match(items, threshold):
+    boxes, scores = unpack(items)
+    groups = mmcv.ops.nms_match(torch.cat([boxes, scores[:, None]], 1), threshold)
+    left, expected = sorted(range(len(boxes)), key=lambda i: -scores[i]), []
+    while left:
+        best = left[0]
+        near = [
+            i
+            for i in left
+            if i == best or oracle_iou(boxes[best].tolist(), boxes[i].tolist(), 0) >= threshold
+        ]
+        expected.append(near)
+        left = [i for i in left if i not in near]
+    assert [group.tolist() for group in groups] == expected
+
+
 def test_nms_over_several_blocks(monkeypatch):
     monkeypatch.setattr(ops, 'torchvision_op', lambda name, device: None)
     boxes, scores = random_boxes(300)

@@ -37,6 +37,7 @@ class PredictionsRecorder(BaseRecorder):
 
     def __init__(self, source: str = '', layers: str = 'last') -> None:
         super().__init__(source)
+        self._source: str = source
         if layers not in ('last', 'all'):
             raise ValueError(f"layers must be 'last' or 'all', but got {layers!r}.")
         self.layers = layers
@@ -109,9 +110,8 @@ class PredictionsRecorder(BaseRecorder):
         del self._stack, self._runs, self._batches
 
     def _batch(self, *inputs: Any, data_samples: Any = None, **others: Any) -> Batch:
-        inputs = [*inputs, *others.values()]
-        tensors = [value for value in inputs if isinstance(value, Tensor)]
-        shape = tuple(tensors[0].shape[-2:]) if tensors else None
+        tensors = [t for t in (*inputs, *others.values()) if isinstance(t, Tensor)]
+        shape = (tensors[0].size(-2), tensors[0].size(-1)) if tensors else None
         metas: Sequence[Mapping] | None = None
         tokens: list = []
         if isinstance(data_samples, Mapping):  # MMYOLO's fast collation

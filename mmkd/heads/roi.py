@@ -101,7 +101,7 @@ def read_bbox_head(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictio
         head.bbox_coder.decode(
             rois[:, 1:].repeat_interleave(per_row, dim=0), upcast(deltas).reshape(-1, size)
         )
-    ).view(len(rois), per_row, -1)
+    ).view(len(rois), per_row, 4)
     if head.reg_class_agnostic:
         return stack(rois, batch, log_prob, boxes[:, 0])
     surest = log_prob.argmax(1)

@@ -91,12 +91,20 @@ def _record_stage(runs: list, stage: int, _: dict, outputs: Any) -> None:
 
 def _watch_roi_head(head: Any, runs: list, stack: ExitStack) -> None:
     latest: list[Any] = []  # what a box head returned within the running _bbox_forward
+    running: list[str] = []  # which of the head's methods are
 
     def record(arguments: dict[str, Any], _: Any) -> None:
-        context = dict(arguments)
+        context, outputs = dict(arguments), latest.pop()
+        if 'loss' in running and 'bbox_loss' not in running:
+            return  # a sampler (OHEM, PISA's) that tries the head to choose its proposals
         stage = context.pop('stage', 0)
-        call = RoICall(stage, context.pop('x'), context.pop('rois'), context, latest.pop())
+        call = RoICall(stage, context.pop('x'), context.pop('rois'), context, outputs)
         _record_stage(runs, stage, {}, call)
+
+    for name in ('loss', 'bbox_loss'):
+        enter = functools.partial(lambda name, *_: running.append(name), name)
+        leave = functools.partial(lambda name, *_: running.remove(name), name)
+        stack.enter_context(tapped(head, name, leave, enter))
 
     several = isinstance(head.bbox_head, nn.ModuleList)
     for box_head in head.bbox_head if several else [head.bbox_head]:

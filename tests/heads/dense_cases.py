@@ -21,6 +21,7 @@ METAS = [
         ori_shape=shape,
         scale_factor=(1.0, 1.0),
         batch_input_shape=INPUT,
+        pad_shape=INPUT,
         border=[0.0] * 4,
     )
     for shape in SHAPES

@@ -31,6 +31,9 @@ ANCHORS = dict(
         strides=[8, 16, 32],
     )
 )
+ASSIGNER = ConfigDict(
+    assigner=dict(type='mmdet.SimOTAAssigner', iou_calculator=dict(type='mmdet.BboxOverlaps2D'))
+)
 RTMDET = dict(num_classes=CLASSES, in_channels=8, feat_channels=8, stacked_convs=1)
 
 # The head, its module (by default of the same name), and their arguments.
@@ -51,7 +54,7 @@ CASES = {
     'YOLOXPoseHead': (
         {},
         dict(num_keypoints=2, feat_channels=8, stacked_convs=1, **{**MODULE, 'in_channels': 8}),
-        {},
+        dict(loss_pose=dict(type='mmdet.L1Loss'), train_cfg=ASSIGNER),
     ),
     'RTMDetHead': (dict(type='mmyolo.RTMDetSepBNHeadModule'), RTMDET, {}),
     'RTMDetInsSepBNHead': ({}, dict(num_prototypes=4, **RTMDET), {}),
