@@ -37,6 +37,6 @@ def assert_rows_are_the_heads_own(found, image, own, shape, per_row, rows=None):
     error = score_error / 1e-5 + box_error / (1e-3 * (1 + boxes.abs().amax(-1)))
     # One to one, though two rows may be alike. A row that gives one detection gives it once.
     for members in [labels == c for c in labels.unique()] if per_row > 1 else [labels >= 0]:
-        matched = error[members].clamp(max=1e6)
+        matched = error[members].detach().clamp(max=1e6)
         worst = matched[linear_sum_assignment(matched)].max()
         assert worst < 1, f'{worst:.1e} of the tolerance'
