@@ -4,7 +4,7 @@ from mmkd import compat
 
 compat.apply()  # before anything that imports mmdet or mmrazor
 
-from mmkd import amp, connectors, losses, recorders  # noqa: F401
+from mmkd import amp, connectors, heads, losses, recorders  # noqa: F401
 from mmkd.algorithm import DetectionDistill
 from mmkd.distill_weights import DistillWeightHook
 from mmkd.doctor import PairReportHook

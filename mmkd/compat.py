@@ -23,7 +23,7 @@ from typing import Any
 import cv2
 import torch
 
-from mmkd import ops
+from mmkd import ops, ops_deform
 from mmkd.annotations import keep_valid_boxes
 from mmkd.image_file import ImageError, check_whole
 from mmkd.whole import LateRemoval, open_whole, write_whole
@@ -91,6 +91,11 @@ def build_advice() -> str:
     )
 
 
+def supplied_ops() -> dict[str, Callable]:
+    """The stand-ins for mmcv's compiled ops, by name."""
+    return {name: getattr(module, name) for module in (ops, ops_deform) for name in module.SUPPLIED}
+
+
 class MmcvExt(types.ModuleType):
     """Stands in for the extension module ``mmcv._ext``."""
 
@@ -103,7 +108,7 @@ class MmcvExt(types.ModuleType):
 def missing_op(name: str, *args: object, **kwargs: object) -> None:
     raise NotImplementedError(
         f'The mmcv op "{name}" exists only compiled, and the installed mmcv has no compiled ops '
-        f'(mmkd stands in for {", ".join(ops.SUPPLIED)}). To get them: {build_advice()}.'
+        f'(mmkd stands in for {", ".join(supplied_ops())}). To get them: {build_advice()}.'
     )
 
 
@@ -124,8 +129,8 @@ def supply_mmcv_ops() -> None:
         return
     ext = MmcvExt('mmcv._ext')
     ext.__spec__ = ModuleSpec('mmcv._ext', loader=None)  # mmengine calls find_spec on it
-    for name in ops.SUPPLIED:
-        setattr(ext, name, getattr(ops, name))
+    for name, op in supplied_ops().items():
+        setattr(ext, name, op)
     sys.modules['mmcv._ext'] = ext
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 SUPPLIED = (
     'nms',
+    'nms_match',
     'softnms',
     'sigmoid_focal_loss_forward',
     'sigmoid_focal_loss_backward',
@@ -98,6 +99,28 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
         rest = keep[end:].nonzero().flatten() + end
         keep[rest] = ~(overlaps(boxes[alive[kept]], boxes[rest], offset) > iou_threshold).any(0)
     return order[keep]
+
+
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Greedy NMS that tells what each kept box suppressed.
+
+    Args:
+        dets (Tensor): (N, 5), boxes and scores.
+        iou_threshold (float): boxes with at least this IoU are suppressed.
+
+    Returns:
+        list[list[int]]: for each kept box, highest score first, its index and those of the boxes
+        that it suppressed, in the order of their scores.
+    """
+    boxes = at_least_float32(dets[:, :4])
+    rest = dets[:, 4].argsort(descending=True, stable=True)
+    groups = []
+    while len(rest):
+        near = overlaps(boxes[rest[:1]], boxes[rest], offset=0)[0] >= iou_threshold
+        near[0] = True
+        groups.append(rest[near].tolist())
+        rest = rest[~near]
+    return groups
 
 
 def softnms(
@@ -234,8 +257,8 @@ def corners(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor, Tens
 
     A point more than one pixel outside the map has weight 0; one at its rim reads the rim.
     """
-    inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
-    y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
+    inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)  # and a number
+    y, x = y.where(inside, 0).clamp(0, height - 1), x.where(inside, 0).clamp(0, width - 1)
     y_low, x_low = y.floor(), x.floor()
     y_high, x_high = (y_low + 1).clamp(max=height - 1), (x_low + 1).clamp(max=width - 1)
     y_part, x_part = y - y_low, x - x_low
@@ -275,17 +298,13 @@ def roi_samples(
     size = torch.stack([end_y - start_y, end_x - start_x], dim=1)  # (K, 2)
     if not aligned:
         size = size.clamp(min=1)  # what detectors trained before `aligned` existed expect
-    elif size.device.type == 'cpu' and (size < 0).any():
-        raise ValueError(
-            'roi_align: RoIs need x2 >= x1 and y2 >= y1; received '
-            f'{rois[(size < 0).any(1)][0].tolist()} (batch index, x1, y1, x2, y2). '
-            'Clip or sort the corners of the boxes before.'
-        )
     bin_size = size / size.new_tensor(bins)
     if sampling_ratio > 0:
         grids = torch.full_like(size, sampling_ratio, dtype=torch.long)
     else:
-        grids = bin_size.float().ceil().long().clamp(min=0)
+        # A side below 0 (or no number) has no point, as in the compiled CUDA op: untrained
+        # detectors propose such boxes.
+        grids = bin_size.float().nan_to_num(0, 0, 0).ceil().long().clamp(min=0)
     # A loop over the distinct grids, of which there are few, not over the RoIs.
     for grid in grids.unique(dim=0):
         members = (grids == grid).all(1).nonzero().flatten()
@@ -339,7 +358,9 @@ def roi_align_forward(
     """
     bins = (aligned_height, aligned_width)
     op = torchvision_op('roi_align', input.device.type)
-    if op and pool_mode == 1 and len(rois):
+    # torchvision's does not check for sides below 0 on a CPU, and asks for negative memory.
+    ordered = rois.device.type != 'cpu' or bool((rois[:, 3:] >= rois[:, 1:3]).all())
+    if op and pool_mode == 1 and len(rois) and ordered:
         feats, boxes = at_least_float32(input), at_least_float32(rois)
         output.copy_(op(feats, boxes.to(feats), bins, spatial_scale, sampling_ratio, aligned))
         return

@@ -68,6 +68,23 @@ def random_boxes(n, seed=0, extent=300):
     return torch.cat([xy, xy + wh], 1), torch.rand(n, generator=generator)
 
 
+@given(scored_boxes, thresholds)
+def test_nms_match(items, threshold):
+    boxes, scores = unpack(items)
+    groups = mmcv.ops.nms_match(torch.cat([boxes, scores[:, None]], 1), threshold)
+    left, expected = sorted(range(len(boxes)), key=lambda i: -scores[i]), []
+    while left:
+        best = left[0]
+        near = [
+            i
+            for i in left
+            if i == best or oracle_iou(boxes[best].tolist(), boxes[i].tolist(), 0) >= threshold
+        ]
+        expected.append(near)
+        left = [i for i in left if i not in near]
+    assert [group.tolist() for group in groups] == expected
+
+
 def test_nms_over_several_blocks(monkeypatch):
     monkeypatch.setattr(ops, 'torchvision_op', lambda name, device: None)
     boxes, scores = random_boxes(300)
@@ -361,10 +378,30 @@ def test_roi_align_takes_half_precision_and_any_layout(mode):
         assert x.grad.float().sum() == pytest.approx(3 * 4, rel=1e-2)
 
 
-def test_roi_align_refuses_inverted_boxes():
-    rois = torch.tensor([[0, 5.0, 1.0, 2.0, 3.0]])
-    with pytest.raises(ValueError, match=r'x2 >= x1.*\[0\.0, 5\.0, 1\.0, 2\.0, 3\.0\]'):
-        mmcv.ops.roi_align(torch.zeros(1, 1, 8, 8), rois, 2)
+@pytest.mark.parametrize('mode', ['avg', 'max'])
+@pytest.mark.parametrize('ratio', [0, 2])
+def test_roi_align_of_inverted_boxes(mode, ratio):
+    """An untrained Sparse R-CNN proposes such: no point, or, of a set number, in reverse."""
+    input = torch.randn(1, 2, 8, 8, requires_grad=True)
+    rois = torch.tensor([[0, 5.0, 1.0, 2.0, 3.0], [0, 6.0, 7.0, 2.0, 1.0], [0, 1.0, 1.0, 5.0, 4.0]])
+    output = mmcv.ops.roi_align(input, rois, 2, 1.0, ratio, mode, True)
+    if ratio:
+        ordered = mmcv.ops.roi_align(input, rois[:, [0, 3, 2, 1, 4]], 2, 1.0, ratio, mode, True)
+        torch.testing.assert_close(output[0], ordered[0].flip(-1))
+    elif mode == 'avg':
+        assert not output[:2].any()
+    torch.testing.assert_close(
+        output[2:], mmcv.ops.roi_align(input, rois[2:], 2, 1.0, ratio, mode, True)
+    )
+    output[output > -100].sum().backward()
+    assert input.grad.isfinite().all()
+
+
+def test_roi_align_of_what_is_no_number():
+    rois = torch.tensor([[0, math.nan, 1.0, 2.0, 3.0], [0, 1.0, 1.0, math.inf, 3.0]])
+    for ratio in (0, 2):
+        output = mmcv.ops.roi_align(torch.ones(1, 1, 8, 8), rois, 2, 1.0, ratio, 'avg', True)
+        assert output[0].eq(0).all() and output.isfinite().all()
 
 
 # Deformable attention
