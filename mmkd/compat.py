@@ -346,6 +346,28 @@ def refuse_broken_images() -> None:
     mmcv.imfrombytes, LoadImageFromFile.transform = imfrombytes, load
 
 
+def score_no_detections() -> None:
+    """Without any detection CocoMetric gives an empty dict: no reader of mAP would learn of the 0.
+
+    pycocotools looks at the first detection to see what kind they are.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        from mmdet.datasets.api_wrappers import COCO
+
+    original = COCO.loadRes
+
+    @functools.wraps(original)
+    def load(self: Any, detections: Any) -> Any:
+        if not isinstance(detections, list) or detections:
+            return original(self, detections)
+        found = type(self)()
+        found.dataset = {**self.dataset, 'annotations': []}
+        found.createIndex()
+        return found
+
+    COCO.loadRes = load
+
+
 def normalise_yolov5_over_ranks() -> None:
     """MMYOLO's class and box terms are means over the matches of a rank, which DDP averages alike.
 
@@ -412,6 +434,7 @@ PATCHES = (
     normalise_ssd_over_ranks,
     hold_boxes_to_the_rules,
     refuse_broken_images,
+    score_no_detections,
 )
 
 
