@@ -19,6 +19,7 @@ from mmkd.balance import GradientBalance
 from mmkd.cache.teacher import CachedTeacher
 from mmkd.checkpoint import STUDENT_PREFIX, load_detector
 from mmkd.checks import check_alignment, check_distiller
+from mmkd.crop import crop_records
 from mmkd.distill_weights import active_losses, distill_terms, scaled
 from mmkd.lean import LeanTeacher, plain_records
 from mmkd.teacher import FrozenTeacher, InputTranslation
@@ -197,6 +198,9 @@ class DetectionDistill(SingleTeacherDistill):
             torch.set_grad_enabled(torch.is_grad_enabled() and self.student_trainable),
         ):
             student_losses = self.student(batch_inputs, data_samples, mode='loss')
+        if active and self._teacher.translation is not None:
+            recorders = distiller.teacher_recorders, distiller.student_recorders
+            crop_records(*recorders, batch_inputs.shape[-2:], self._teacher.translation.divisor)
         if self.calculate_student_loss:
             losses.update(add_prefix(self._weighted(student_losses), 'student'))
 

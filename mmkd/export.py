@@ -129,11 +129,10 @@ def _check_name(out: Path) -> None:
 
 
 def _write_student(loaded: Mapping, config: Config, out: Path) -> None:
-    own = student_config(config)
-    meta = {k: v for k, v in loaded.get('meta', {}).items() if k != 'cfg'}
-    meta['cfg'] = own.pretty_text
+    text = student_config(config).pretty_text  # it takes a second
+    meta = {**loaded.get('meta', {}), 'cfg': text}
     save_whole({'state_dict': student_state_dict(loaded['state_dict']), 'meta': meta}, out)
-    write_whole(out.with_suffix('.py'), own.pretty_text.encode())
+    write_whole(out.with_suffix('.py'), text.encode())
 
 
 @HOOKS.register_module()
