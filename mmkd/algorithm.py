@@ -1,6 +1,6 @@
 """``DetectionDistill``: a detector taught by a detector."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from logging import WARNING
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ from mmkd.balance import GradientBalance
 from mmkd.cache.teacher import CachedTeacher
 from mmkd.checkpoint import STUDENT_PREFIX, load_detector
 from mmkd.checks import check_alignment, check_distiller
+from mmkd.crop import crop_records
 from mmkd.distill_weights import active_losses, distill_terms, scaled
 from mmkd.lean import LeanTeacher, plain_records
 from mmkd.teacher import FrozenTeacher, InputTranslation
@@ -34,7 +35,8 @@ class DetectionDistill(SingleTeacherDistill):
     :class:`SingleTeacherDistill`. Beyond it: the teacher is wholly in eval, without grad, behind
     its own preprocessing, and runs only the forward that the recorders need; it is in no
     checkpoint, EMA copy, DDP wrapper or ``parameters()``; weights load strictly; each term is
-    logged; prediction is the student's alone.
+    logged; prediction is the student's alone. An attribute that the algorithm lacks (``bbox_head``,
+    ``set_epoch``) is the student's, so that hooks for detectors work.
 
     Log keys: ``student.<term>`` for the student's own losses, ``distill.<name>`` for each
     distillation loss, and ``distill.<name>_<part>`` (``loss_`` taken off) for what a loss reports
@@ -127,6 +129,7 @@ class DetectionDistill(SingleTeacherDistill):
                 teacher_cache, self._teacher, self.distiller, self.student, self.data_preprocessor
             )
         self.student_loss_weights = dict(student_loss_weights or {})
+        self._student_terms: set[str] = set()  # all that it had so far
         if balance is not None and not self.calculate_student_loss:
             raise ValueError(
                 "balance measures distillation terms by the student's own losses, but "
@@ -150,6 +153,17 @@ class DetectionDistill(SingleTeacherDistill):
             object.__setattr__(self, '_teacher', FrozenTeacher(value))
         else:
             super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        # What works on a plain detector works on its pair: hooks and the like that reach into
+        # ``runner.model.bbox_head``, or call ``runner.model.set_epoch``, mean the student.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            student = self.__dict__.get('_modules', {}).get('architecture')
+            if student is None or name.startswith('_') or not hasattr(student, name):
+                raise
+        return getattr(student, name)
 
     def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> 'DetectionDistill':
         self.teacher._apply(fn, *args, **kwargs)  # to(device) and the like must reach it
@@ -184,6 +198,9 @@ class DetectionDistill(SingleTeacherDistill):
             torch.set_grad_enabled(torch.is_grad_enabled() and self.student_trainable),
         ):
             student_losses = self.student(batch_inputs, data_samples, mode='loss')
+        if active and self._teacher.translation is not None:
+            recorders = distiller.teacher_recorders, distiller.student_recorders
+            crop_records(*recorders, batch_inputs.shape[-2:], self._teacher.translation.divisor)
         if self.calculate_student_loss:
             losses.update(add_prefix(self._weighted(student_losses), 'student'))
 
@@ -199,7 +216,11 @@ class DetectionDistill(SingleTeacherDistill):
         return losses
 
     def _weighted(self, losses: dict[str, Any]) -> dict[str, Any]:
-        unknown = sorted(set(self.student_loss_weights) - set(losses))
+        self._student_terms.update(losses)
+        unknown = sorted(set(self.student_loss_weights) - self._student_terms)
+        if unknown:
+            self._student_terms.update(_late_terms(self.student))
+            unknown = [name for name in unknown if name not in self._student_terms]
         if unknown:
             raise ValueError(
                 f'student_loss_weights must name terms of the student ({", ".join(losses)}), '
@@ -280,6 +301,15 @@ def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
 def _without_loss(name: str) -> str:
     # mmengine back-propagates each key with "loss" in it: a statistic must not have it.
     return name.replace('loss_', '').replace('loss', '').strip('_')
+
+
+def _late_terms(student: BaseModel) -> Iterator[str]:
+    """Terms that a hook will switch on, as that of YOLOX's ``use_l1``: ``loss_l1``."""
+    for module in student.modules():
+        for switch, on in vars(module).items():
+            term = f'loss_{switch.removeprefix("use_")}'
+            if switch.startswith('use_') and on is False and hasattr(module, term):
+                yield term
 
 
 def _init_at_random(model: BaseModel) -> None:

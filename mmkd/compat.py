@@ -11,9 +11,11 @@ import importlib
 import importlib.abc
 import importlib.util
 import io
+import os
 import pickle
 import sys
 import types
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
@@ -393,6 +395,55 @@ def find_shipped_configs() -> None:
     hub.get_model = hub.hub.get_model = model
 
 
+def score_no_detections() -> None:
+    """Without any detection CocoMetric gives an empty dict: no reader of mAP would learn of the 0.
+
+    pycocotools looks at the first detection to see what kind they are.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        from mmdet.datasets.api_wrappers import COCO
+
+    original = COCO.loadRes
+
+    @functools.wraps(original)
+    def load(self: Any, detections: Any) -> Any:
+        if not isinstance(detections, list) or detections:
+            return original(self, detections)
+        found = type(self)()
+        found.dataset = {**self.dataset, 'annotations': []}
+        found.createIndex()
+        return found
+
+    COCO.loadRes = load
+
+
+def tell_of_the_student() -> None:
+    """mmdet's init_detector reads ``model.backbone`` of any config, which that of a pair lacks."""
+    with warnings.catch_warnings(action='ignore'):  # of an optional metric that is not installed
+        import mmdet.apis
+    from mmdet.apis import inference
+    from mmengine.config import Config
+
+    original = inference.init_detector
+
+    @functools.wraps(original)
+    def init_detector(config: Any, *args: Any, **kwargs: Any) -> Any:
+        from mmkd.export import is_distillation
+
+        if not isinstance(config, Config) and os.path.isfile(config):
+            config = Config.fromfile(config)
+        if isinstance(config, Config) and is_distillation(config):
+            raise ValueError(
+                "init_detector's config must be that of a detector, but got that of a pair "
+                f'({config.model.get("type")}). Give the student.py and student.pth that its '
+                'training wrote into the work dir; of another checkpoint, python '
+                'tools/export_student.py CONFIG CHECKPOINT NAME.pth writes them.'
+            )
+        return original(config, *args, **kwargs)
+
+    inference.init_detector = mmdet.apis.init_detector = init_detector
+
+
 def normalise_yolov5_over_ranks() -> None:
     """MMYOLO's class and box terms are means over the matches of a rank, which DDP averages alike.
 
@@ -460,6 +511,8 @@ PATCHES = (
     normalise_ssd_over_ranks,
     hold_boxes_to_the_rules,
     refuse_broken_images,
+    score_no_detections,
+    tell_of_the_student,
 )
 
 

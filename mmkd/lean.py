@@ -74,12 +74,13 @@ class LeanTeacher:
 def plain_records(recorders: Any) -> None:
     """Lay recorded maps out as usual: losses of MMRazor ``view`` them, which asks for that."""
     for recorder in recorders.recorders.values():
-        recorder.data_buffer[:] = _each(recorder.data_buffer, Tensor.contiguous)
+        recorder.data_buffer[:] = each_tensor(recorder.data_buffer, Tensor.contiguous)
 
 
-def _each(maps: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def each_tensor(maps: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """``maps`` with each tensor in its lists and tuples changed; anything else stays."""
     if type(maps) in (list, tuple):
-        return type(maps)(_each(item, change) for item in maps)
+        return type(maps)(each_tensor(item, change) for item in maps)
     return change(maps) if isinstance(maps, Tensor) else maps
 
 
@@ -116,7 +117,7 @@ def _reduce(model: Any, dtype: torch.dtype) -> None:
     for part in parts:
         part.to(dtype)
     parts[0].register_forward_pre_hook(lambda _, args: (args[0].to(dtype), *args[1:]))
-    parts[-1].register_forward_hook(lambda _, args, maps: _each(maps, Tensor.float))
+    parts[-1].register_forward_hook(lambda _, args, maps: each_tensor(maps, Tensor.float))
 
 
 def _maps(features: Any) -> list[Tensor]:

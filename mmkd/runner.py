@@ -12,6 +12,7 @@ from torch.utils.data import BatchSampler
 
 from mmkd.config_keys import dicts
 from mmkd.seeding import SeededDataset, SeededSampler, seed_streams
+from mmkd.start_checks import StartChecksHook
 from mmkd.whole import remove_partial
 
 
@@ -38,6 +39,8 @@ class ExactRunner(Runner):
         super().register_hooks(*args, **kwargs)
         self.register_hook(ExactResumeHook())
         self.register_hook(InterruptedValidationHook())
+        self.register_hook(EarlyEndHook())
+        self.register_hook(StartChecksHook())
 
     def resume(self, *args: Any, **kwargs: Any) -> None:
         """Go on from a checkpoint, also from within an epoch."""
@@ -114,6 +117,41 @@ class InterruptedValidationHook(Hook):
         due = now >= loop.val_begin and (now % loop.val_interval == 0 or now == end)
         if due and runner.message_hub.runtime_info.get('validated') != now:
             runner.val_loop.run()
+
+
+class EarlyEndHook(Hook):
+    """Let a run that was stopped early leave what any run leaves, and know that it has ended.
+
+    ``CheckpointHook.save_last`` waits for the last epoch, which does not come.
+    """
+
+    priority = 'LOW'  # before CheckpointHook publishes the last checkpoint
+
+    def after_train(self, runner: Runner) -> None:
+        """Save the last checkpoint."""
+        loop: Any = runner.train_loop
+        if not getattr(loop, 'stop_training', False):
+            return
+        for hook in runner.hooks:
+            if not isinstance(hook, CheckpointHook) or not hook.save_last:
+                continue
+            if hook.by_epoch and not isinstance(loop, EpochBasedTrainLoop):
+                continue  # it has seen the end of the one big epoch
+            now = loop.epoch if hook.by_epoch else loop.iter
+            hook._save_checkpoint_with_step(runner, now, dict(epoch=loop.epoch, iter=loop.iter))
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note whether it has ended."""
+        checkpoint['stopped_early'] = getattr(runner.train_loop, 'stop_training', False)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Do not go on after an early stop, as long as the config has one."""
+        early = any(isinstance(hook, EarlyStoppingHook) for hook in runner.hooks)
+        if runner._resume and early and checkpoint.get('stopped_early'):
+            runner.train_loop.stop_training = True
+            runner.logger.info(
+                'This run has ended already, by EarlyStoppingHook. To train on, take it out.'
+            )
 
 
 def _progress(loop: Any) -> tuple[int, int]:

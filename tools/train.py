@@ -15,6 +15,7 @@ from mmkd.export import is_distillation
 from mmkd.launch import prepare_launch
 from mmkd.resume import prepare_resume
 from mmkd.runner import ExactRunner
+from mmkd.schedule import check_schedule
 
 
 def parse_args() -> argparse.Namespace:
@@ -74,7 +75,7 @@ def train(cfg: Config, launcher: str = 'none') -> None:
             hooks['pair_report'] = dict(type='PairReportHook')
             hooks['export_student'] = dict(type='ExportStudentHook')
         cfg.default_hooks = {**hooks, **(cfg.get('default_hooks') or {})}
-        notes = check_data(cfg, ('train', 'val'))
+        notes = check_data(cfg, ('train', 'val')) + check_schedule(cfg)
         prepare_launch(cfg, launcher)
         runner = ExactRunner.from_cfg(cfg)
         draw_cached_views(runner)

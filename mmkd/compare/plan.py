@@ -11,6 +11,7 @@ from mmkd.algorithm import build_detector
 from mmkd.compare.configs import (
     alone,
     digest,
+    keep_last,
     last_checkpoint,
     read_pair,
     taught,
@@ -22,6 +23,7 @@ from mmkd.compare.configs import (
 from mmkd.data_checks import annotation_files, check_data
 from mmkd.job import Step, python
 from mmkd.report.runs import TITLES, Run, read_run
+from mmkd.schedule import check_schedule
 from mmkd_cli.shipped import shipped
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -100,11 +102,15 @@ class Comparison:
         teacher = Detector('teacher', self.seeds[0], folder, weights, trained=train_teacher)
         self.detectors = [teacher]
         #: Config of each training.
-        self.configs: dict[str, Config] = {} if training is None else {'teacher': training}
+        self.configs: dict[str, Config] = {}
+        if training is not None:
+            self.configs['teacher'] = keep_last(training)
         for arm in ARMS:
             if arm in arms:
                 self.configs[arm] = (
-                    alone(pair) if arm == 'baseline' else taught(pair, weights, arm == 'shuffled')
+                    keep_last(alone(pair))
+                    if arm == 'baseline'
+                    else taught(pair, weights, arm == 'shuffled')
                 )
         for seed in self.seeds:
             for arm in (arm for arm in ARMS if arm in arms):
@@ -132,9 +138,10 @@ class Comparison:
             self.path(f'test_{name}').write_text(text_of(config))
 
     def check_data(self) -> None:
-        """Check the data sets of each training before anything runs."""
+        """Check the data sets and the schedule of each training before anything runs."""
         for config in self.configs.values():
             check_data(config, ('train', 'val', 'test'))
+            check_schedule(config)
 
     def steps(self, inputs: Sequence[Path] = ()) -> list[Step]:
         """The job: training and evaluation of each detector; writes the configs.

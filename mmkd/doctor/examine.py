@@ -15,6 +15,7 @@ from mmkd.connectors.imitation_mask_connector import ground_truth
 from mmkd.data_checks import check_data
 from mmkd.doctor import accuracy, cost, models, pictures, step
 from mmkd.doctor.report import Report, Section
+from mmkd.schedule import check_schedule
 
 #: Told the part that is examined, how much of it is done, and of how much.
 Progress = Callable[[str, int, int], None]
@@ -111,6 +112,7 @@ def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
             'config of the pair, not that of the student or the teacher.'
         )
     check_data(cfg, ('train', 'val'))
+    check_schedule(cfg)
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir, cfg.log_level, cfg.launcher = folder, 'ERROR', 'none'
     cfg.experiment_name = f'check_pair_{time.time_ns()}'
