@@ -41,6 +41,7 @@ _LAYER_CLASSES = frozenset(
                 'activation.ReLU',
                 'activation.SiLU',
                 'batchnorm.BatchNorm2d',
+                'batchnorm.SyncBatchNorm',
                 'container.ModuleList',
                 'container.Sequential',
                 'conv.Conv2d',
@@ -51,6 +52,8 @@ _LAYER_CLASSES = frozenset(
         ),
     }
 )
+# The same layer when it predicts; training on several GPUs leaves it in a file.
+_KINDS = {'torch.nn.modules.batchnorm.SyncBatchNorm': 'BatchNorm2d'}
 # YOLOv5x has 700 modules with their children; a graph that shares its parts can claim 2 ** 1000.
 _MAX_MODULES = 20_000
 
@@ -169,16 +172,14 @@ def read_yolov5_file(path: str | Path) -> YOLOv5File:
 
 
 def _read(archive: TorchArchive) -> YOLOv5File:
-    content = read_pickle(archive.pickle(), _LAYER_CLASSES)
-    if not isinstance(content, dict) or not isinstance(content.get('model'), Bag | None):
+    content = read_pickle(archive.pickle(), _LAYER_CLASSES, part=_network_in)
+    source = _source(content)
+    bag = _network_in(content)
+    if not isinstance(content, dict) or (source == 'model' and not isinstance(bag, Bag | None)):
         raise CheckpointError(
             "a YOLOv5 file must be a dict with the network under 'model', got "
             f'{_describe(content)}; load a plain state dict with mmengine'
         )
-    # Ultralytics trains with averaged weights, evaluates them, and keeps them under 'ema' until it
-    # strips the file: those are the weights that its figures are about.
-    source = 'ema' if content.get('ema') is not None else 'model'
-    bag = content.get(source)
     if not isinstance(bag, Bag) or bag.name not in NETWORK_CLASSES:
         got = bag.name if isinstance(bag, Bag) else _describe(bag)
         raise CheckpointError(
@@ -204,6 +205,16 @@ def _read(archive: TorchArchive) -> YOLOv5File:
         yaml=yaml if isinstance(yaml, dict) else {},
         date=date if isinstance(date, str) else '',
     )
+
+
+def _source(content: Any) -> str:
+    # Ultralytics trains with averaged weights, evaluates them, and keeps them under 'ema' until it
+    # strips the file: those are the weights that its figures are about.
+    return 'ema' if isinstance(content, dict) and content.get('ema') is not None else 'model'
+
+
+def _network_in(content: Any) -> Any:
+    return content.get(_source(content)) if isinstance(content, dict) else content
 
 
 class _Tree:
@@ -232,7 +243,7 @@ class _Tree:
         children = self.part(state, '_modules', Bag, where)
         return Layer(
             path=path,
-            kind=bag.name.rpartition('.')[2],
+            kind=_KINDS.get(bag.name, bag.name.rpartition('.')[2]),
             attrs={key: value for key, value in state.items() if not key.startswith('_')},
             tensors=tensors,
             children={

@@ -103,6 +103,11 @@ class TorchArchive:
     def _storage(self, ref: StorageRef) -> Tensor:
         if ref.key not in self._storages:
             data = self._read(f'data/{ref.key}', ref.numel * ref.dtype.itemsize)
+            if len(data) % ref.dtype.itemsize:
+                raise CheckpointError(
+                    f'{self.path}: storage {ref.key!r} must hold whole elements of {ref.dtype}, '
+                    f'got {len(data)} bytes'
+                )
             # bytearray: a tensor on read-only memory draws a warning from torch.
             empty = torch.empty(0, dtype=ref.dtype)
             storage = torch.frombuffer(bytearray(data), dtype=ref.dtype) if data else empty
