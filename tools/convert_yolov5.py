@@ -10,12 +10,14 @@ from pathlib import Path
 
 from mmkd.algorithm import build_detector
 from mmkd.checkpoint import save_whole
+from mmkd.foreign import describe_foreign
+from mmkd.reader import find_checkpoint
 from mmkd.yolov5 import CheckpointError, convert_yolov5, load_yolov5_state_dict, read_yolov5_file
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('source', type=Path, help='.pt file of YOLOv5 v6.0 to 7.0')
+    parser.add_argument('source', help='.pt file of YOLOv5 v6.0 to 7.0, as path or URL')
     parser.add_argument('target', type=Path, help='.pth file to write')
     parser.add_argument('--config', help='config of a YOLOv5 that the weights must fit')
     parser.add_argument('--force', action='store_true', help='overwrite the target')
@@ -26,10 +28,16 @@ def main() -> None:
         sys.exit(f'error: {error}')
 
 
-def convert(source: Path, target: Path, config: str | None = None, force: bool = False) -> None:
+def convert(
+    source: str | Path, target: Path, config: str | None = None, force: bool = False
+) -> None:
     """Convert ``source``; ``target`` appears whole or not at all."""
     if target.exists() and not force:
         raise CheckpointError(f'{target}: exists; give another name, or --force to overwrite it')
+    source = find_checkpoint(source, 'the file to convert')
+    foreign = describe_foreign(source)
+    if foreign is not None:
+        raise CheckpointError(f'{source}: must be a .pt file of YOLOv5, but is {foreign}')
     file = read_yolov5_file(source)
     if config:
         state = load_yolov5_state_dict(source, build_detector(config, '--config'))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmkd.yolov5.errors import CheckpointError
-from mmkd.yolov5.inert_pickle import Bag, TensorRef, read_opcodes, read_pickle
+from mmkd.yolov5.inert_pickle import Bag, TensorRef, names_in, read_pickle
 from mmkd.yolov5.torch_archive import TorchArchive
 
 # The first is the name up to v6.1.
@@ -129,28 +129,13 @@ def is_yolov5_file(path: str | Path) -> bool:
     except CheckpointError:
         # So that the reader, not torch, says what is wrong with a file from before torch 1.6.
         return Path(path).is_file() and _is_legacy_yolov5(Path(path))
-    return b'models.yolo' in data and any(name in NETWORK_CLASSES for name in _names(data))
+    return b'models.yolo' in data and any(name in NETWORK_CLASSES for name in names_in(data))
 
 
 def _is_legacy_yolov5(path: Path) -> bool:
     with path.open('rb') as file:
         head = file.read(1 << 16)
     return head.startswith(b'\x80\x02') and b'models.yolo' in head
-
-
-def _names(data: bytes) -> Iterator[str]:
-    strings = ['', '']
-    try:
-        for opcode, arg in read_opcodes(data):
-            if opcode == 'GLOBAL':
-                yield '.'.join(arg)
-            elif opcode == 'STACK_GLOBAL':
-                yield '.'.join(strings)
-            elif isinstance(arg, str):
-                strings = [strings[1], arg]
-    except Exception:
-        # A mutilated pickle: what it named until there decides (see is_yolov5_file).
-        return
 
 
 def read_yolov5_file(path: str | Path) -> YOLOv5File:

@@ -5,8 +5,8 @@ for safety. Here the opcodes are interpreted instead: a global is looked up in t
 never imported, ``REDUCE`` runs one of this module's own functions, and ``BUILD`` only stores the
 state on an inert :class:`Bag`. So a name that got past the tables would still be nothing but text.
 
-What is in no table becomes a :class:`Refused` that keeps the reason: an error where the caller needs
-that part of the file, and of no account where it does not.
+What is in no table becomes a :class:`Refused` that keeps the reason: an error where the caller
+needs that part of the file, and of no account where it does not.
 """
 
 import io
@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from mmkd.foreign import family_of
 from mmkd.yolov5.errors import CheckpointError
 
 STORAGE_DTYPES = {
@@ -365,9 +366,9 @@ class _Machine:
         if text in _CALLS or text in self.bag_names or text == 'numpy.ndarray':
             return Name(text)
         unknown = Refused(
-            f'the file asks for {text[:200]!r}: only tensors, plain containers and the known '
-            'layers are read, and nothing is run. If you trust the file, save its state dict with '
-            'the program that wrote it.'
+            f'the file asks for {text[:200]!r}{_of(text)}: only tensors, plain containers and the '
+            'known layers are read, and nothing is run. If you trust the file, save its state dict '
+            'with the program that wrote it.'
         )
         if _ATTACKS.fullmatch(text):
             self.attacks.append(unknown)
@@ -451,6 +452,26 @@ def storages_of(data: bytes) -> list[StorageRef]:
     machine = _Machine(())
     _run(machine, data)
     return machine.storages
+
+
+def names_in(data: bytes) -> Iterator[str]:
+    """The globals (``module.name``) that a pickle names, as far as it can be followed."""
+    strings = ['', '']
+    try:
+        for opcode, arg in read_opcodes(data):
+            if opcode == 'GLOBAL':
+                yield '.'.join(arg)
+            elif opcode == 'STACK_GLOBAL':
+                yield '.'.join(strings)
+            elif isinstance(arg, str):
+                strings = [strings[1], arg]
+    except Exception:
+        return  # a mutilated pickle
+
+
+def _of(name: str) -> str:
+    family = family_of([name])
+    return f' ({family})' if family else ''
 
 
 def _check_known(value: Any) -> None:

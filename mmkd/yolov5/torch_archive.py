@@ -7,6 +7,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from mmkd.foreign import describe_foreign
 from mmkd.yolov5.errors import CheckpointError
 from mmkd.yolov5.inert_pickle import StorageRef, TensorRef
 
@@ -42,8 +43,8 @@ class TorchArchive:
             )
         if not head.startswith(_ZIP_MAGIC):
             raise CheckpointError(
-                f"{self.path}: a checkpoint must be a file in torch's zip format, got one that "
-                f'starts with {head[:4]!r}'
+                f"{self.path}: a checkpoint must be a file in torch's zip format, but is "
+                f'{describe_foreign(self.path)}'
             )
         try:
             self._zip = zipfile.ZipFile(self.path)
