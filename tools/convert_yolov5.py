@@ -37,7 +37,9 @@ def convert(
     source = find_checkpoint(source, 'the file to convert')
     foreign = describe_foreign(source)
     if foreign is not None:
-        raise CheckpointError(f'{source}: must be a .pt file of YOLOv5, but is {foreign}')
+        raise CheckpointError(
+            f"{source}: must be a .pt file of YOLOv5, in torch's zip format, but is {foreign}"
+        )
     file = read_yolov5_file(source)
     if config:
         state = load_yolov5_state_dict(source, build_detector(config, '--config'))
