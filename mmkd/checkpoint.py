@@ -1,15 +1,14 @@
 """Reading and writing detectors' checkpoints: strict in, ordinary mmdet files out."""
 
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from mmkd.reader import find_checkpoint, read_anything
 from mmkd.whole import write_whole
 from mmkd.yolov5 import is_yolov5_file, load_yolov5_state_dict
 
@@ -44,18 +43,7 @@ def read_checkpoint(path: str, what: str = 'checkpoint') -> dict:
         FileNotFoundError: there is no such file.
         ValueError: the file does not hold a detector's weights.
     """
-    if '://' not in path and not os.path.isfile(path):
-        raise FileNotFoundError(
-            f'{what} must be an existing file or a URL, but there is no file "{path}" '
-            f'(seen from {os.getcwd()}). Train or download it first, or correct the path.'
-        )
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except Exception as error:
-        raise ValueError(
-            f'{what} must be a checkpoint that PyTorch can read, but "{path}" is not '
-            f'({type(error).__name__}: {error}). Is the file complete?'
-        ) from error
+    checkpoint = read_anything(path, what)
     if isinstance(checkpoint, Mapping) and 'state_dict' not in checkpoint:
         checkpoint = {'state_dict': checkpoint}
     weights = checkpoint['state_dict'] if isinstance(checkpoint, Mapping) else None
@@ -72,24 +60,25 @@ def read_weights(model: nn.Module, path: str, what: str) -> tuple[dict[str, Tens
     """The weights for a plain detector in a checkpoint, and the checkpoint's ``meta``.
 
     Args:
-        model: the detector, for which an Ultralytics YOLOv5 checkpoint (``.pt``) is converted.
+        model: the detector, for which an Ultralytics YOLOv5 checkpoint is converted.
         path: as for :func:`load_detector`.
         what: the config key, for messages.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`read_checkpoint`; YOLOv5 weights that do not fit.
     """
-    if path.endswith('.pt') and os.path.isfile(path) and is_yolov5_file(path):
-        return load_yolov5_state_dict(path, model), {}
-    checkpoint = read_checkpoint(path, what)
+    file = find_checkpoint(path, what)
+    if is_yolov5_file(file):
+        return load_yolov5_state_dict(file, model), {}
+    checkpoint = read_checkpoint(str(file), what)
     return student_state_dict(checkpoint['state_dict']), checkpoint.get('meta', {})
 
 
 def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -> dict:
     """Load the weights of a plain detector, by default every key or none.
 
-    A path that ends in ``.pt`` and holds an Ultralytics YOLOv5 checkpoint is converted; it must
-    fit MMYOLO's YOLOv5 wholly, whatever ``strict`` says.
+    An Ultralytics YOLOv5 checkpoint is converted; it must fit MMYOLO's YOLOv5 wholly, whatever
+    ``strict`` says.
 
     Args:
         model: the detector.

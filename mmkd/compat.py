@@ -242,12 +242,33 @@ def allow_checkpoint_globals() -> None:
 
 
 def read_without_running() -> None:
-    """onedl-mmengine unpickles whatever a checkpoint asks for when the safe way refuses it."""
+    """mmengine unpickles what it fetches, and on the disk what the safe way refuses.
+
+    Each of its loaders (path, http, torchvision, open-mmlab, s3, ...) becomes one that fetches the
+    file and gives it to mmkd's reader. Schemes that a user registered stay.
+    """
     from mmengine.runner import checkpoint
 
-    original = getattr(checkpoint, '_safe_torch_load', None)
-    if original is not None:
-        checkpoint._safe_torch_load = functools.partial(original, weights_only=True)
+    def safe(original: Callable) -> Callable:
+        @functools.wraps(original)
+        def load(filename: str, map_location: Any = None, *_: Any, **__: Any) -> Any:
+            from mmkd.reader import read_anything  # it needs what the patches make importable
+
+            loaded = read_anything(filename, 'the file of weights', map_location)
+            if filename.startswith('mmcls://'):
+                return checkpoint._process_mmcls_checkpoint(loaded)
+            return loaded
+
+        return load
+
+    for prefix, original in checkpoint.CheckpointLoader._schemes.items():
+        if original.__module__ == checkpoint.__name__:
+            loader = safe(original)
+            checkpoint.CheckpointLoader._schemes[prefix] = loader
+            setattr(checkpoint, original.__name__, loader)
+    if hasattr(checkpoint, '_safe_torch_load'):
+        load = checkpoint._safe_torch_load
+        checkpoint._safe_torch_load = functools.partial(load, weights_only=True)
 
 
 def write_checkpoints_whole() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Source and target."""
-    parser.add_argument('source', type=Path, help='.pt file of YOLOv5 v6.0 to 7.0')
+    parser.add_argument('source', help='.pt file of YOLOv5 v6.0 to 7.0, as path or URL')
     parser.add_argument('target', type=Path, help='.pth file to write')
     parser.add_argument('--config', help='config of a YOLOv5 that the weights must fit')
     parser.add_argument('--force', action='store_true', help='overwrite the target')

@@ -1,6 +1,7 @@
 """Every patch: it is needed (what fails without it), and it works."""
 
 import importlib.util
+import os
 import pickle
 import re
 import subprocess
@@ -77,7 +78,7 @@ def test_every_patch_is_tested():
         'require_pkg_resources',
         'find_shipped_configs',
         'allow_checkpoint_globals',
-        'read_without_running',  # tests/test_checkpoint.py
+        'read_without_running',
         'write_checkpoints_whole',
         'remove_checkpoints_late',
         'repair_ssd_head',
@@ -345,6 +346,31 @@ def test_checkpoint_needs_the_patch(checkpoint):
             torch.load(checkpoint, weights_only=True)
     finally:
         torch.serialization.add_safe_globals(allowed)
+
+
+class Attack:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_mmengine_runs_what_it_fetches(tmp_path, site, cache):
+    """Else ``read_without_running`` is needed for its messages alone."""
+    from mmengine.runner import checkpoint
+
+    for loader in checkpoint.CheckpointLoader._schemes.values():
+        assert loader is getattr(checkpoint, loader.__name__)
+        assert hasattr(loader, '__wrapped__'), 'a way in that mmkd does not watch'
+    torch.save(Attack(tmp_path / 'ran'), tmp_path / 'a.pth')
+    site.pages['a.pth'] = (tmp_path / 'a.pth').read_bytes()
+    with pytest.raises(ValueError, match=r'posix\.mkdir'):
+        checkpoint.load_from_http(f'{site.url}/a.pth')
+    assert not (tmp_path / 'ran').exists()
+    checkpoint.load_from_http.__wrapped__(f'{site.url}/a.pth', progress=False)
+    assert (tmp_path / 'ran').exists()
 
 
 class Crafted:

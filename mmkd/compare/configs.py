@@ -13,6 +13,8 @@ from mmengine.hub import get_config
 
 from mmkd.config_keys import RUNNER_KEYS
 from mmkd.export import is_distillation, student_config
+from mmkd.reader import find_checkpoint
+from mmkd.yolov5 import is_yolov5_file
 
 _METRICS = ('CocoMetric', 'VOCMetric')
 
@@ -86,7 +88,7 @@ def alone(pair: Config) -> Config:
         ValueError: those weights are an Ultralytics checkpoint.
     """
     start = pair.model.get('student_ckpt') or pair.get('load_from')
-    if start and str(start).endswith('.pt'):
+    if start and _is_yolov5(str(start)):
         raise ValueError(
             f'student_ckpt must be a file that mmdet itself can start from, but is "{start}". '
             'Convert it with tools/convert_yolov5.py and name the .pth file.'
@@ -95,6 +97,13 @@ def alone(pair: Config) -> Config:
     if start:
         student.load_from = start
     return student
+
+
+def _is_yolov5(start: str) -> bool:
+    try:
+        return is_yolov5_file(find_checkpoint(start, 'student_ckpt'))
+    except FileNotFoundError:
+        return start.endswith('.pt')
 
 
 def with_model(pair: Config, model: Any) -> Config:

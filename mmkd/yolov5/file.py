@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmkd.yolov5.errors import CheckpointError
-from mmkd.yolov5.inert_pickle import Bag, TensorRef, read_opcodes, read_pickle
+from mmkd.yolov5.inert_pickle import Bag, TensorRef, names_in, read_pickle
 from mmkd.yolov5.torch_archive import TorchArchive
 
 # The first is the name up to v6.1.
@@ -41,6 +41,7 @@ _LAYER_CLASSES = frozenset(
                 'activation.ReLU',
                 'activation.SiLU',
                 'batchnorm.BatchNorm2d',
+                'batchnorm.SyncBatchNorm',
                 'container.ModuleList',
                 'container.Sequential',
                 'conv.Conv2d',
@@ -51,6 +52,8 @@ _LAYER_CLASSES = frozenset(
         ),
     }
 )
+# The same layer when it predicts; training on several GPUs leaves it in a file.
+_KINDS = {'torch.nn.modules.batchnorm.SyncBatchNorm': 'BatchNorm2d'}
 # YOLOv5x has 700 modules with their children; a graph that shares its parts can claim 2 ** 1000.
 _MAX_MODULES = 20_000
 
@@ -126,28 +129,13 @@ def is_yolov5_file(path: str | Path) -> bool:
     except CheckpointError:
         # So that the reader, not torch, says what is wrong with a file from before torch 1.6.
         return Path(path).is_file() and _is_legacy_yolov5(Path(path))
-    return b'models.yolo' in data and any(name in NETWORK_CLASSES for name in _names(data))
+    return b'models.yolo' in data and any(name in NETWORK_CLASSES for name in names_in(data))
 
 
 def _is_legacy_yolov5(path: Path) -> bool:
     with path.open('rb') as file:
         head = file.read(1 << 16)
     return head.startswith(b'\x80\x02') and b'models.yolo' in head
-
-
-def _names(data: bytes) -> Iterator[str]:
-    strings = ['', '']
-    try:
-        for opcode, arg in read_opcodes(data):
-            if opcode == 'GLOBAL':
-                yield '.'.join(arg)
-            elif opcode == 'STACK_GLOBAL':
-                yield '.'.join(strings)
-            elif isinstance(arg, str):
-                strings = [strings[1], arg]
-    except Exception:
-        # A mutilated pickle: what it named until there decides (see is_yolov5_file).
-        return
 
 
 def read_yolov5_file(path: str | Path) -> YOLOv5File:
@@ -169,16 +157,14 @@ def read_yolov5_file(path: str | Path) -> YOLOv5File:
 
 
 def _read(archive: TorchArchive) -> YOLOv5File:
-    content = read_pickle(archive.pickle(), _LAYER_CLASSES)
-    if not isinstance(content, dict) or not isinstance(content.get('model'), Bag | None):
+    content = read_pickle(archive.pickle(), _LAYER_CLASSES, part=_network_in)
+    source = _source(content)
+    bag = _network_in(content)
+    if not isinstance(content, dict) or (source == 'model' and not isinstance(bag, Bag | None)):
         raise CheckpointError(
             "a YOLOv5 file must be a dict with the network under 'model', got "
             f'{_describe(content)}; load a plain state dict with mmengine'
         )
-    # Ultralytics trains with averaged weights, evaluates them, and keeps them under 'ema' until it
-    # strips the file: those are the weights that its figures are about.
-    source = 'ema' if content.get('ema') is not None else 'model'
-    bag = content.get(source)
     if not isinstance(bag, Bag) or bag.name not in NETWORK_CLASSES:
         got = bag.name if isinstance(bag, Bag) else _describe(bag)
         raise CheckpointError(
@@ -204,6 +190,16 @@ def _read(archive: TorchArchive) -> YOLOv5File:
         yaml=yaml if isinstance(yaml, dict) else {},
         date=date if isinstance(date, str) else '',
     )
+
+
+def _source(content: Any) -> str:
+    # Ultralytics trains with averaged weights, evaluates them, and keeps them under 'ema' until it
+    # strips the file: those are the weights that its figures are about.
+    return 'ema' if isinstance(content, dict) and content.get('ema') is not None else 'model'
+
+
+def _network_in(content: Any) -> Any:
+    return content.get(_source(content)) if isinstance(content, dict) else content
 
 
 class _Tree:
@@ -232,7 +228,7 @@ class _Tree:
         children = self.part(state, '_modules', Bag, where)
         return Layer(
             path=path,
-            kind=bag.name.rpartition('.')[2],
+            kind=_KINDS.get(bag.name, bag.name.rpartition('.')[2]),
             attrs={key: value for key, value in state.items() if not key.startswith('_')},
             tensors=tensors,
             children={

@@ -4,10 +4,14 @@
 for safety. Here the opcodes are interpreted instead: a global is looked up in the tables below and
 never imported, ``REDUCE`` runs one of this module's own functions, and ``BUILD`` only stores the
 state on an inert :class:`Bag`. So a name that got past the tables would still be nothing but text.
+
+What is in no table becomes a :class:`Refused` that keeps the reason: an error where the caller
+needs that part of the file, and of no account where it does not.
 """
 
 import io
 import pickletools
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -15,6 +19,7 @@ from typing import Any
 
 import torch
 
+from mmkd.foreign import family_of
 from mmkd.yolov5.errors import CheckpointError
 
 STORAGE_DTYPES = {
@@ -28,6 +33,9 @@ STORAGE_DTYPES = {
     'torch.CharStorage': torch.int8,
     'torch.ByteStorage': torch.uint8,
     'torch.BoolStorage': torch.bool,
+    'torch.ComplexFloatStorage': torch.complex64,
+    'torch.ComplexDoubleStorage': torch.complex128,
+    'torch.storage.UntypedStorage': torch.uint8,
 }
 _DTYPES = {str(dtype): dtype for dtype in STORAGE_DTYPES.values()}
 _NUMPY_SCALARS = {f'{kind}{size}' for kind in 'iu' for size in (1, 2, 4, 8)} | {
@@ -57,6 +65,11 @@ _RENAMED_MODULES = {
     'numpy._core.multiarray': 'numpy.core.multiarray',
     'pathlib._local': 'pathlib',
 }
+# No program keeps these in a checkpoint: a file that names one is refused whatever is read of it.
+_ATTACKS = re.compile(
+    r'(os|posix|nt|subprocess|sys|shutil|socket|runpy|importlib|pickle|_pickle|pty|ctypes|code'
+    r'|webbrowser)\..*|builtins\.(eval|exec|compile|__import__|open|setattr)'
+)
 # Only scalars may be keys or set members: hashing a nested tuple that shares its parts takes time
 # exponential in its depth.
 _HASHABLE = (str, int, float, bool, bytes, type(None))
@@ -76,6 +89,13 @@ class Bag:
     name: str
     args: tuple = ()
     state: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Refused:
+    """What stands for an object that is not read, with the reason."""
+
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +140,12 @@ def read_opcodes(data: bytes) -> Iterator[tuple[str, Any]]:
         yield opcode.name, arg
 
 
+_MALFORMED = 'the pickle is malformed: '
+
+
 def _need(condition: bool, what: str) -> None:
     if not condition:
-        raise CheckpointError(f'the pickle is malformed: {what}')
+        raise CheckpointError(f'{_MALFORMED}{what}')
 
 
 def _ints(value: Any) -> tuple[int, ...]:
@@ -142,8 +165,7 @@ def _ordered_dict(items: Any = ()) -> OrderedDict:
 
 def _set(items: Any = ()) -> set:
     _need(type(items) in (list, tuple), 'set takes a list')
-    _need(all(isinstance(item, _HASHABLE) for item in items), 'a set may hold scalars only')
-    return set(items)
+    return {_hashable(item, 'a set may hold scalars only') for item in items}
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> TensorRef:
@@ -217,8 +239,11 @@ _CALLS: dict[str, Callable[..., Any]] = {
 
 
 def _set_item(target: dict, key: Any, value: Any) -> None:
-    _need(isinstance(key, _HASHABLE), f'a {type(key).__name__} as key of a dict')
-    target[key] = value
+    target[_hashable(key, f'a {type(key).__name__} as key of a dict')] = value
+
+
+def _hashable(value: Any, what: str) -> Any:
+    return value if isinstance(value, _HASHABLE) else Refused(f'{_MALFORMED}{what}')
 
 
 class _Machine:
@@ -229,6 +254,8 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.storages: list[StorageRef] = []
+        self.attacks: list[Refused] = []
 
     def run(self, data: bytes) -> Any:
         for opcode, arg in read_opcodes(data):
@@ -311,10 +338,7 @@ class _Machine:
                 stack.append(self.call(call, args))
             case 'NEWOBJ':
                 args, call = stack.pop(), stack.pop()
-                known = isinstance(call, Name) and call.text in self.bag_names
-                _need(known, 'an object of something that is no known class')
-                _need(args == (), 'an object made with arguments')
-                stack.append(Bag(call.text))
+                stack.append(self.new(call, args))
             case 'BUILD':
                 state = stack.pop()
                 self.build(state)
@@ -327,8 +351,11 @@ class _Machine:
         return items
 
     def top(self, kind: type) -> Any:
-        _need(isinstance(self.stack[-1], kind), f'items added to what is no {kind.__name__}')
-        return self.stack[-1]
+        target = self.stack[-1]
+        if isinstance(target, Refused):
+            return kind()
+        _need(isinstance(target, kind), f'items added to what is no {kind.__name__}')
+        return target
 
     def look_up(self, module: str, name: str) -> Any:
         text = f'{_RENAMED_MODULES.get(module, module)}.{name}'
@@ -338,52 +365,141 @@ class _Machine:
             return _DTYPES[text]
         if text in _CALLS or text in self.bag_names or text == 'numpy.ndarray':
             return Name(text)
-        raise CheckpointError(
-            f'the file asks for {text[:200]!r}: only tensors, plain containers and the known '
-            'layers are read, and nothing is run. If you trust the file, save its state dict with '
-            'the program that wrote it.'
+        unknown = Refused(
+            f'the file asks for {text[:200]!r}{_of(text)}: only tensors, plain containers and the '
+            'known layers are read, and nothing is run. If you trust the file, save its state dict '
+            'with the program that wrote it.'
         )
+        if _ATTACKS.fullmatch(text):
+            self.attacks.append(unknown)
+        return unknown
+
+    def new(self, call: Any, args: Any) -> Any:
+        if isinstance(call, Refused):
+            return call
+        known = isinstance(call, Name) and call.text in self.bag_names
+        _need(known, 'an object of something that is no known class')
+        _need(args == (), 'an object made with arguments')
+        return Bag(call.text)
 
     def call(self, call: Any, args: Any) -> Any:
+        if isinstance(call, Refused):
+            return call
         _need(isinstance(call, Name), f'a call of a {type(call).__name__}')
         _need(type(args) is tuple, f'a call of {call.text} without a tuple of arguments')
         if call.text not in _CALLS:
             raise CheckpointError(f'the file calls {call.text}, which is never called here')
-        return _CALLS[call.text](*args)
+        try:
+            return _CALLS[call.text](*args)
+        except CheckpointError as error:
+            return Refused(str(error))
+        except Exception as error:
+            return Refused(f'{_MALFORMED}{error!s:.200}')
 
     def build(self, state: Any) -> None:
         target = self.stack[-1]
         # torch.save gives a state dict an attribute with its version numbers: of no use here.
-        if type(target) is OrderedDict:
+        if type(target) is OrderedDict or isinstance(target, Refused):
             return
         _need(isinstance(target, Bag), f'a state for a {type(target).__name__}')
         _need(type(state) in (dict, tuple), f'a state that is a {type(state).__name__}')
         target.state = state
 
-    @staticmethod
-    def storage(claim: Any) -> StorageRef:
+    def storage(self, claim: Any) -> StorageRef | Refused:
+        if isinstance(claim, Refused):
+            return claim
         _need(type(claim) is tuple and len(claim) == 5, 'a persistent id that is no storage')
         kind, dtype, key, _, numel = claim
+        if isinstance(dtype, Refused):
+            return dtype
         _need(kind == 'storage' and isinstance(dtype, torch.dtype), 'a storage without a type')
         _need(type(key) is str and type(numel) is int and numel >= 0, 'a storage without a size')
-        return StorageRef(key, dtype, numel)
+        self.storages.append(StorageRef(key, dtype, numel))
+        return self.storages[-1]
 
 
-def read_pickle(data: bytes, bag_names: Collection[str] = ()) -> Any:
+def read_pickle(
+    data: bytes,
+    bag_names: Collection[str] = (),
+    part: Callable[[Any], Any] = lambda content: content,
+) -> Any:
     """Reads a pickle into plain containers, tensor references and inert bags.
 
     Args:
         data: The pickle.
         bag_names: Classes (``module.name``) that may occur, rebuilt as :class:`Bag`.
+        part: Picks from the content what the caller is going to use; the rest may hold instances of
+            any class, which are :class:`Refused` in what is returned. By default all is used.
 
     Raises:
-        CheckpointError: The pickle is malformed or names anything else.
+        CheckpointError: The pickle is malformed, names anything else in that part, or names what
+            only an attack would, wherever.
     """
+    machine = _Machine(bag_names)
+    content = _run(machine, data)
+    _check_known(part(content))
+    for attack in machine.attacks:
+        raise CheckpointError(attack.reason)
+    return content
+
+
+def storages_of(data: bytes) -> list[StorageRef]:
+    """The storages that a pickle claims to be in its archive, of whatever else it may hold.
+
+    Raises:
+        CheckpointError: The pickle is malformed.
+    """
+    machine = _Machine(())
+    _run(machine, data)
+    return machine.storages
+
+
+def names_in(data: bytes) -> Iterator[str]:
+    """The globals (``module.name``) that a pickle names, as far as it can be followed."""
+    strings = ['', '']
     try:
-        return _Machine(bag_names).run(data)
+        for opcode, arg in read_opcodes(data):
+            if opcode == 'GLOBAL':
+                yield '.'.join(arg)
+            elif opcode == 'STACK_GLOBAL':
+                yield '.'.join(strings)
+            elif isinstance(arg, str):
+                strings = [strings[1], arg]
+    except Exception:
+        return  # a mutilated pickle
+
+
+def _of(name: str) -> str:
+    family = family_of([name])
+    return f' ({family})' if family else ''
+
+
+def _check_known(value: Any) -> None:
+    # Each object once, and without recursion: parts may be shared, or nested without end.
+    seen: set[int] = set()
+    todo = [value]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, Refused):
+            raise CheckpointError(value.reason)
+        identity = object.__hash__(value)  # of the object, also where its type has no hash
+        if identity in seen:
+            continue
+        seen.add(identity)
+        if isinstance(value, dict):
+            todo += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            todo += value
+        elif isinstance(value, Bag):
+            todo += [value.args, value.state]
+
+
+def _run(machine: _Machine, data: bytes) -> Any:
+    try:
+        return machine.run(data)
     except CheckpointError:
         raise
     # A mutilated pickle can go wrong anywhere in the decoder (ValueError, IndexError, TypeError,
     # OverflowError, ...); for the user each of these means the same.
     except Exception as error:
-        raise CheckpointError(f'the pickle is malformed: {error!s:.200}') from error
+        raise CheckpointError(f'{_MALFORMED}{error!s:.200}') from error

@@ -7,6 +7,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from mmkd.foreign import describe_foreign
 from mmkd.yolov5.errors import CheckpointError
 from mmkd.yolov5.inert_pickle import StorageRef, TensorRef
 
@@ -42,8 +43,8 @@ class TorchArchive:
             )
         if not head.startswith(_ZIP_MAGIC):
             raise CheckpointError(
-                f"{self.path}: a checkpoint must be a file in torch's zip format, got one that "
-                f'starts with {head[:4]!r}'
+                f"{self.path}: a checkpoint must be a file in torch's zip format, but is "
+                f'{describe_foreign(self.path)}'
             )
         try:
             self._zip = zipfile.ZipFile(self.path)
@@ -103,6 +104,11 @@ class TorchArchive:
     def _storage(self, ref: StorageRef) -> Tensor:
         if ref.key not in self._storages:
             data = self._read(f'data/{ref.key}', ref.numel * ref.dtype.itemsize)
+            if len(data) % ref.dtype.itemsize:
+                raise CheckpointError(
+                    f'{self.path}: storage {ref.key!r} must hold whole elements of {ref.dtype}, '
+                    f'got {len(data)} bytes'
+                )
             # bytearray: a tensor on read-only memory draws a warning from torch.
             empty = torch.empty(0, dtype=ref.dtype)
             storage = torch.frombuffer(bytearray(data), dtype=ref.dtype) if data else empty
