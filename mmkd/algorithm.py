@@ -17,10 +17,11 @@ from torch import Tensor
 
 from mmkd.balance import GradientBalance
 from mmkd.cache.teacher import CachedTeacher
-from mmkd.checkpoint import STUDENT_PREFIX, load_detector
+from mmkd.checkpoint import load_detector
 from mmkd.checks import check_alignment, check_distiller
 from mmkd.distill_weights import active_losses, distill_terms, scaled
 from mmkd.lean import LeanTeacher, plain_records
+from mmkd.state_keys import STUDENT_PREFIX
 from mmkd.teacher import FrozenTeacher, InputTranslation
 
 Detector: TypeAlias = BaseModel | Mapping | str

@@ -10,7 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from mmkd.checkpoint import STUDENT_PREFIX, read_checkpoint, save_whole, student_state_dict
+from mmkd.checkpoint import read_checkpoint, save_whole
+from mmkd.state_keys import STUDENT_PREFIX, student_state_dict
 from mmkd.whole import write_whole
 
 
