@@ -3,7 +3,6 @@
 import io
 import os
 from collections.abc import Mapping
-from logging import WARNING
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
-from mmkd.loading import Fit, Loaded, first, keep
+from mmkd.loading import Fit, Loaded, first, keep, warn
 from mmkd.state_keys import averaged_twins, normalisation, student_state_dict, with_state_dict
 from mmkd.weight_meaning import differences
 from mmkd.whole import write_whole
@@ -95,6 +94,7 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
             that mean something else in this model.
     """
     weights, meta = read_weights(model, path, what)
+    meta = meta if isinstance(meta, Mapping) else {}
     own = model.state_dict()
     of_images = normalisation(weights, own)
     twins = [key for key in averaged_twins(weights) if key not in own]
@@ -124,19 +124,14 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
             f'{clear[0].change.format(model=name)}{relaxed.format("it all the same")}'
         )
     model.load_state_dict({key: weights[key] for key in fit.fit}, strict=False)
-    loaded = fit.loaded(what, path, meta=meta, differences=found)
+    loaded = fit.loaded(what, path, meta=meta, differences=found, strict=strict)
     keep(model, loaded)
     if of_images:
         notes += (f'left out as settings, not weights: {", ".join(of_images)}',)
     if twins:
         notes += (f"left out as twins that mmdet 2.x's EMA keeps: {first(twins)}",)
     print_log('. '.join([str(loaded), *faults, *notes]), 'current')
-    for difference in found:
-        print_log(
-            f'{what}: {name} has {difference}. {difference.change.format(model=name)}',
-            'current',
-            WARNING,
-        )
+    warn(found, what, name)
     return loaded
 
 

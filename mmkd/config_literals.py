@@ -89,10 +89,9 @@ class _Reader:
         self.unread: list[str] = []
 
     def statement(self, node: ast.stmt) -> None:
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
         if not isinstance(node, ast.Assign) or len(node.targets) > 1:
-            # A docstring or a pass says nothing; a loop or an import may change any name.
             return
+        target = node.targets[0]
         if not isinstance(target, ast.Name):
             self.unread.append(ast.unparse(target).split('.')[0].split('[')[0])
             return
@@ -171,7 +170,7 @@ class _Reader:
             named = self.pairs(((item.arg, item.value) for item in node.keywords), path, depth)
             return {**(argument or {}), **named}
         if name == 'float' and not node.keywords and str(argument).strip('+-').lower() in _NUMBERS:
-            return float(argument)
+            return float(str(argument))
         if name in _CALLS and not node.args and not node.keywords:
             return _CALLS[name]()
         raise _NoLiteral

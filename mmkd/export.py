@@ -7,10 +7,11 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, DefaultScope
 from mmengine.runner import Runner
 
-from mmkd.checkpoint import read_checkpoint, save_whole
+from mmkd.algorithm import build_detector
+from mmkd.checkpoint import load_detector, read_checkpoint, save_whole
 from mmkd.state_keys import STUDENT_PREFIX, student_state_dict
 from mmkd.whole import write_whole
 
@@ -96,6 +97,18 @@ def export_student(
     save_whole({'state_dict': student_state_dict(weights), 'meta': meta}, out)
     write_whole(beside, own.pretty_text.encode())
     return out
+
+
+def check_student(checkpoint: str, config: Config) -> None:
+    """Check that a distillation checkpoint holds the student of a config, before it is exported.
+
+    Raises:
+        FileNotFoundError, ValueError: its keys are others, or mean something else there.
+    """
+    own = student_config(config)
+    with DefaultScope.overwrite_default_scope(own.get('default_scope', 'mmdet')):
+        student = build_detector(own.model, 'the student')
+    load_detector(student, checkpoint, 'the checkpoint to export')
 
 
 @HOOKS.register_module()

@@ -1,9 +1,10 @@
 """How much of a file a model took: counted wherever weights are loaded, and kept with the model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from logging import WARNING
 from typing import Any
 
 from mmengine.logging import print_log
@@ -35,6 +36,7 @@ class Loaded:
         lacking: keys of the module that the file does not hold.
         meta: what the file says beside its weights.
         differences: where ``meta`` and the model part in what weights rely on.
+        strict: whether the file had to fit.
     """
 
     what: str
@@ -44,6 +46,7 @@ class Loaded:
     lacking: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     differences: tuple[Difference, ...] = ()
+    strict: bool = False
 
     @property
     def share(self) -> float:
@@ -126,9 +129,9 @@ _source: ContextVar[tuple[str, str] | None] = ContextVar('source', default=None)
 
 
 @contextmanager
-def source(what: str, path: str) -> Iterator[None]:
+def source(what: str, path: str | None) -> Iterator[None]:
     """Weights that mmengine loads within the block are those of this config key and file."""
-    token = _source.set((what, path))
+    token = _source.set((what, path) if path else None)
     try:
         yield
     finally:
@@ -152,7 +155,7 @@ def count(module: nn.Module, state_dict: Mapping[str, Any]) -> Mapping[str, Any]
             not even its whole backbone.
     """
     named = _source.get()
-    target, prefix = _target(module)
+    target, prefix = target_of(module)
     own = target.state_dict()
     if named is None or not own:
         return state_dict
@@ -170,7 +173,13 @@ def count(module: nn.Module, state_dict: Mapping[str, Any]) -> Mapping[str, Any]
     return {prefix + key: value for key, value in weights.items()}
 
 
-def _target(module: nn.Module) -> tuple[nn.Module, str]:
+def warn(found: Iterable[Difference], what: str, name: str) -> None:
+    """Log differences between a file and the model that it went into."""
+    for one in found:
+        print_log(f'{what}: {name} has {one}. {one.change.format(model=name)}', 'current', WARNING)
+
+
+def target_of(module: nn.Module) -> tuple[nn.Module, str]:
     """The detector that is meant, and what stands before its keys: of a pair, the student."""
     module = getattr(module, 'module', module)  # without DDP around it
     student = getattr(module, STUDENT_PREFIX.rstrip('.'), None)
@@ -204,6 +213,6 @@ def _little(
     parts = [key.split('.') for key in state_dict]
     for prefix in dict.fromkeys('.'.join(key[:n]) + '.' for n in (1, 2) for key in parts):
         below = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
-        if _enough(Fit.of(own, below), own):
+        if below and _enough(Fit.of(own, below), own):
             return message + f"Set prefix='{prefix}' beside the checkpoint."
     return message + 'Name a checkpoint of this architecture.'

@@ -1,5 +1,6 @@
 """Parts of a detector built from a checkpoint's own config: of registered types, nothing else."""
 
+import importlib.util
 import inspect
 import sys
 import warnings
@@ -109,7 +110,7 @@ def _registered(node: Any, own: set[type]) -> Any:
     if not isinstance(node, Mapping):
         return deepcopy(node)
     copied = {k: _registered(v, own) for k, v in node.items() if k not in _OF_TRAINING}
-    if 'type' in node:
+    if 'type' in node and not _is_plain_word(node['type']):
         found = _lookup(node['type'])
         if not any(kind in own or f'{kind.__module__}.'.startswith(_PLAIN) for kind in found):
             raise NotBuilt(f'its {node["type"]!s:.80} is none of the registered types of the model')
@@ -117,6 +118,14 @@ def _registered(node: Any, own: set[type]) -> Any:
         name = node['type'].split('.')[-1]
         copied['type'] = f'{scope}.{name}' if scope in _SCOPES and scope != name else name
     return copied
+
+
+def _is_plain_word(name: Any) -> bool:
+    """Whether a ``type`` names no class at all, but, for example, a mode of a layer."""
+    if not isinstance(name, str) or not name.isidentifier() or _lookup(name):
+        return False
+    # mmengine would import a module of this name.
+    return name not in sys.modules and importlib.util.find_spec(name) is None
 
 
 def _lookup(name: Any) -> set[Any]:

@@ -185,7 +185,7 @@ def _of_anchors(model: nn.Module, about: Origin) -> Iterator[Difference]:
 def _of_part(theirs: nn.Module, own: nn.Module, path: str) -> Iterator[Difference]:
     """The first difference of each setting in a backbone, neck or head, with the number of all."""
     known, values = dict(_settings(theirs)), dict(_settings(own))
-    by_setting: dict[str, list[tuple[str, ...]]] = {}
+    by_setting: dict[str, list[tuple[str, str]]] = {}
     for key in values:
         least = PIXELS if 'anchors' in key[-1] else 0.0
         if key in known and not _close(known[key], values[key], least):

@@ -4,7 +4,7 @@ import argparse
 
 from mmengine.config import Config, DictAction
 
-from mmkd.export import export_student
+from mmkd.export import check_student, export_student
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
     args = parser.parse_args()
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options)
+    check_student(args.checkpoint, config)
     out = export_student(args.checkpoint, config, args.out, args.force)
     print(f'{out} and {out.with_suffix(".py")}')
 
