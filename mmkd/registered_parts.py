@@ -16,7 +16,7 @@ from torch import nn
 #: Packages whose layers, losses and task modules a checkpoint may name although the model has none
 #: of them. Their constructors read no files.
 _PLAIN = (
-    *('torch.nn.', 'mmcv.cnn.', 'mmcv.ops.'),
+    *('torch.nn.', 'mmcv.cnn.', 'mmcv.ops.', 'mmengine.utils.dl_utils.'),
     *(
         f'{package}.models.{part}'
         for package in ('mmdet', 'mmyolo')

@@ -27,9 +27,7 @@ def with_state_dict(checkpoint: Any) -> Any:
         return checkpoint
     has = {key: _has_tensors(checkpoint.get(key)) for key in ('state_dict', _EMA)}
     if has[_EMA] and not has['state_dict']:
-        print_log(
-            'The file has averaged weights alone (ema_state_dict): these are taken', 'current'
-        )
+        print_log('The averaged weights (ema_state_dict) are taken, the only ones', 'current')
         return {**checkpoint, 'state_dict': checkpoint[_EMA]}
     if has[_EMA]:
         print_log('Of the file, state_dict is taken; ema_state_dict is left out', 'current')

@@ -36,3 +36,14 @@ def mmdet_scope():
     """Names are looked up in mmdet, as under a config with ``default_scope = 'mmdet'``."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
+
+
+@pytest.fixture
+def logged(caplog):
+    """What has been logged since the test began, in one text."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    yield lambda: '\n'.join(record.getMessage() for record in caplog.records)
+    logger.removeHandler(caplog.handler)
