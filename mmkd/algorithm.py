@@ -1,6 +1,6 @@
 """``DetectionDistill``: a detector taught by a detector."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from logging import WARNING
 from typing import Any, TypeAlias
 
@@ -17,11 +17,13 @@ from torch import Tensor
 
 from mmkd.balance import GradientBalance
 from mmkd.cache.teacher import CachedTeacher
-from mmkd.checkpoint import STUDENT_PREFIX, load_detector
+from mmkd.checkpoint import load_detector
 from mmkd.checks import check_alignment, check_distiller
 from mmkd.crop import crop_records
+from mmkd.data_origin import check_data_origin
 from mmkd.distill_weights import active_losses, distill_terms, scaled
 from mmkd.lean import LeanTeacher, plain_records
+from mmkd.state_keys import STUDENT_PREFIX
 from mmkd.teacher import FrozenTeacher, InputTranslation
 
 Detector: TypeAlias = BaseModel | Mapping | str
@@ -146,6 +148,20 @@ class DetectionDistill(SingleTeacherDistill):
     def teacher(self) -> BaseModel:
         """The frozen teacher."""
         return self._teacher.model
+
+    def check_data_origin(self, config: Mapping, classes: Sequence[str] | None) -> None:
+        """Compare the data that the two models' files were trained on with that of a run.
+
+        Args:
+            config: of the run.
+            classes: names of the data set's classes, in order.
+
+        Raises:
+            ValueError: the teacher scores the classes in another order, and its scores are taught.
+        """
+        scores = getattr(self._teacher, 'features', None) is None  # not backbone and neck alone
+        check_data_origin(self.teacher, config, classes, scores)
+        check_data_origin(self.student, config, classes, False)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # SingleTeacherDistill would make the teacher a submodule: keep it out of the module tree.

@@ -8,28 +8,14 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmkd.loading import Fit, Loaded, first, keep, warn
 from mmkd.reader import find_checkpoint, read_anything
+from mmkd.state_keys import averaged_twins, normalisation, student_state_dict, with_state_dict
+from mmkd.weight_meaning import differences
 from mmkd.whole import write_whole
 from mmkd.yolov5 import is_yolov5_file, load_yolov5_state_dict
 
-#: Where MMRazor's algorithms keep the student inside a distillation checkpoint.
-STUDENT_PREFIX = 'architecture.'
-
-
-def student_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The plain detector inside ``state_dict``.
-
-    A distillation checkpoint holds the student under ``architecture.`` beside connectors; a plain
-    one is returned as it is, but for the ``module.`` that some wrappers leave in front of each key.
-    """
-    if state_dict and all(key.startswith('module.') for key in state_dict):
-        state_dict = {key[len('module.') :]: value for key, value in state_dict.items()}
-    student = {
-        key[len(STUDENT_PREFIX) :]: value
-        for key, value in state_dict.items()
-        if key.startswith(STUDENT_PREFIX)
-    }
-    return student or dict(state_dict)
+_NAMES = {'teacher_ckpt': 'the teacher', 'student_ckpt': 'the student'}
 
 
 def read_checkpoint(path: str, what: str = 'checkpoint') -> dict:
@@ -43,9 +29,7 @@ def read_checkpoint(path: str, what: str = 'checkpoint') -> dict:
         FileNotFoundError: there is no such file.
         ValueError: the file does not hold a detector's weights.
     """
-    checkpoint = read_anything(path, what)
-    if isinstance(checkpoint, Mapping) and 'state_dict' not in checkpoint:
-        checkpoint = {'state_dict': checkpoint}
+    checkpoint = with_state_dict(read_anything(path, what))
     weights = checkpoint['state_dict'] if isinstance(checkpoint, Mapping) else None
     if not isinstance(weights, Mapping) or not any(map(torch.is_tensor, weights.values())):
         raise ValueError(
@@ -74,68 +58,69 @@ def read_weights(model: nn.Module, path: str, what: str) -> tuple[dict[str, Tens
     return student_state_dict(checkpoint['state_dict']), checkpoint.get('meta', {})
 
 
-def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -> dict:
-    """Load the weights of a plain detector, by default every key or none.
+def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -> Loaded:
+    """Load the weights of a plain detector, by default every key or none, and only where they fit.
 
     An Ultralytics YOLOv5 checkpoint is converted; it must fit MMYOLO's YOLOv5 wholly, whatever
-    ``strict`` says.
+    ``strict`` says. Of other state in the file, mean and std of the images are compared with the
+    model's, and averaged twins of mmdet 2.x are left out.
 
     Args:
-        model: the detector.
+        model: the detector, which keeps what is returned as its ``loaded_weights``.
         path: a plain mmdet checkpoint, an exported student or a distillation checkpoint (then the
             student in it), as a file or a URL.
         what: the config key, for messages: ``teacher_ckpt`` or ``student_ckpt``.
-        strict: whether a missing, unexpected or mis-shaped key is an error. Otherwise such keys
-            are counted in the log and left out.
+        strict: whether a missing, unexpected or mis-shaped key is an error, and a clear difference
+            between the config in the file and the model (:mod:`mmkd.weight_meaning`). Otherwise
+            such keys are counted in the log and left out, and such differences are warnings.
 
     Returns:
-        The checkpoint's ``meta``.
+        What was loaded.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`read_checkpoint`; keys that do not fit.
+        FileNotFoundError, ValueError: see :func:`read_checkpoint`; keys that do not fit; weights
+            that mean something else in this model.
     """
     weights, meta = read_weights(model, path, what)
+    meta = meta if isinstance(meta, Mapping) else {}
     own = model.state_dict()
-    # BN counters came with PyTorch 0.4.1 and are of no use to a detector: older files lack them.
-    missing = [k for k in own if k not in weights and not k.endswith('num_batches_tracked')]
-    unexpected = [k for k in weights if k not in own]
-    misshaped = [
-        f'{k} (file {tuple(weights[k].shape)}, model {tuple(own[k].shape)})'
-        for k in own
-        if k in weights and weights[k].shape != own[k].shape
-    ]
-    faults = [
-        f'{len(keys)} {name}: {_first(keys)}'
-        for name, keys in (
-            ('missing', missing),
-            ('unexpected', unexpected),
-            ('of another shape', misshaped),
-        )
-        if keys
-    ]
-    fit = sum(k in own and weights[k].shape == own[k].shape for k in weights)
-    if faults and (strict or fit == 0):
-        same = not missing and not unexpected
+    of_images = normalisation(weights, own)
+    twins = [key for key in averaged_twins(weights) if key not in own]
+    kept = {name: weights[key] for key, name in of_images.items()}
+    weights = {k: v for k, v in weights.items() if k not in of_images and k not in twins}
+    fit = Fit.of(own, weights)
+    faults = fit.faults()
+    relaxed = f' To load {{}}, set {what}_strict=False.' if what.endswith('_ckpt') else ''
+    if faults and (strict or not fit.fit):
+        same = not fit.missing and not fit.unexpected
         remedy = (
             'The architecture is the same: look at the class count (num_classes) and the priors.'
             if same
-            else f'Is it the checkpoint of this config? To load what fits, set {what}_strict=False.'
+            else 'Is it the checkpoint of this config?' + relaxed.format('what fits')
         )
         raise ValueError(
             f'{what} must hold exactly the weights of the config ({len(own)} keys), but of '
-            f'"{path}" {fit} fit. Keys that do not: {"; ".join(faults)}. {remedy}'
+            f'"{path}" {len(fit.fit)} fit. Keys that do not: {"; ".join(faults)}. {remedy}'
         )
-    model.load_state_dict(
-        {k: v for k, v in weights.items() if k in own and v.shape == own[k].shape}, strict=False
-    )
-    message = f'{what}: {fit} of {len(own)} keys loaded from {path}'
-    print_log('. '.join([message, *faults]), logger='current')
-    return meta
-
-
-def _first(keys: list[str], count: int = 3) -> str:
-    rest = len(keys) - count
-    return ', '.join(keys[:count]) + (f' and {rest} more' if rest > 0 else '')
+    found, notes = differences(model, meta, kept)
+    name = _NAMES.get(what, 'the model')
+    clear = [difference for difference in found if difference.clear]
+    if clear and strict:
+        raise ValueError(
+            f'{what} must hold weights that mean in {name} what they meant in training, but for '
+            f'"{path}" {name} has {"; and ".join(map(str, clear))}. '
+            f'{clear[0].change.format(model=name)}{relaxed.format("it all the same")}'
+        )
+    model.load_state_dict({key: weights[key] for key in fit.fit}, strict=False)
+    loaded = fit.loaded(what, path, meta=meta, differences=found, strict=strict)
+    keep(model, loaded)
+    if of_images:
+        notes += (f'left out as settings, not weights: {", ".join(of_images)}',)
+    if twins:
+        notes += (f"left out as twins that mmdet 2.x's EMA keeps: {first(twins)}",)
+    print_log('. '.join([str(loaded), *faults, *notes]), 'current')
+    warn(found, what, name)
+    return loaded
 
 
 def save_whole(checkpoint: dict, path: str | Path) -> None:

@@ -271,6 +271,67 @@ def read_without_running() -> None:
         checkpoint._safe_torch_load = functools.partial(load, weights_only=True)
 
 
+def count_what_fits() -> None:
+    """mmengine loads what fits of a file, were it nothing, and at most logs the keys that lack.
+
+    So it does for ``load_from`` and for ``init_cfg=dict(type='Pretrained')``. What is said beside
+    the weights of the former is compared with the model; mmengine's ``resume`` would execute it.
+    """
+    from mmengine.model.weight_init import PretrainedInit
+    from mmengine.runner import Runner, checkpoint
+
+    from mmkd import loading
+    from mmkd.data_origin import check_load_from
+
+    load_state_dict = checkpoint.load_state_dict
+    load_checkpoint, initialise = Runner.load_checkpoint, PretrainedInit.__call__
+
+    @functools.wraps(load_state_dict)
+    def load(module: Any, state_dict: Any, *args: Any, **kwargs: Any) -> None:
+        load_state_dict(module, loading.count(module, state_dict), *args, **kwargs)
+
+    @functools.wraps(load_checkpoint)
+    def load_file(self: Any, filename: str, *args: Any, **kwargs: Any) -> dict:
+        with loading.source('resume' if self._resume else 'load_from', filename):
+            loaded = load_checkpoint(self, filename, *args, **kwargs)
+        check_load_from(self, loaded)
+        if isinstance(loaded.get('meta'), dict):
+            loaded['meta'].pop('config', None)
+        return loaded
+
+    @functools.wraps(initialise)
+    def initialise_from_file(self: Any, module: Any) -> None:
+        with loading.source(f'init_cfg of {type(module).__name__}', self.checkpoint):
+            initialise(self, module)
+
+    checkpoint.load_state_dict = load
+    Runner.load_checkpoint, PretrainedInit.__call__ = load_file, initialise_from_file
+
+
+def count_what_fits_in_transformers() -> None:
+    """Swin and PVT read the file of their ``init_cfg`` themselves, and load what fits of it."""
+    from mmdet.models.backbones import PyramidVisionTransformer, SwinTransformer
+
+    from mmkd import loading
+
+    for backbone in (SwinTransformer, PyramidVisionTransformer):
+        original = backbone.init_weights
+
+        @functools.wraps(original)
+        def init_weights(self: Any, original: Callable = original) -> None:
+            file = (self.init_cfg or {}).get('checkpoint')
+            with loading.source(f'init_cfg of {type(self).__name__}', file):
+                original(self)
+
+        backbone.init_weights = init_weights
+
+    def load_state_dict(self: Any, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+        weights = loading.count(self, state_dict)
+        return super(SwinTransformer, self).load_state_dict(weights, *args, **kwargs)
+
+    SwinTransformer.load_state_dict = load_state_dict
+
+
 def write_checkpoints_whole() -> None:
     """mmengine writes over the old file: a kill or a full disk leaves half a checkpoint.
 
@@ -526,9 +587,11 @@ PATCHES = (
     find_shipped_configs,
     allow_checkpoint_globals,
     read_without_running,
+    count_what_fits,
     write_checkpoints_whole,
     remove_checkpoints_late,
     repair_ssd_head,
+    count_what_fits_in_transformers,
     normalise_ssd_over_ranks,
     hold_boxes_to_the_rules,
     refuse_broken_images,

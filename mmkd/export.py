@@ -7,13 +7,14 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import EMAHook, Hook
-from mmengine.registry import HOOKS, OPTIM_WRAPPERS
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS, DefaultScope
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmrazor.registry import HOOKS as RAZOR_HOOKS
 
-from mmkd.algorithm import DetectionDistill
-from mmkd.checkpoint import STUDENT_PREFIX, read_checkpoint, save_whole, student_state_dict
+from mmkd.algorithm import DetectionDistill, build_detector
+from mmkd.checkpoint import load_detector, read_checkpoint, save_whole
 from mmkd.config_keys import RUNNER_KEYS, dicts
+from mmkd.state_keys import STUDENT_PREFIX, student_state_dict
 from mmkd.whole import PARTIAL, write_whole
 
 
@@ -133,6 +134,18 @@ def _write_student(loaded: Mapping, config: Config, out: Path) -> None:
     meta = {**loaded.get('meta', {}), 'cfg': text}
     save_whole({'state_dict': student_state_dict(loaded['state_dict']), 'meta': meta}, out)
     write_whole(out.with_suffix('.py'), text.encode())
+
+
+def check_student(checkpoint: str, config: Config) -> None:
+    """Check that a distillation checkpoint holds the student of a config, before it is exported.
+
+    Raises:
+        FileNotFoundError, ValueError: its keys are others, or mean something else there.
+    """
+    own = student_config(config)
+    with DefaultScope.overwrite_default_scope(own.get('default_scope', 'mmdet')):
+        student = build_detector(own.model, 'the student')
+    load_detector(student, checkpoint, 'the checkpoint to export')
 
 
 @HOOKS.register_module()

@@ -26,7 +26,9 @@ def run(args: argparse.Namespace) -> None:
         sys.exit(f'error: {error}')
 
 
-def convert(source: Path, target: Path, config: str | None = None, force: bool = False) -> None:
+def convert(
+    source: str | Path, target: Path, config: str | None = None, force: bool = False
+) -> None:
     """Convert ``source``; ``target`` appears whole or not at all.
 
     Raises:
@@ -34,6 +36,8 @@ def convert(source: Path, target: Path, config: str | None = None, force: bool =
     """
     from mmkd.algorithm import build_detector
     from mmkd.checkpoint import save_whole
+    from mmkd.foreign import describe_foreign
+    from mmkd.reader import find_checkpoint
     from mmkd.yolov5 import (
         CheckpointError,
         convert_yolov5,
@@ -43,6 +47,12 @@ def convert(source: Path, target: Path, config: str | None = None, force: bool =
 
     if target.exists() and not force:
         raise CheckpointError(f'{target}: exists; give another name, or --force to overwrite it')
+    source = find_checkpoint(source, 'the file to convert')
+    foreign = describe_foreign(source)
+    if foreign is not None:
+        raise CheckpointError(
+            f"{source}: must be a .pt file of YOLOv5, in torch's zip format, but is {foreign}"
+        )
     file = read_yolov5_file(source)
     if config:
         state = load_yolov5_state_dict(source, build_detector(config, '--config'))

@@ -19,9 +19,10 @@ def run(args: argparse.Namespace) -> None:
     """Write the student."""
     from mmengine.config import Config
 
-    from mmkd.export import export_student
+    from mmkd.export import check_student, export_student
 
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options)
+    check_student(args.checkpoint, config)
     out = export_student(args.checkpoint, config, args.out, args.force)
     print(f'{out} and {out.with_suffix(".py")}')

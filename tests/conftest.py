@@ -55,3 +55,14 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv('MMENGINE_HOME', str(tmp_path / 'mmengine'))
     monkeypatch.setattr(torch.hub, '_hub_dir', None)
     return tmp_path / 'torch/hub/checkpoints'
+
+
+@pytest.fixture
+def logged(caplog):
+    """What has been logged since the test began, in one text."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    yield lambda: '\n'.join(record.getMessage() for record in caplog.records)
+    logger.removeHandler(caplog.handler)

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from mmkd.checkpoint import load_detector
 from mmkd.config_errors import config_errors, message_first
 from mmkd.data_checks import check_data
+from mmkd.data_origin import check_data_origin
 from mmkd.export import student_config
 from mmkd.launch import prepare_launch
 
@@ -56,6 +57,8 @@ def main() -> None:
             runner.logger.warning(note)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         load_detector(model, args.checkpoint, 'checkpoint')
+        classes = getattr(runner.test_dataloader.dataset, 'metainfo', {}).get('classes')
+        check_data_origin(model, cfg, classes)
         runner.test()
 
 

@@ -42,7 +42,9 @@ class Filler:
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         model = {k: v for k, v in cfg.model.items() if k != 'teacher_cache'}
         self.model = MODELS.build(model).to(device)
-        self.views = FixedViews(image_dataset(cfg.train_dataloader.dataset), views, seed)
+        dataset = image_dataset(cfg.train_dataloader.dataset)
+        self.model.check_data_origin(cfg, dataset.metainfo.get('classes'))
+        self.views = FixedViews(dataset, views, seed)
         self.collate = build_collate(cfg.train_dataloader)
 
     def look(self, items: Sequence[int]) -> tuple[list[int], Any]:

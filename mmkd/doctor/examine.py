@@ -66,7 +66,7 @@ def _examine(
         return
     classes = dataset.metainfo.get('classes')
     with part('Weights', 'model', 'file', 'keys loaded', 'of', 'share') as section:
-        models.check_weights(section, pair, cfg.model, classes, not cfg.get('load_from'))
+        models.check_weights(section, pair, runner.cfg, classes)
     with part('Preprocessing', 'setting', 'student', 'teacher') as section:
         models.check_preprocessing(section, pair)
     with part('Models', 'part', 'student', 'teacher', 'equal') as section:

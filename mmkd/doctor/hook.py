@@ -40,14 +40,16 @@ class PairReportHook(Hook):
         """Log the report on the models, on the first rank."""
         pair = _pair(runner)
         self.judged = pair is None or runner.iter > 0  # a resumed run has been judged
+        train_set = runner.train_loop.dataloader.dataset
+        classes = getattr(train_set, 'metainfo', {}).get('classes')
+        if pair is not None:
+            pair.check_data_origin(runner.cfg, classes)
         # A cache has been checked against its teacher already, and keeps none in memory.
         if pair is None or not is_main_process() or not isinstance(pair._teacher, FrozenTeacher):
             return
-        classes = getattr(runner.train_loop.dataloader.dataset, 'metainfo', {}).get('classes')
-        fresh = runner.iter == 0 and not runner.cfg.get('load_from')
         report = Report(str(runner.cfg.filename))
         with report.section('Weights', 'model', 'file', 'keys loaded', 'of', 'share') as section:
-            models.check_weights(section, pair, runner.cfg.model, classes, fresh)
+            models.check_weights(section, pair, runner.cfg, classes)
         with report.section('Preprocessing', 'setting', 'student', 'teacher') as section:
             models.check_preprocessing(section, pair)
         with report.section('Models', 'part', 'student', 'teacher', 'equal') as section:
