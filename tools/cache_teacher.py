@@ -4,9 +4,11 @@ Interrupted, it goes on where it was when called again with the same arguments.
 """
 
 import argparse
+from logging import WARNING
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 
 from mmkd.cache import fill_cache
 from mmkd.data_checks import check_data
@@ -33,7 +35,8 @@ def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
-    check_data(cfg, ('train',))
+    for note in check_data(cfg, ('train',)):
+        print_log(note, 'current', WARNING)
     cache = cfg.model.get('teacher_cache')
     named = cache.get('folder') if isinstance(cache, dict) else cache
     folder = args.out or named or f'work_dirs/{Path(args.config).stem}/teacher_cache'
