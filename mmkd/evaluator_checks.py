@@ -121,11 +121,11 @@ def _compare(cfg: Config, phase: str, path: str | None, classes: Sequence[str] |
             raise ValueError(
                 f'{where}, but "{path}" lacks image {key!r} ("{info["img_path"]}"). {remedy}'
             )
-        of_loader, of_metric = _loaded(info, classes), _measured(truth, key, classes)
-        if not _same(of_loader, of_metric):
+        of_loader, of_metric = _differing(_loaded(info, classes), _measured(truth, key, classes))
+        if of_loader or of_metric:
             raise ValueError(
-                f'{where}, but for image {key!r} ("{info["img_path"]}") the loader has '
-                f'{_boxes(of_loader)} and "{path}" {_boxes(of_metric)}. {remedy}'
+                f'{where}, but for image {key!r} ("{info["img_path"]}") only the loader has '
+                f'{_boxes(of_loader)}, and only "{path}" {_boxes(of_metric)}. {remedy}'
             )
 
 
@@ -150,9 +150,9 @@ def _measured(truth: Any, key: Any, classes: Sequence[str]) -> list[_Object]:
     return found
 
 
-def _same(some: list[_Object], others: list[_Object]) -> bool:
-    """Whether they are the same objects, in any order."""
-    left = list(others)
+def _differing(some: list[_Object], others: list[_Object]) -> tuple[list[_Object], list[_Object]]:
+    """The objects that only one of the two has, whatever their order."""
+    alone, left = [], list(others)
     for name, ignored, box in some:
         for index, (other_name, other_ignored, other) in enumerate(left):
             near = all(abs(a - b) <= _ROUNDING for a, b in zip(box, other, strict=True))
@@ -160,15 +160,14 @@ def _same(some: list[_Object], others: list[_Object]) -> bool:
                 del left[index]
                 break
         else:
-            return False
-    return not left
+            alone.append((name, ignored, box))
+    return alone, left
 
 
 def _boxes(objects: list[_Object]) -> str:
-    if not objects:
-        return 'no boxes'
-    name, ignored, box = objects[0]
-    return (
-        f'{len(objects)} boxes, the first {name}{" (ignored)" * ignored} at '
-        f'{[round(value, 1) for value in box]}'
-    )
+    found = [
+        f'{name}{" (ignored)" * ignored} at {[round(value, 1) for value in box]}'
+        for name, ignored, box in objects[:3]
+    ]
+    more = f' and {len(objects) - 3} more' if len(objects) > 3 else ''
+    return ', '.join(found) + more or 'nothing'

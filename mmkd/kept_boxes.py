@@ -101,11 +101,20 @@ def keep_in_coco(content: dict) -> None:
     """Make COCO content what a data set and pycocotools understand alike, in place.
 
     Of the annotations those that are to be ignored, or whose box is not kept, are left out; boxes
-    are clipped, ``iscrowd`` becomes 0 or 1, an area larger than the image that of the box, and ids
-    count from 1: to pycocotools 0 means "not found", and text is no id. What breaks the rules of
-    :mod:`mmkd.annotations` stays as it is.
+    are clipped, ``iscrowd`` becomes 0 or 1, an area larger than the image that of the box, and
+    their ids count from 1: to pycocotools 0 means "not found", and text is no id. Ids like 3.0
+    become 3. What breaks the rules of :mod:`mmkd.annotations` stays as it is.
     """
     images = content.get('images', ())
+    for items, keys in (
+        (images, ('id',)),
+        (content.get('categories', ()), ('id',)),
+        (content.get('annotations', ()), ('image_id', 'category_id')),
+    ):
+        for item in items:
+            for key in keys:
+                if isinstance(item.get(key), float) and is_id(item[key]):
+                    item[key] = int(item[key])
     sizes = {image['id']: (image.get('width'), image.get('height')) for image in images}
     kept: list[dict] = []
     for annotation in content.get('annotations', ()):
@@ -121,6 +130,7 @@ def keep_in_coco(content: dict) -> None:
             if annotation['area'] > size[0] * size[1]:
                 annotation['area'] = (x2 - x1) * (y2 - y1)
             annotation['iscrowd'] = _FLAGS[flags[0]]
+            annotation['ignore'] = 0
         annotation['id'] = len(kept) + 1
         kept.append(annotation)
     if 'annotations' in content:
