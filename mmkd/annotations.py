@@ -8,31 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-Box = Sequence[float]
+from mmkd.kept_boxes import Box, inside, is_annotation, is_flag, is_id, kept_box
 
-
-def inside(box: Box, width: float, height: float) -> Box | None:
-    """The part of a box (x1, y1, x2, y2) that lies in the image, all in pixels.
-
-    Returns:
-        ``box`` itself where all of it does, and None where less than one pixel either way is left.
-    """
-    x1, y1, x2, y2 = box
-    if x1 < 0 or y1 < 0 or x2 > width or y2 > height:
-        box = [max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)]
-        x1, y1, x2, y2 = box
-    return box if x2 - x1 >= 1 and y2 - y1 >= 1 else None
-
-
-def keep_valid_boxes(data_info: dict) -> dict:
-    """Clip the boxes of one image of an mmdet data set, and leave out what is not in the image."""
-    kept = []
-    for instance in data_info['instances']:
-        box = inside(instance['bbox'], data_info['width'], data_info['height'])
-        if box is not None:
-            kept.append(instance if box is instance['bbox'] else {**instance, 'bbox': box})
-    data_info['instances'] = kept
-    return data_info
+#: How a flag of an annotation says yes.
+_SET = (1, '1')
+_NOT_KEPT = 'boxes without a pixel in the image left out'
+_CLIPPED = 'boxes clipped to the image'
 
 
 class _Faults:
@@ -57,9 +38,22 @@ class _Faults:
         counts = ', '.join(f'{count} {what}' for what, count in left_out.items())
         return [f'{self.where}: of "{self.path}", {counts} (docs/data.md)'] if counts else []
 
+    def lacking(self, classes: Sequence[str]) -> list[str]:
+        """One line for the log on classes without a box, or none."""
+        return (
+            [f'{self.where}: "{self.path}" has no box of {len(classes)} classes: {_few(classes)}']
+            if classes
+            else []
+        )
+
 
 def check_coco(
-    where: str, path: str, classes: Sequence[str] | None, training: bool
+    where: str,
+    path: str,
+    classes: Sequence[str] | None,
+    training: bool,
+    measured: bool = False,
+    min_size: float = 0,
 ) -> tuple[list[str], list[str]]:
     """Hold a COCO JSON file to the rules.
 
@@ -67,70 +61,101 @@ def check_coco(
         where: the loader's key, for messages.
         path: the file.
         classes: what the data set's labels mean. None takes the file's categories.
-        training: whether the images must have a box left.
+        training: whether it is trained on: the images must have a box left to learn from.
+        measured: whether a metric compares with it: a box must be left to find. Defaults to False.
+        min_size: images with a shorter side, in pixels, are not trained on. Defaults to 0.
 
     Returns:
-        The images' file names, and what is left out or clipped, for the log.
+        The images' file names, and for the log what is left out or clipped, and classes without a
+        box.
 
     Raises:
         ValueError: the file breaks a rule.
     """
-    content = _read_coco(where, path)
+    content = _read_coco(where, path, needs_boxes=training or measured)
     faults = _Faults(where, path)
-    images, annotations = content['images'], content['annotations']
+    images, annotations = content['images'], content.get('annotations', [])
+    categories = content['categories']
     faults.refuse(
         'each image must have id, file_name, and a width and height above 0',
         (
             image.get('id', image)
             for image in images
-            if not (_is_id(image.get('id')) and image.get('file_name') and _is_size(image))
+            if not (image.get('id') is not None and image.get('file_name') and _is_size(image))
         ),
         'Correct the images.',
     )
     if not images:
         faults.refuse('a split must have images', ['"images" is empty'], 'Correct ann_file.')
+    faults.refuse(
+        'each category must have an id, and a name that is text',
+        (c for c in categories if c.get('id') is None or not isinstance(c.get('name'), str)),
+        'Correct the categories.',
+    )
+    for items in (images, categories):
+        _check_ids(faults, [item['id'] for item in items])
     faults.refuse('image ids must differ', _repeated(images), 'Give each image its own id.')
     faults.refuse(
         'annotations must have id, image_id, category_id, area and a bbox of four numbers',
-        (a.get('id', a) for a in annotations if not _is_annotation(a)),
+        (a.get('id', a) for a in annotations if not is_annotation(a)),
         'Correct the annotations.',
     )
     faults.refuse('annotation ids must differ', _repeated(annotations), 'Number them anew.')
-    names = {category.get('id'): category.get('name') for category in content['categories']}
-    _check_categories(faults, content['categories'], classes)
+    faults.refuse(
+        'iscrowd and ignore must be 0 or 1, if they are given',
+        (
+            f'{value!r} (annotation {a["id"]})'
+            for a in annotations
+            for value in (a.get('iscrowd'), a.get('ignore'))
+            if not is_flag(value)
+        ),
+        'Correct the annotations.',
+    )
+    names = {category['id']: category['name'] for category in categories}
+    _check_categories(faults, categories, classes)
 
     sizes = {image['id']: (image['width'], image['height']) for image in images}
     faults.refuse(
         'the image_id of each annotation must be that of an image',
         (
-            f'{a["image_id"]} (annotation {a["id"]})'
+            f'{_shown(a["image_id"])} (annotation {a["id"]})'
             for a in annotations
             if a['image_id'] not in sizes
         ),
-        'Add the images, or take these annotations out.',
+        'Add the images, write the ids as the images have them, or take these annotations out.',
     )
     faults.refuse(
-        f'each category_id must be one of the categories ({_few(names)})',
+        f'each category_id must be one of the categories ({_few(map(_shown, names))})',
         (
-            f'{a["category_id"]} (annotation {a["id"]})'
+            f'{_shown(a["category_id"])} (annotation {a["id"]})'
             for a in annotations
             if a['category_id'] not in names
         ),
-        'Add the categories, or take these annotations out.',
+        'Add the categories, write the ids as they have them, or take these annotations out.',
     )
     wanted = {key for key, name in names.items() if classes is None or name in classes}
-    tally, kept = Counter[str](), 0
+    tally, found = Counter[str](), Counter[Any]()
     for annotation in annotations:
         if annotation['category_id'] not in wanted:
             tally['annotations of categories that metainfo.classes does not name left out'] += 1
             continue
-        x, y, width, height = annotation['bbox']
-        box = (x, y, x + width, y + height)
-        part = None if annotation['area'] <= 0 else inside(box, *sizes[annotation['image_id']])
-        kept += _count(tally, box, part)
-    if training and not kept:
-        faults.refuse('some box must be left to learn from', ['none is'], 'Correct the boxes.')
-    return [image['file_name'] for image in images], faults.note(tally)
+        if annotation.get('ignore') in _SET:
+            tally['annotations to be ignored left out'] += 1
+            continue
+        size = sizes[annotation['image_id']]
+        part = kept_box(annotation, size)
+        if part is None:
+            tally[_NOT_KEPT] += 1
+            continue
+        if isinstance(part, list):
+            tally[_CLIPPED] += 1
+        if annotation.get('iscrowd') not in _SET and (not training or min(size) >= min_size):
+            found[annotation['category_id']] += 1
+    _check_found(faults, training, measured, sum(found.values()), 'iscrowd or ignore')
+    notes = faults.note(tally)
+    if found:
+        notes += faults.lacking([name for key, name in names.items() if key in wanted - {*found}])
+    return [image['file_name'] for image in images], notes
 
 
 def check_voc(
@@ -211,7 +236,7 @@ def _absent(folder: str, names: Iterable[str]) -> list[str]:
     return absent
 
 
-def _read_coco(where: str, path: str) -> dict:
+def _read_coco(where: str, path: str, needs_boxes: bool) -> dict:
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
@@ -224,8 +249,10 @@ def _read_coco(where: str, path: str) -> dict:
         key
         for key in ('images', 'annotations', 'categories')
         if not isinstance(content, dict)
-        or not isinstance(content.get(key), list)
-        or not all(isinstance(item, dict) for item in content[key])
+        or not isinstance(
+            content.get(key, None if needs_boxes or key != 'annotations' else []), list
+        )
+        or not all(isinstance(item, dict) for item in content.get(key, []))
     ]
     if lacking:
         raise ValueError(
@@ -241,7 +268,7 @@ def _check_categories(
     faults.refuse(
         'category ids must differ', _repeated(categories), 'Give each category its own id.'
     )
-    names = [str(category.get('name')) for category in categories]
+    names = [category['name'] for category in categories]
     if classes is None or [name for name in names if name in classes] == list(classes):
         return
     received = ', '.join(map(str, classes))
@@ -281,14 +308,10 @@ def _text(element: Any, key: str) -> str:
 def _count(tally: Counter, box: Box, part: Box | None) -> bool:
     """Whether a part of the box is kept."""
     if part is None:
-        tally['boxes without a pixel in the image left out'] += 1
+        tally[_NOT_KEPT] += 1
     elif part is not box:
-        tally['boxes clipped to the image'] += 1
+        tally[_CLIPPED] += 1
     return part is not None
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int | str)
 
 
 def _is_size(image: Mapping) -> bool:
@@ -296,18 +319,35 @@ def _is_size(image: Mapping) -> bool:
     return all(isinstance(side, int | float) and 0 < side < math.inf for side in sides)
 
 
-def _is_annotation(annotation: dict) -> bool:
-    box, area = annotation.get('bbox'), annotation.get('area')
-    try:
-        return (
-            _is_id(annotation.get('id'))
-            and _is_id(annotation.get('image_id'))
-            and _is_id(annotation.get('category_id'))
-            and len(box) == 4  # type: ignore[arg-type]
-            and math.isfinite(sum(box) + area)  # type: ignore[arg-type, operator]
+def _shown(key: Any) -> str:
+    """An id as JSON has it: text in quotation marks."""
+    return json.dumps(key)
+
+
+def _check_ids(faults: _Faults, ids: list[Any]) -> None:
+    faults.refuse(
+        'ids of images and categories must be text, or whole numbers of 64 bits',
+        (_shown(key) for key in ids if not is_id(key)),
+        'Number them anew, in the annotations too.',
+    )
+    texts = [key for key in ids if isinstance(key, str)]
+    if len(texts) < len(ids):
+        faults.refuse(
+            'ids of images, and those of categories, must be of one type',
+            map(_shown, texts),
+            'The others are numbers: write these as numbers too, in the annotations as well.',
         )
-    except TypeError:
-        return False
+
+
+def _check_found(
+    faults: _Faults, training: bool, measured: bool, count: int, how_ignored: str
+) -> None:
+    """``count`` boxes are kept that a loss or a metric does not ignore."""
+    remedy = f'Correct the boxes, or their {how_ignored}.'
+    if training and not count:
+        faults.refuse('some box must be left to learn from', ['none is'], remedy)
+    if measured and not count:
+        faults.refuse('some box must be left to find', ['none is'], remedy)
 
 
 def _repeated(items: list[dict]) -> list[Any]:

@@ -23,11 +23,12 @@ from os.path import isabs
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 
 from mmkd import ops, ops_deform
-from mmkd.annotations import keep_valid_boxes
 from mmkd.image_file import ImageError, check_whole
+from mmkd.kept_boxes import keep_in_coco, keep_once, keep_valid_boxes
 from mmkd.whole import LateRemoval, open_whole, write_whole
 
 # The distributions that install each import package; one at a time, or they overwrite each other.
@@ -400,18 +401,171 @@ def normalise_ssd_over_ranks() -> None:
 
 
 def hold_boxes_to_the_rules() -> None:
-    """mmdet keeps VOC boxes without size or outside the image, and clips none before it resizes."""
+    """mmdet keeps VOC boxes without size or outside the image, and clips none before it resizes.
+
+    ``CocoMetric`` reads its file for itself and keeps what ``CocoDataset`` leaves out; pycocotools
+    takes annotation 0 for "not found", and "0" and null for what they are not. Both read through
+    mmdet's ``COCO``.
+    """
     with contextlib.redirect_stdout(io.StringIO()):  # mmdet prints that OneDL is not installed
         from mmdet.datasets import CocoDataset, XMLDataset
+        from mmdet.datasets.api_wrappers import COCO
 
-    for dataset in (CocoDataset, XMLDataset):
+    for dataset, keeps in (
+        (CocoDataset, (keep_valid_boxes,)),
+        (XMLDataset, (keep_valid_boxes, keep_once)),
+    ):
         original = dataset.parse_data_info
 
         @functools.wraps(original)
-        def parse(self: Any, *args: Any, original: Callable = original, **kwargs: Any) -> dict:
-            return keep_valid_boxes(original(self, *args, **kwargs))
+        def parse(
+            self: Any,
+            *args: Any,
+            original: Callable = original,
+            keeps: tuple[Callable, ...] = keeps,
+            **kwargs: Any,
+        ) -> dict:
+            info = original(self, *args, **kwargs)
+            for keep in keeps:
+                info = keep(info)
+            return info
 
         dataset.parse_data_info = parse
+
+    index = COCO.createIndex
+
+    @functools.wraps(index)
+    def create_index(self: Any) -> None:
+        keep_in_coco(self.dataset)
+        index(self)
+
+    load_categories = COCO.loadCats
+
+    @functools.wraps(load_categories)
+    def load_cats(self: Any, ids: Any = ()) -> Any:
+        return load_categories(self, [ids] if isinstance(ids, str) else ids)  # not letter by letter
+
+    COCO.createIndex, COCO.loadCats = create_index, load_cats
+
+
+def give_metrics_the_loaded_truth() -> None:
+    """VOCMetric compares boxes of the original image with boxes as the pipeline has moved them.
+
+    Where LoadAnnotations stands before Resize, perfect boxes score 0. Here each sample carries the
+    boxes of its data set, in the coordinates of the image file, and VOCMetric takes these; so
+    does CocoMetric without ``ann_file``.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        from mmdet.datasets.base_det_dataset import BaseDetDataset
+        from mmdet.evaluation import VOCMetric
+
+    def prepare(self: Any, idx: int) -> Any:
+        info = self.get_data_info(idx)
+        keys = ('bbox', 'bbox_label', 'ignore_flag')
+        truth = [{key: i[key] for key in keys if key in i} for i in info.get('instances', ())]
+        data = self.pipeline(info)
+        samples: Any = data.get('data_samples') if isinstance(data, dict) else None
+        for sample in samples if isinstance(samples, list) else [samples]:
+            if hasattr(sample, 'set_field') and 'instances' not in sample:
+                sample.set_field(truth, 'instances', field_type='metainfo')
+        return data
+
+    process = VOCMetric.process
+
+    @functools.wraps(process)
+    def process_loaded(self: Any, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        process(self, data_batch, [_with_loaded_truth(sample) for sample in data_samples])
+
+    BaseDetDataset.prepare_data, VOCMetric.process = prepare, process_loaded
+
+
+def _with_loaded_truth(sample: dict) -> dict:
+    instances = sample.get('instances')
+    if instances is None or not all({'bbox', 'bbox_label'} <= i.keys() for i in instances):
+        return sample
+    truth: list[dict[str, torch.Tensor]] = []
+    for ignored in (0, 1):
+        kept = [i for i in instances if i.get('ignore_flag', 0) == ignored]
+        boxes = torch.tensor([i['bbox'] for i in kept], dtype=torch.float32).reshape(-1, 4)
+        labels = torch.tensor([i['bbox_label'] for i in kept], dtype=torch.long)
+        truth.append(dict(bboxes=boxes, labels=labels))
+    return {**sample, 'gt_instances': truth[0], 'ignored_instances': truth[1]}
+
+
+def measure_what_was_loaded() -> None:
+    """CocoMetric counts the objects of all images of its file, whichever the loader gave.
+
+    It finds the categories in the order of the file, not of the labels, and names the figures of
+    ``classwise`` in that order, while pycocotools sorts by id. An image that was loaded twice
+    (RepeatDataset) counts as twice as many detections. ``iou_thrs`` as a number or a list, and
+    ``proposal_nums`` without 100, give no mAP or -1.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        from mmdet.evaluation import CocoMetric
+    from pycocotools.cocoeval import COCOeval
+
+    compute = CocoMetric.compute_metrics
+
+    @functools.wraps(compute)
+    def compute_loaded(self: Any, results: list) -> dict:
+        by_image = {result['img_id']: (truth, result) for truth, result in results}
+        self.iou_thrs = np.atleast_1d(self.iou_thrs)
+        if self._coco_api is not None:
+            ids = {category['name']: key for key, category in self._coco_api.cats.items()}
+            lacking = [name for name in self.dataset_meta['classes'] if name not in ids]
+            if lacking:
+                raise ValueError(
+                    'the ann_file of CocoMetric must have the classes of the data set, but lacks '
+                    f'{", ".join(lacking)}. Give the ann_file of the data set.'
+                )
+            self.img_ids = list(by_image)
+            self.cat_ids = [ids[name] for name in self.dataset_meta['classes']]
+            self._coco_api.label_order = self.cat_ids
+        return compute(self, list(by_image.values()))
+
+    accumulate, summarize = COCOeval.accumulate, COCOeval.summarize
+
+    @functools.wraps(accumulate)
+    def accumulate_by_label(self: Any, p: Any = None) -> None:
+        accumulate(self, p)
+        order = getattr(self.cocoGt, 'label_order', None)
+        if order and self.params.useCats:
+            index = [list(self.params.catIds).index(key) for key in order]
+            for name, axis in (('precision', 2), ('scores', 2), ('recall', 1)):
+                self.eval[name] = self.eval[name].take(index, axis)
+
+    @functools.wraps(summarize)
+    def summarize_most(self: Any) -> None:
+        summarize(self)
+        if self.params.iouType in ('bbox', 'segm') and 100 not in self.params.maxDets:
+            found = self.eval['precision'][:, :, :, 0, -1]
+            found = found[found > -1]
+            self.stats[0] = found.mean() if found.size else -1
+
+    CocoMetric.compute_metrics = compute_loaded
+    COCOeval.accumulate, COCOeval.summarize = accumulate_by_label, summarize_most
+
+
+def lengthen_short_palettes() -> None:
+    """A drawing fails at the first object whose label is above the palette's length.
+
+    Such palettes are those of the built-in data sets, which stay beside a config's own classes.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        from mmdet.engine.hooks import visualization_hook
+        from mmdet.visualization import local_visualizer, palette
+
+    original = palette.get_palette
+
+    @functools.wraps(original)
+    def get_palette(palette: Any, num_classes: int) -> Any:
+        if isinstance(palette, list) and len(palette) < num_classes:
+            return [*palette, *original('random', num_classes)[len(palette) :]]
+        return original(palette, num_classes)
+
+    for module in (palette, local_visualizer, visualization_hook):
+        if hasattr(module, 'get_palette'):
+            module.get_palette = get_palette
 
 
 def refuse_broken_images() -> None:
@@ -597,6 +751,9 @@ PATCHES = (
     refuse_broken_images,
     score_no_detections,
     tell_of_the_student,
+    give_metrics_the_loaded_truth,
+    measure_what_was_loaded,
+    lengthen_short_palettes,
 )
 
 

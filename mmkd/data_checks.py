@@ -1,4 +1,4 @@
-"""Checks of a run's data sets before it starts."""
+"""Checks of a run's data before it starts."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,29 +6,64 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS
 
 from mmkd.annotations import check_coco, check_images, check_voc
+from mmkd.class_counts import check_class_counts
+from mmkd.evaluator_checks import check_evaluator, measures
+from mmkd.launch import on_first_rank
+from mmkd.metainfo import classes_of, dataset_type
 
 
 def check_data(cfg: Config, phases: Iterable[str]) -> list[str]:
-    """Check that the data sets of ``phases`` ('train', 'val', 'test') are there and sound.
+    """Check that the data of ``phases`` ('train', 'val', 'test') are sound, and fit the run.
 
-    The rules are in docs/data.md.
+    The data sets are there and keep the rules of docs/data.md, evaluators measure against what is
+    loaded, and the model has as many classes as the data. Under several processes the first one
+    looks, and what it finds is that of all.
 
     Returns:
-        What is left out or clipped, a line for each file, for the log.
+        What is left out or clipped and what else is worth a line in the log.
 
     Raises:
         FileNotFoundError: an annotation file, an image, a folder or (VOC) an XML file is missing.
-        ValueError: an annotation file breaks a rule.
+        TypeError: ``metainfo`` or its classes are of another form.
+        ValueError: an annotation file breaks a rule, or something does not fit.
     """
+    return on_first_rank(_check_data, cfg, list(phases))
+
+
+def _check_data(cfg: Config, phases: Sequence[str]) -> list[str]:
     notes = []
     for phase in phases:
-        for dataset in _leaf_datasets((cfg.get(f'{phase}_dataloader') or {}).get('dataset')):
-            scope = cfg.get('default_scope')
-            notes += _check_dataset(f'{phase}_dataloader', dataset, scope, phase == 'train')
-    return notes
+        measured = phase != 'train' and measures(cfg, phase)
+        for dataset in _leaves(cfg, phase):
+            notes += _check_dataset(
+                f'{phase}_dataloader', dataset, cfg.get('default_scope'), phase == 'train', measured
+            )
+    return notes + check_fit(cfg, phases)
+
+
+def check_fit(cfg: Config, phases: Sequence[str]) -> list[str]:
+    """The part of :func:`check_data` that is not about the data sets' files alone."""
+    of_phase = {phase: _phase_classes(cfg, phase) for phase in phases}
+    known = {phase: classes for phase, classes in of_phase.items() if classes}
+    for phase, classes in known.items():
+        first = next(iter(known))
+        if list(classes) != list(known[first]):
+            raise ValueError(
+                f'{phase}_dataloader: metainfo.classes must be those of {first}_dataloader, in the '
+                f'same order, which is that of the labels, but got {_few(classes)} and '
+                f'{_few(known[first])}. Give both the same metainfo.'
+            )
+    for phase in phases:
+        files = [str(file) for file in annotation_files(cfg, [phase])]
+        if phase != 'train' and files:
+            check_evaluator(cfg, phase, files, of_phase[phase])
+    return check_class_counts(cfg, next(iter(known.values()))) if known else []
+
+
+def _leaves(cfg: Config, phase: str) -> list[Mapping]:
+    return list(_leaf_datasets((cfg.get(f'{phase}_dataloader') or {}).get('dataset')))
 
 
 def _leaf_datasets(dataset: Any) -> Iterable[Mapping]:
@@ -43,8 +78,23 @@ def _leaf_datasets(dataset: Any) -> Iterable[Mapping]:
             yield from _leaf_datasets(item)
 
 
-def _check_dataset(where: str, dataset: Mapping, scope: str | None, training: bool) -> list[str]:
-    kind = str(dataset.get('type', '')).split('.')[-1]
+def _form(dataset: Mapping, scope: str | None) -> str | None:
+    """Which files its type reads: 'COCO', 'VOC', or None for others."""
+    kind = dataset_type(dataset, scope)
+    if kind is None:  # the name must do
+        name = str(dataset.get('type', '')).split('.')[-1]
+        return 'COCO' if 'Coco' in name else 'VOC' if 'VOC' in name or 'XML' in name else None
+    from mmdet.datasets import CocoDataset, XMLDataset
+
+    reads = getattr(kind, 'load_data_list', None)
+    forms = {CocoDataset.load_data_list: 'COCO', XMLDataset.load_data_list: 'VOC'}
+    return forms.get(reads)
+
+
+def _check_dataset(
+    where: str, dataset: Mapping, scope: str | None, training: bool, measured: bool
+) -> list[str]:
+    classes = classes_of(where, dataset, scope)
     root = dataset.get('data_root') or ''
     ann_file, prefix = dataset.get('ann_file') or '', dataset.get('data_prefix') or {}
     if '://' in f'{root}{ann_file}' or dataset.get('backend_args'):
@@ -63,14 +113,15 @@ def _check_dataset(where: str, dataset: Mapping, scope: str | None, training: bo
                 f'{where}: {key} must exist, but there is no "{path}" (seen from {os.getcwd()}). '
                 'Put or link the data there, or correct data_root, ann_file and data_prefix.'
             )
-    path = paths['ann_file']
-    if path and 'Coco' in kind:
-        names, notes = check_coco(where, path, _classes(dataset, scope), training)
+    path, form = paths['ann_file'], _form(dataset, scope)
+    if path and form == 'COCO':
+        least = (dataset.get('filter_cfg') or {}).get('min_size', 0)
+        names, notes = check_coco(where, path, classes, training, measured, least)
         check_images(where, paths.get('data_prefix.img', root), names, 'data_prefix.img')
-    elif path and ('VOC' in kind or 'XML' in kind):
+    elif path and form == 'VOC':
         base = paths.get('data_prefix.sub_data_root', root)
         folder = os.path.join(base, dataset.get('ann_subdir', 'Annotations'))
-        names, notes = check_voc(where, path, folder, _classes(dataset, scope), training)
+        names, notes = check_voc(where, path, folder, classes, training)
         images = os.path.join(base, dataset.get('img_subdir', 'JPEGImages'))
         check_images(where, images, (f'{name}.jpg' for name in names), 'data_prefix or img_subdir')
     else:
@@ -78,14 +129,17 @@ def _check_dataset(where: str, dataset: Mapping, scope: str | None, training: bo
     return notes
 
 
-def _classes(dataset: Mapping, scope: str | None) -> Sequence[str] | None:
-    """The classes of the config or else of the data set's type; None where a file lists them."""
-    with DATASETS.switch_scope_and_registry(dataset.get('_scope_', scope)) as registry:
-        kind = dataset['type']
-        kind = registry.get(kind) if isinstance(kind, str) else kind
-    known = getattr(kind, 'METAINFO', {})
-    classes = {**known, **(dataset.get('metainfo') or {})}.get('classes')
-    return classes if isinstance(classes, list | tuple) else None
+def _phase_classes(cfg: Config, phase: str) -> Sequence[str] | None:
+    """The classes of a phase's data sets of COCO or VOC form, whose labels are fixed."""
+    scope = cfg.get('default_scope')
+    for dataset in _leaves(cfg, phase):
+        if _form(dataset, scope) and not dataset.get('return_classes'):
+            return classes_of(f'{phase}_dataloader', dataset, scope)
+    return None
+
+
+def _few(classes: Sequence[str]) -> str:
+    return ', '.join(classes[:5]) + (', ...' if len(classes) > 5 else '')
 
 
 def annotation_files(cfg: Config, phases: Iterable[str]) -> list[Path]:

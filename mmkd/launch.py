@@ -1,17 +1,60 @@
 """Starting the processes of a run: on GPUs as mmengine does, on a CPU-only machine with gloo."""
 
+import pickle
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import torch
 from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, get_rank, init_dist
 from mmengine.logging import print_log
+from mmengine.utils.dl_utils import set_multi_processing
 
 from mmkd.compat import normalise_yolov5_over_ranks
 
+Result = TypeVar('Result')
+
+
+def on_first_rank(check: Callable[..., Result], *args: object) -> Result:
+    """Let the first process check; what it returns, or raises, is that of all.
+
+    So that a file is read once, and an error stops all processes instead of leaving the others
+    to wait for the one that stopped.
+
+    Args:
+        check: must not itself communicate between processes.
+        args: its arguments.
+
+    Raises:
+        Exception: what ``check`` raised on the first process.
+    """
+    result, error = None, None
+    if get_rank() == 0:
+        try:
+            result = check(*args)
+        except Exception as caught:
+            error = caught
+    told: list[Any] = [result, _as_told(error)]
+    broadcast_object_list(told)
+    if error is not None or told[1] is not None:
+        raise error or told[1]
+    return told[0]
+
+
+def _as_told(error: Exception | None) -> Exception | None:
+    """An error as other processes can be told of it."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f'{type(error).__name__}: {error}')
+    return error
+
 
 def prepare_launch(cfg: Config, launcher: str) -> None:
-    """Set ``cfg.launcher``; on a machine without a GPU make a distributed run possible.
+    """Set ``cfg.launcher``, and open the process group if there is one.
 
     mmengine's ``init_dist`` and model wrapper both ask for a GPU by its number. So where there
-    is none, the process group is opened here, and the wrapper is told to use no device. MMYOLO's
+    is none, the group is opened without it, and the wrapper is told to use no device. MMYOLO's
     detectors are told to keep their BatchNorm: SyncBatchNorm, their default, asks for a GPU too.
     On any machine their loss is made to count the matches of all processes.
 
@@ -33,6 +76,10 @@ def prepare_launch(cfg: Config, launcher: str) -> None:
     if yolo:
         normalise_yolov5_over_ranks()
     if torch.cuda.is_available():
+        if not torch.distributed.is_initialized():
+            env_cfg = cfg.get('env_cfg') or {}
+            set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=True)
+            init_dist(launcher, **env_cfg.get('dist_cfg', {}))
         return
     if launcher != 'pytorch':
         raise ValueError(

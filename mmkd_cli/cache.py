@@ -26,14 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fill the cache."""
+    from logging import WARNING
+
     from mmengine.config import Config
+    from mmengine.logging import print_log
 
     from mmkd.cache import fill_cache
     from mmkd.data_checks import check_data
 
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
-    check_data(cfg, ('train',))
+    for note in check_data(cfg, ('train',)):
+        print_log(note, 'current', WARNING)
     cache = cfg.model.get('teacher_cache')
     named = cache.get('folder') if isinstance(cache, dict) else cache
     folder = args.out or named or f'work_dirs/{Path(args.config).stem}/teacher_cache'

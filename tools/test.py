@@ -49,17 +49,22 @@ def main() -> None:
         evaluators = cfg.test_evaluator
         cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
     sys.excepthook = message_first
+    test(cfg, args.checkpoint, args.launcher)
+
+
+def test(cfg: Config, checkpoint: str, launcher: str = 'none') -> dict:
+    """Evaluate a detector's config with the weights of ``checkpoint``; an error names its key."""
     with config_errors(cfg):
+        prepare_launch(cfg, launcher)
         notes = check_data(cfg, ('test',))
-        prepare_launch(cfg, args.launcher)
         runner = Runner.from_cfg(cfg)
         for note in notes:
             runner.logger.warning(note)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        load_detector(model, args.checkpoint, 'checkpoint')
+        load_detector(model, checkpoint, 'checkpoint')
         classes = getattr(runner.test_dataloader.dataset, 'metainfo', {}).get('classes')
         check_data_origin(model, cfg, classes)
-        runner.test()
+        return runner.test()
 
 
 if __name__ == '__main__':

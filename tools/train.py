@@ -75,8 +75,8 @@ def train(cfg: Config, launcher: str = 'none') -> None:
             hooks['pair_report'] = dict(type='PairReportHook')
             hooks['export_student'] = dict(type='ExportStudentHook')
         cfg.default_hooks = {**hooks, **(cfg.get('default_hooks') or {})}
-        notes = check_data(cfg, ('train', 'val')) + check_schedule(cfg)
         prepare_launch(cfg, launcher)
+        notes = check_data(cfg, ('train', 'val')) + check_schedule(cfg)
         runner = ExactRunner.from_cfg(cfg)
         draw_cached_views(runner)
         for note in notes:
