@@ -24,7 +24,7 @@ import torch
 
 from mmkd import ops
 from mmkd.annotations import keep_valid_boxes
-from mmkd.image_file import ImageError, check_whole
+from mmkd.image_file import ImageError, check_declared_size, check_whole
 from mmkd.whole import LateRemoval, open_whole, write_whole
 
 # The distributions that install each import package; one at a time, or they overwrite each other.
@@ -346,6 +346,29 @@ def refuse_broken_images() -> None:
     mmcv.imfrombytes, LoadImageFromFile.transform = imfrombytes, load
 
 
+def compare_declared_sizes() -> None:
+    """mmdet takes the size that annotations give for that of the image, whatever is in the file.
+
+    Whichever transform loads the image sets ``ori_shape``, of mmdet or of the user.
+    """
+    from mmcv.transforms import BaseTransform
+
+    original = BaseTransform.__call__
+
+    @functools.wraps(original)
+    def call(self: Any, results: Any) -> Any:
+        loads = isinstance(results, dict) and 'ori_shape' not in results
+        loads = loads and not hasattr(self, 'transforms')  # of several, each is asked itself
+        outcome = original(self, results)
+        if loads and isinstance(outcome, dict) and 'ori_shape' in outcome:
+            color_type = getattr(self, 'color_type', 'color')
+            backend = getattr(self, 'imdecode_backend', 'cv2')
+            check_declared_size(outcome, color_type, backend)
+        return outcome
+
+    BaseTransform.__call__ = call
+
+
 def normalise_yolov5_over_ranks() -> None:
     """MMYOLO's class and box terms are means over the matches of a rank, which DDP averages alike.
 
@@ -412,6 +435,7 @@ PATCHES = (
     normalise_ssd_over_ranks,
     hold_boxes_to_the_rules,
     refuse_broken_images,
+    compare_declared_sizes,
 )
 
 

@@ -81,6 +81,7 @@ def test_every_patch_is_tested():
         'normalise_ssd_over_ranks',  # tests/test_ranks.py
         'hold_boxes_to_the_rules',
         'refuse_broken_images',
+        'compare_declared_sizes',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
 
@@ -375,3 +376,14 @@ def test_mmcv_does_not_name_an_empty_file(tmp_path):
     with pytest.raises(cv2.error) as original:
         LoadImageFromFile.transform.__wrapped__(load, results)
     assert 'empty.jpg' in str(ours.value) and 'empty.jpg' not in str(original.value)
+
+
+def test_mmcv_takes_any_size(tmp_path):
+    """Else ``compare_declared_sizes`` is needed no more."""
+    from mmcv.transforms import BaseTransform, LoadImageFromFile
+
+    write_voc(tmp_path, 'train', 1, ('a',))
+    results = dict(img_path=str(tmp_path / 'JPEGImages/train000.jpg'), width=9, height=9)
+    with pytest.raises(ValueError, match='the size of the decoded image'):
+        LoadImageFromFile()(dict(results))
+    assert BaseTransform.__call__.__wrapped__(LoadImageFromFile(), results)['height'] == 9
