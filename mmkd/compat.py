@@ -25,6 +25,7 @@ import torch
 from mmkd import ops
 from mmkd.annotations import keep_valid_boxes
 from mmkd.image_file import ImageError, check_declared_size, check_whole
+from mmkd.voc_files import listed_images, voc_image
 from mmkd.whole import LateRemoval, open_whole, write_whole
 
 # The distributions that install each import package; one at a time, or they overwrite each other.
@@ -309,10 +310,24 @@ def normalise_ssd_over_ranks() -> None:
     SSDHead.get_targets = get_targets
 
 
+def read_voc_lists_and_suffixes() -> None:
+    """mmdet takes a byte order mark and empty lines for names, and each VOC image for a .jpg."""
+    with contextlib.redirect_stdout(io.StringIO()):  # mmdet prints that OneDL is not installed
+        from mmdet.datasets import XMLDataset, xml_style
+
+    original = XMLDataset.parse_data_info
+
+    @functools.wraps(original)
+    def parse(self: Any, img_info: dict) -> Any:
+        file_name = voc_image(self.sub_data_root, img_info['file_name'])
+        return original(self, {**img_info, 'file_name': file_name})
+
+    xml_style.list_from_file, XMLDataset.parse_data_info = listed_images, parse
+
+
 def hold_boxes_to_the_rules() -> None:
     """mmdet keeps VOC boxes without size or outside the image, and clips none before it resizes."""
-    with contextlib.redirect_stdout(io.StringIO()):  # mmdet prints that OneDL is not installed
-        from mmdet.datasets import CocoDataset, XMLDataset
+    from mmdet.datasets import CocoDataset, XMLDataset
 
     for dataset in (CocoDataset, XMLDataset):
         original = dataset.parse_data_info
@@ -433,6 +448,7 @@ PATCHES = (
     remove_checkpoints_late,
     repair_ssd_head,
     normalise_ssd_over_ranks,
+    read_voc_lists_and_suffixes,
     hold_boxes_to_the_rules,
     refuse_broken_images,
     compare_declared_sizes,

@@ -9,6 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from mmkd.annotations import check_coco, check_images, check_voc
+from mmkd.nearby import hint
+from mmkd.voc_files import voc_image
 
 
 def check_data(cfg: Config, phases: Iterable[str]) -> list[str]:
@@ -62,6 +64,7 @@ def _check_dataset(where: str, dataset: Mapping, scope: str | None, training: bo
             raise FileNotFoundError(
                 f'{where}: {key} must exist, but there is no "{path}" (seen from {os.getcwd()}). '
                 'Put or link the data there, or correct data_root, ann_file and data_prefix.'
+                f'{hint(os.path.dirname(path.rstrip("/")), [os.path.basename(path.rstrip("/"))])}'
             )
     path = paths['ann_file']
     if path and 'Coco' in kind:
@@ -72,7 +75,8 @@ def _check_dataset(where: str, dataset: Mapping, scope: str | None, training: bo
         folder = os.path.join(base, dataset.get('ann_subdir', 'Annotations'))
         names, notes = check_voc(where, path, folder, _classes(dataset, scope), training)
         images = os.path.join(base, dataset.get('img_subdir', 'JPEGImages'))
-        check_images(where, images, (f'{name}.jpg' for name in names), 'data_prefix or img_subdir')
+        names = [voc_image(images, f'{name}.jpg') for name in names]
+        check_images(where, images, names, 'data_prefix or img_subdir')
     else:
         return []
     return notes

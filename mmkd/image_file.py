@@ -1,5 +1,6 @@
 """What an image file must be to be trained on."""
 
+import contextlib
 import mmap
 import warnings
 import xml.etree.ElementTree as ET
@@ -169,7 +170,9 @@ def _remedy(
     with open(results['img_path'], 'rb') as file:
         content = file.read()
     for flag, decoder in product((_other(color_type), color_type), (backend, 'cv2', 'pillow')):
-        image = mmcv.imfrombytes(content, flag, backend=decoder)
+        image = None
+        with contextlib.suppress(Exception):  # a decoder may be missing, or not know the flag
+            image = mmcv.imfrombytes(content, flag, backend=decoder)
         if image is not None and image.shape[1::-1] == declared:
             change = f"color_type='{flag}'"
             change += f", imdecode_backend='{decoder}'" if decoder != backend else ''

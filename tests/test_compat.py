@@ -79,6 +79,7 @@ def test_every_patch_is_tested():
         'remove_checkpoints_late',
         'repair_ssd_head',
         'normalise_ssd_over_ranks',  # tests/test_ranks.py
+        'read_voc_lists_and_suffixes',
         'hold_boxes_to_the_rules',
         'refuse_broken_images',
         'compare_declared_sizes',
@@ -363,6 +364,31 @@ def test_mmdet_keeps_boxes_without_size(tmp_path):
     info = dict(img_id='train000', file_name='a.jpg', xml_path=str(path))
     assert dataset.parse_data_info(info)['instances'] == []
     assert len(VOCDataset.parse_data_info.__wrapped__(dataset, info)['instances']) == 2
+
+
+def test_mmdet_takes_each_voc_image_for_a_jpg(tmp_path):
+    """Else ``read_voc_lists_and_suffixes`` is needed for lists only."""
+    from mmdet.datasets import VOCDataset
+
+    write_voc(tmp_path, 'train', 1, ('a',))
+    (tmp_path / 'JPEGImages/train000.jpg').rename(tmp_path / 'JPEGImages/train000.png')
+    options = dict(data_root=f'{tmp_path}/', data_prefix=dict(sub_data_root=''), pipeline=[])
+    dataset = VOCDataset(ann_file='ImageSets/Main/train.txt', **options)
+    info = dict(img_id='a', file_name='JPEGImages/train000.jpg')
+    info['xml_path'] = str(tmp_path / 'Annotations/train000.xml')
+    assert dataset.parse_data_info(info)['img_path'].endswith('train000.png')
+    original = VOCDataset.parse_data_info.__wrapped__.__wrapped__
+    assert original(dataset, info)['img_path'].endswith('train000.jpg')
+
+
+def test_mmdet_takes_an_empty_line_for_a_name(tmp_path):
+    """Else ``read_voc_lists_and_suffixes`` is needed for images only."""
+    from mmdet.datasets import xml_style
+    from mmengine.fileio import list_from_file
+
+    (tmp_path / 'a.txt').write_text('\ufeffa\n\n')
+    assert xml_style.list_from_file(tmp_path / 'a.txt') == ['a']
+    assert list_from_file(tmp_path / 'a.txt') == ['\ufeffa', '']
 
 
 def test_mmcv_does_not_name_an_empty_file(tmp_path):
