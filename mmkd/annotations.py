@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmkd.kept_boxes import Box, inside, is_annotation, is_flag, is_id, kept_box
+from mmkd.nearby import absent, hint
+from mmkd.voc_files import flags_of_a_class, listed_images, read_voc
 
 #: How a flag of an annotation says yes.
 _SET = (1, '1')
@@ -165,7 +167,7 @@ def check_voc(
 
     Args:
         where: the loader's key, for messages.
-        path: the list.
+        path: the list, a name on each line.
         folder: where the XML files are.
         classes: what the data set's labels mean. None takes every name.
         training: whether the images must have a box left.
@@ -174,14 +176,20 @@ def check_voc(
         FileNotFoundError: a listed image has no XML file.
         ValueError: a file breaks a rule.
     """
-    with open(path, encoding='utf-8', errors='replace') as file:
-        names = file.read().split()
-    lost = _absent(folder, [f'{name}.xml' for name in names])
+    try:
+        names = listed_images(path)
+    except ValueError as error:
+        raise ValueError(
+            f'{where}: ann_file must be a list of images in UTF-8, but "{path}" is not ({error}). '
+            'Save it as UTF-8 text, a name without suffix on each line.'
+        ) from error
+    lost = absent(folder, [f'{name}.xml' for name in names])
     if not names or lost:
         fault = f'{len(lost)} of its {len(names)} names' if names else 'it is empty:'
         raise FileNotFoundError(
             f'{where}: ann_file must list images that have an XML file in "{folder}", but for '
             f'"{path}" {fault} have none ({", ".join(lost[:3])}). Correct ann_file or ann_subdir.'
+            f'{flags_of_a_class(folder, names) or hint(folder, lost)}'
         )
     faults = _Faults(where, path)
     repeated = [name for name, count in Counter(names).items() if count > 1]
@@ -189,18 +197,18 @@ def check_voc(
     tally, kept, broken = Counter[str](), 0, []
     for name in names:
         try:
-            size, objects = _read_voc(os.path.join(folder, f'{name}.xml'))
-        except (ET.ParseError, ValueError, TypeError, AttributeError) as error:
+            size, objects = read_voc(os.path.join(folder, f'{name}.xml'), classes)
+        except (ET.ParseError, ValueError, OverflowError, LookupError, OSError) as error:
             broken.append(f'{name}.xml ({error})')
             continue
-        for label, box in objects:
-            if classes is not None and label not in classes:
+        for box, difficult in objects:
+            if box is None:
                 tally['objects with names that metainfo.classes does not have left out'] += 1
             else:
-                kept += _count(tally, box, inside(box, *size))
+                kept += _count(tally, box, inside(box, *size)) and not difficult
     faults.refuse(
-        'each XML file must give an image size above 0, if any, and for each object a name and '
-        'four finite coordinates',
+        'each XML file must give an image size above 0, if any, and for each object a name, four '
+        'finite coordinates, and a whole number as difficult, if any',
         broken,
         'Correct the files.',
     )
@@ -216,24 +224,13 @@ def check_images(where: str, folder: str, names: Iterable[str], key: str) -> Non
         FileNotFoundError: some are not; the first are named, and all counted.
     """
     names = list(names)
-    lost = _absent(folder, names)
+    lost = absent(folder, names)
     if lost:
         raise FileNotFoundError(
             f'{where}: each image of the split must exist, but of {len(names)} in "{folder}" '
             f'{len(lost)} do not: {_few(lost)}. Put them there, or correct {key}.'
+            f'{hint(folder, lost)}'
         )
-
-
-def _absent(folder: str, names: Iterable[str]) -> list[str]:
-    listed: dict[str, set[str]] = {}
-    absent = []
-    for name in names:
-        parent, base = os.path.split(os.path.join(folder, name))
-        if parent not in listed:  # listing a folder once is faster than asking for each file
-            listed[parent] = set(os.listdir(parent)) if os.path.isdir(parent) else set()
-        if base not in listed[parent]:
-            absent.append(name)
-    return absent
 
 
 def _read_coco(where: str, path: str, needs_boxes: bool) -> dict:
@@ -278,31 +275,6 @@ def _check_categories(
         f'labels in mmdet, but got {received}. Correct the names: mmdet would silently train on '
         'wrong labels, or on images without objects.'
     )
-
-
-def _read_voc(path: str) -> tuple[tuple[float, float], list[tuple[str, Box]]]:
-    """The image's size, endless if not given, and its objects as mmdet reads them."""
-    root = ET.parse(path).getroot()
-    size = root.find('size')
-    width = height = math.inf
-    if size is not None:
-        width, height = (int(_text(size, key)) for key in ('width', 'height'))
-        if width <= 0 or height <= 0:
-            raise ValueError(f'size {width} x {height}')
-    objects: list[tuple[str, Box]] = []
-    for item in root.findall('object'):
-        corners: Any = item.find('bndbox')
-        # int(float()) refuses what is not finite
-        box = [int(float(_text(corners, key))) - 1 for key in ('xmin', 'ymin', 'xmax', 'ymax')]
-        objects.append((_text(item, 'name'), tuple(box)))
-    return (width, height), objects
-
-
-def _text(element: Any, key: str) -> str:
-    found = None if element is None else element.findtext(key)
-    if found is None:
-        raise ValueError(f'no {key}')
-    return found
 
 
 def _count(tally: Counter, box: Box, part: Box | None) -> bool:

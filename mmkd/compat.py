@@ -27,8 +27,9 @@ import numpy as np
 import torch
 
 from mmkd import ops, ops_deform
-from mmkd.image_file import ImageError, check_whole
+from mmkd.image_file import ImageError, check_declared_size, check_whole
 from mmkd.kept_boxes import keep_in_coco, keep_once, keep_valid_boxes
+from mmkd.voc_files import listed_images, voc_image
 from mmkd.whole import LateRemoval, open_whole, write_whole
 
 # The distributions that install each import package; one at a time, or they overwrite each other.
@@ -400,6 +401,21 @@ def normalise_ssd_over_ranks() -> None:
     SSDHead.get_targets = get_targets
 
 
+def read_voc_lists_and_suffixes() -> None:
+    """mmdet takes a byte order mark and empty lines for names, and each VOC image for a .jpg."""
+    with contextlib.redirect_stdout(io.StringIO()):  # mmdet prints that OneDL is not installed
+        from mmdet.datasets import XMLDataset, xml_style
+
+    original = XMLDataset.parse_data_info
+
+    @functools.wraps(original)
+    def parse(self: Any, img_info: dict) -> Any:
+        file_name = voc_image(self.sub_data_root, img_info['file_name'])
+        return original(self, {**img_info, 'file_name': file_name})
+
+    xml_style.list_from_file, XMLDataset.parse_data_info = listed_images, parse
+
+
 def hold_boxes_to_the_rules() -> None:
     """mmdet keeps VOC boxes without size or outside the image, and clips none before it resizes.
 
@@ -680,6 +696,29 @@ def tell_of_the_student() -> None:
     inference.init_detector = mmdet.apis.init_detector = init_detector
 
 
+def compare_declared_sizes() -> None:
+    """mmdet takes the size that annotations give for that of the image, whatever is in the file.
+
+    Whichever transform loads the image sets ``ori_shape``, of mmdet or of the user.
+    """
+    from mmcv.transforms import BaseTransform
+
+    original = BaseTransform.__call__
+
+    @functools.wraps(original)
+    def call(self: Any, results: Any) -> Any:
+        loads = isinstance(results, dict) and 'ori_shape' not in results
+        loads = loads and not hasattr(self, 'transforms')  # of several, each is asked itself
+        outcome = original(self, results)
+        if loads and isinstance(outcome, dict) and 'ori_shape' in outcome:
+            color_type = getattr(self, 'color_type', 'color')
+            backend = getattr(self, 'imdecode_backend', 'cv2')
+            check_declared_size(outcome, color_type, backend)
+        return outcome
+
+    BaseTransform.__call__ = call
+
+
 def normalise_yolov5_over_ranks() -> None:
     """MMYOLO's class and box terms are means over the matches of a rank, which DDP averages alike.
 
@@ -747,6 +786,7 @@ PATCHES = (
     repair_ssd_head,
     count_what_fits_in_transformers,
     normalise_ssd_over_ranks,
+    read_voc_lists_and_suffixes,
     hold_boxes_to_the_rules,
     refuse_broken_images,
     score_no_detections,
@@ -754,6 +794,7 @@ PATCHES = (
     give_metrics_the_loaded_truth,
     measure_what_was_loaded,
     lengthen_short_palettes,
+    compare_declared_sizes,
 )
 
 

@@ -12,6 +12,8 @@ from mmkd.class_counts import check_class_counts
 from mmkd.evaluator_checks import check_evaluator, measures
 from mmkd.launch import on_first_rank
 from mmkd.metainfo import classes_of, dataset_type
+from mmkd.nearby import hint
+from mmkd.voc_files import voc_image
 
 
 def check_data(cfg: Config, phases: Iterable[str]) -> list[str]:
@@ -112,6 +114,7 @@ def _check_dataset(
             raise FileNotFoundError(
                 f'{where}: {key} must exist, but there is no "{path}" (seen from {os.getcwd()}). '
                 'Put or link the data there, or correct data_root, ann_file and data_prefix.'
+                f'{hint(os.path.dirname(path.rstrip("/")), [os.path.basename(path.rstrip("/"))])}'
             )
     path, form = paths['ann_file'], _form(dataset, scope)
     if path and form == 'COCO':
@@ -123,7 +126,8 @@ def _check_dataset(
         folder = os.path.join(base, dataset.get('ann_subdir', 'Annotations'))
         names, notes = check_voc(where, path, folder, classes, training)
         images = os.path.join(base, dataset.get('img_subdir', 'JPEGImages'))
-        check_images(where, images, (f'{name}.jpg' for name in names), 'data_prefix or img_subdir')
+        names = [voc_image(images, f'{name}.jpg') for name in names]
+        check_images(where, images, names, 'data_prefix or img_subdir')
     else:
         return []
     return notes

@@ -83,8 +83,10 @@ def test_every_patch_is_tested():
         'remove_checkpoints_late',
         'repair_ssd_head',
         'normalise_ssd_over_ranks',  # tests/test_ranks.py
+        'read_voc_lists_and_suffixes',
         'hold_boxes_to_the_rules',
         'refuse_broken_images',
+        'compare_declared_sizes',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
 
@@ -461,6 +463,31 @@ def test_mmdet_keeps_boxes_without_size(tmp_path):
     assert len(VOCDataset.parse_data_info.__wrapped__(dataset, info)['instances']) == 2
 
 
+def test_mmdet_takes_each_voc_image_for_a_jpg(tmp_path):
+    """Else ``read_voc_lists_and_suffixes`` is needed for lists only."""
+    from mmdet.datasets import VOCDataset
+
+    write_voc(tmp_path, 'train', 1, ('a',))
+    (tmp_path / 'JPEGImages/train000.jpg').rename(tmp_path / 'JPEGImages/train000.png')
+    options = dict(data_root=f'{tmp_path}/', data_prefix=dict(sub_data_root=''), pipeline=[])
+    dataset = VOCDataset(ann_file='ImageSets/Main/train.txt', **options)
+    info = dict(img_id='a', file_name='JPEGImages/train000.jpg')
+    info['xml_path'] = str(tmp_path / 'Annotations/train000.xml')
+    assert dataset.parse_data_info(info)['img_path'].endswith('train000.png')
+    original = VOCDataset.parse_data_info.__wrapped__.__wrapped__
+    assert original(dataset, info)['img_path'].endswith('train000.jpg')
+
+
+def test_mmdet_takes_an_empty_line_for_a_name(tmp_path):
+    """Else ``read_voc_lists_and_suffixes`` is needed for images only."""
+    from mmdet.datasets import xml_style
+    from mmengine.fileio import list_from_file
+
+    (tmp_path / 'a.txt').write_text('\ufeffa\n\n')
+    assert xml_style.list_from_file(tmp_path / 'a.txt') == ['a']
+    assert list_from_file(tmp_path / 'a.txt') == ['\ufeffa', '']
+
+
 def test_mmcv_does_not_name_an_empty_file(tmp_path):
     """Else ``refuse_broken_images`` is needed for truncated JPEGs under old OpenCVs only."""
     from mmcv.transforms import LoadImageFromFile
@@ -472,3 +499,14 @@ def test_mmcv_does_not_name_an_empty_file(tmp_path):
     with pytest.raises(cv2.error) as original:
         LoadImageFromFile.transform.__wrapped__(load, results)
     assert 'empty.jpg' in str(ours.value) and 'empty.jpg' not in str(original.value)
+
+
+def test_mmcv_takes_any_size(tmp_path):
+    """Else ``compare_declared_sizes`` is needed no more."""
+    from mmcv.transforms import BaseTransform, LoadImageFromFile
+
+    write_voc(tmp_path, 'train', 1, ('a',))
+    results = dict(img_path=str(tmp_path / 'JPEGImages/train000.jpg'), width=9, height=9)
+    with pytest.raises(ValueError, match='the size of the decoded image'):
+        LoadImageFromFile()(dict(results))
+    assert BaseTransform.__call__.__wrapped__(LoadImageFromFile(), results)['height'] == 9
