@@ -71,13 +71,11 @@ def _tap_of_call(model: nn.Module, source: str) -> Tap:
         return Tap(source, drawn=drawn)
     if cls.__module__.startswith('mmdet.models.roi_heads') or issubclass(cls, BaseRoIHead):
         drawn = 'proposals'
-    heads: list[tuple[str, nn.Module]] = [
-        (path, m) for path, m in model.named_modules() if type(m) is cls and path
-    ]
-    heads = heads or [(path, m) for path, m in model.named_modules() if isinstance(m, cls) and path]
-    if len(heads) != 1 or not hasattr(heads[0][1], 'num_classes'):
+    heads = [path for path, module in model.named_modules() if path and isinstance(module, cls)]
+    head = model.get_submodule(heads[0]) if len(heads) == 1 else None
+    if not hasattr(head, 'num_classes'):
         return Tap(source, drawn=drawn)
-    return Tap(source, heads[0][1], heads[0][0], '', drawn)
+    return Tap(source, head, heads[0], '', drawn)
 
 
 def _head_above(model: nn.Module, source: str) -> tuple[str, nn.Module | None]:
