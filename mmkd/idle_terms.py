@@ -71,6 +71,7 @@ class IdleTerms:
         for name, (works, idle, excused) in zip(fresh, counts.tolist(), strict=True):
             if works:
                 self.at_work.add(name)
+                self.idle[name] = self.excused[name] = 0
             elif idle:
                 self.idle[name] = self.idle.get(name, 0) + 1
             elif excused:

@@ -54,22 +54,23 @@ class LossWatch:
 
         Raises:
             ValueError: a mapping takes the first of several records without saying so, student
-                and teacher feed a loss maps that do not fit each other, or a loss asserts what is
-                not so.
+                and teacher feed a loss maps that do not fit each other, or a loss fails on what
+                it is fed.
         """
         _check_records(distiller)
         try:
             return distiller.compute_distill_losses()
-        except AssertionError as error:
+        except (AssertionError, IndexError, TypeError, AttributeError) as error:
             if self._now is None:
                 raise
             loss, fed = self._now
             where = f'distill_losses.{loss}'
-            claim = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
-            kind = type(distiller.distill_losses[loss]).__name__
+            line = traceback.extract_tb(error.__traceback__)[-1].line
+            kind, claim = type(distiller.distill_losses[loss]).__name__, str(error) or line
             raise ValueError(
-                f'{where} ({kind}) must be fed what it asserts, "{claim}", but got {fed}. Map '
-                'its arguments to records of that form.'
+                f'{where} ({kind}) must be fed what it can work on, but got {fed}, and '
+                f'{type(error).__name__} came of it: {claim}. Map its arguments to records of the '
+                'form that it takes.'
             ) from error
         finally:
             self._now = None

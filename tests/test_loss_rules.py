@@ -275,7 +275,7 @@ def test_yolov3_and_yolov5_and_their_codings():
     build('yolov3', 'yolov3', dict(OBJ, bbox_coder='yolov3'), 'bbox_head', connector=split)
     build(ConfigDict(tiny_yolov5_pair()))
     config = ConfigDict(tiny_yolov5_pair())
-    config.distiller.distill_losses.loss_output.bbox_coder = 'yolox'
+    config.distiller.distill_losses.loss_box.bbox_coder = 'yolox'
     with pytest.raises(ValueError, match=r"YOLOv5BBoxCoder. Set bbox_coder='yolov5'"):
         build(config)
     config = pair(
