@@ -23,6 +23,8 @@ from mmkd.crop import crop_records
 from mmkd.data_origin import check_data_origin
 from mmkd.distill_weights import active_losses, distill_terms, scaled
 from mmkd.lean import LeanTeacher, plain_records
+from mmkd.loss_rules import check_losses
+from mmkd.loss_watch import LossWatch
 from mmkd.state_keys import STUDENT_PREFIX
 from mmkd.teacher import FrozenTeacher, InputTranslation
 
@@ -75,7 +77,9 @@ class DetectionDistill(SingleTeacherDistill):
     Raises:
         FileNotFoundError, ValueError, TypeError: a checkpoint that is missing or does not fit, a
             recorder source that does not exist, a mapping that the loss's forward does not take,
-            classes, priors or coders that differ where a loss needs them equal.
+            classes, priors or coders that differ where a loss needs them equal, a loss that would
+            teach something else than meant by what it is fed (:mod:`mmkd.loss_rules`, and in a
+            step :mod:`mmkd.loss_watch`).
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class DetectionDistill(SingleTeacherDistill):
                 architecture=student_model, teacher=teacher_model, distiller=distiller, **kwargs
             )
             check_alignment(self.distiller, self.student, teacher_model)
+            check_losses(self.distiller, self.student, teacher_model)
             if teacher_ckpt:
                 load_detector(teacher_model, teacher_ckpt, 'teacher_ckpt', teacher_ckpt_strict)
             else:
@@ -130,6 +135,7 @@ class DetectionDistill(SingleTeacherDistill):
             self._teacher = CachedTeacher(
                 teacher_cache, self._teacher, self.distiller, self.student, self.data_preprocessor
             )
+        self.loss_watch = LossWatch(self.distiller, distiller)
         self.student_loss_weights = dict(student_loss_weights or {})
         self._student_terms: set[str] = set()  # all that it had so far
         if balance is not None and not self.calculate_student_loss:
@@ -221,7 +227,7 @@ class DetectionDistill(SingleTeacherDistill):
             losses.update(add_prefix(self._weighted(student_losses), 'student'))
 
         factors = self.distill_factors
-        terms = distill_terms(distiller, factors, active, batch_inputs)
+        terms = distill_terms(distiller, factors, active, batch_inputs, self.loss_watch)
         if self.balance is not None and active:
             weights = [p for p in self.student.parameters() if p.requires_grad]
             own = {name: value for name, value in losses.items() if name.startswith('student.')}
@@ -251,7 +257,7 @@ class DetectionDistill(SingleTeacherDistill):
 
     def _statistics(self, active: list[str]) -> dict[str, Tensor]:
         found = {
-            f'{_without_loss(name)}_{key}': value
+            f'{_without_loss(name)}_{_without_loss(key) or "value"}': value
             for name in active
             for key, value in getattr(self.distiller.distill_losses[name], 'logs', {}).items()
         }
@@ -316,7 +322,9 @@ def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
 
 def _without_loss(name: str) -> str:
     # mmengine back-propagates each key with "loss" in it: a statistic must not have it.
-    return name.replace('loss_', '').replace('loss', '').strip('_')
+    while 'loss' in name:
+        name = name.replace('loss_', '').replace('loss', '')
+    return name.strip('_')
 
 
 def _late_terms(student: BaseModel) -> Iterator[str]:

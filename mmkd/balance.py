@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmkd.distill_weights import scaled
 
 # Gradients of half precision maps are lost below 6e-8; a power of two changes no other digit.
-_SCALE = 2.0**10
+GRADIENT_SCALE = 2.0**10
 
 
 class GradientBalance(nn.Module):
@@ -194,9 +194,9 @@ def flat_gradient(value: Any, parameters: Sequence[Tensor]) -> Tensor:
 
 def _norm_over_ranks(value: Any, parameters: Sequence[Tensor]) -> float:
     """Norm of the gradient that the optimizer gets: the mean over processes."""
-    gradient = flat_gradient(value * _SCALE, parameters)
+    gradient = flat_gradient(value * GRADIENT_SCALE, parameters)
     all_reduce(gradient, 'mean')
-    return gradient.norm().item() / _SCALE
+    return gradient.norm().item() / GRADIENT_SCALE
 
 
 def _is_number(value: Any) -> bool:

@@ -10,6 +10,8 @@ import torch
 from mmrazor.registry import MODELS, TASK_UTILS
 from torch import nn
 
+from mmkd.taps import tap
+
 
 def check_distiller(distiller: Mapping, student: nn.Module, teacher: nn.Module) -> None:
     """Check a distiller's config against the two models, before it is built.
@@ -139,12 +141,15 @@ def check_alignment(distiller: nn.Module, student: nn.Module, teacher: nn.Module
     Raises:
         ValueError: they differ.
     """
-    s_head, t_head = (getattr(model, 'bbox_head', None) for model in (student, teacher))
-    if s_head is None or t_head is None:
-        return
     connectors = getattr(distiller, 'connectors', {})
     mappings = getattr(distiller, 'loss_forward_mappings', {})
     for name, loss in getattr(distiller, 'distill_losses', {}).items():
+        (s_key, s_head), (t_key, t_head) = (
+            _fed_head(distiller, mappings.get(name, {}), side, model)
+            for side, model in (('student', student), ('teacher', teacher))
+        )
+        if s_head is None or t_head is None:
+            continue
         used = [
             connectors[record['connector']]
             for record in mappings.get(name, {}).values()
@@ -157,10 +162,23 @@ def check_alignment(distiller: nn.Module, student: nn.Module, teacher: nn.Module
             if difference:
                 raise ValueError(
                     f'distill_losses.{name} ({type(loss).__name__}) needs equal {need} of student '
-                    'and teacher (model.architecture.bbox_head and model.teacher.bbox_head), '
+                    f'and teacher (model.architecture.{s_key} and model.teacher.{t_key}), '
                     f'but {difference}. Change one of the two models, or take a loss that does '
                     'not compare them prior by prior.'
                 )
+
+
+def _fed_head(
+    distiller: Any, mapping: Mapping, side: str, model: nn.Module
+) -> tuple[str, nn.Module | None]:
+    """Key and module of the head that feeds a loss from one side; else the model's own."""
+    for record in mapping.values():
+        if record['from_student'] is (side == 'student'):
+            recorder = getattr(distiller, f'{side}_recorders').get_recorder(record['recorder'])
+            found = tap(model, recorder)
+            if found.head is not None:
+                return found.path, found.head
+    return 'bbox_head', getattr(model, 'bbox_head', None)
 
 
 def _differing_classes(student: nn.Module, teacher: nn.Module) -> str:
@@ -174,7 +192,7 @@ def _differing_priors(student: nn.Module, teacher: nn.Module) -> str:
         return '' if s is t else 'only one of them has a prior_generator'
     if type(s).__name__ != type(t).__name__:
         return f"the student's are made by {type(s).__name__}, the teacher's by {type(t).__name__}"
-    for attribute in ('strides', 'num_base_priors', 'center_offset'):
+    for attribute in ('strides', 'num_base_priors', 'center_offset', 'offset'):
         of_s, of_t = (getattr(priors, attribute, None) for priors in (s, t))
         if of_s != of_t:
             return f'their {attribute} are {of_s} (student) and {of_t} (teacher)'

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from mmkd.loss_watch import LossWatch
 
 
 def schedule_factor(
@@ -124,7 +127,11 @@ def active_losses(distiller: Any, factors: Mapping[str, float]) -> list[str]:
 
 
 def distill_terms(
-    distiller: Any, factors: Mapping[str, float], active: Collection[str], like: Tensor
+    distiller: Any,
+    factors: Mapping[str, float],
+    active: Collection[str],
+    like: Tensor,
+    watch: 'LossWatch',
 ) -> dict[str, Any]:
     """The terms of all losses, times their factors; those that are not ``active`` are 0.
 
@@ -133,13 +140,14 @@ def distill_terms(
 
     Args:
         like: a tensor on the device of the terms.
+        watch: looks at what the losses are fed.
     """
     mappings = distiller.loss_forward_mappings
     distiller.loss_forward_mappings = {
         name: mapping for name, mapping in mappings.items() if name in active
     }
     try:
-        terms = distiller.compute_distill_losses() if active else {}
+        terms = watch.compute(distiller) if active else {}
     finally:
         distiller.loss_forward_mappings = mappings
     terms = {name: scaled(term, factors.get(name, 1.0)) for name, term in terms.items()}

@@ -63,6 +63,8 @@ class FineGrainedImitation(nn.Module):
         tensor(9.)
     """
 
+    idle_without = 'coverage'
+
     def __init__(self, loss_weight: float = 0.01, normalizer: str = '2N') -> None:
         super().__init__()
         if normalizer not in ('2N', '2NC'):

@@ -116,6 +116,7 @@ class ObjScaledBoxCls(nn.Module):
     """
 
     needs_equal = ('classes', 'priors', 'coder')
+    reads_objectness = True
 
     def __init__(
         self,

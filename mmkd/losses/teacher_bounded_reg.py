@@ -91,6 +91,7 @@ class TeacherBoundedReg(nn.Module):
 
     needs_equal = ('priors', 'coder')
     teacher_reads = {'preds_T': 'near_boxes'}
+    idle_without = 'active'
 
     def __init__(self, margin: float = 0.0, loss_weight: float = 0.5, gate: str = 'prior') -> None:
         super().__init__()

@@ -54,6 +54,7 @@ class TeacherScaledCls(nn.Module):
     """
 
     needs_equal = ('classes', 'priors')
+    softmax_scores = ('preds_S', 'preds_T')
 
     def __init__(
         self,

@@ -64,6 +64,7 @@ class TeacherScaledReg(nn.Module):
 
     needs_equal = ('classes', 'priors', 'coder')
     teacher_reads = {'scores_T': 'softmax'}
+    softmax_scores = ('scores_T',)
 
     def __init__(
         self,

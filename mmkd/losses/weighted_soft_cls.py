@@ -113,6 +113,8 @@ class WeightedSoftCls(nn.Module):
 
     needs_equal = ('classes', 'priors')
     teacher_reads = {'preds_T': 'softmax'}
+    softmax_scores = ('preds_S', 'preds_T')
+    idle_without = 'mined'
 
     def __init__(
         self,
