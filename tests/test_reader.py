@@ -27,8 +27,8 @@ from mmkd.export import export_student
 from mmkd.reader import find_checkpoint, read_anything
 from mmkd.resume import prepare_resume
 from mmkd.yolov5 import CheckpointError
+from mmkd_cli.convert import convert
 from tests.tiny import tiny_pair
-from tools.convert_yolov5 import convert
 
 
 def saved(content, **options) -> bytes:
