@@ -15,6 +15,7 @@ requires = [
     'onedl-mmcv==2.3.6',
     'onedl-mmdetection==3.5.1',
     'mmrazor==1.0.0',
+    'filelock',
     'joblib',  # mmrazor imports it without saying so
     'numpy',
     'pycocotools',

@@ -18,7 +18,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmkd.fetch import fetch, hash_in, is_address, sha256_of
-from mmkd.foreign import describe_foreign, family_of, shown, shown_path
+from mmkd.foreign import describe_foreign, family_of, is_zip, root_of, shown, shown_path
 from mmkd.yolov5.errors import CheckpointError
 from mmkd.yolov5.file import is_yolov5_file, read_yolov5_file
 from mmkd.yolov5.inert_pickle import names_in, storages_of
@@ -113,18 +113,11 @@ def _check(path: Path, what: str) -> None:
 
 def _check_storages(path: Path, what: str) -> None:
     # Older torch reads beyond the end of a storage that is smaller than its pickle says.
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return
     with zipfile.ZipFile(path) as archive:
         sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-        root = _root(archive)
-        try:
-            claims = storages_of(archive.read(f'{root}data.pkl'))
-        except Exception as error:  # also whatever zipfile raises
-            raise CheckpointError(
-                f'{what} must be a whole checkpoint, but "{shown_path(path)}" is damaged '
-                f'({shown(error, 200)}). Fetch or copy it again.'
-            ) from error
+    root, claims = root_of(sizes), storages_of(_pickle_of(path))
     for claim in claims:
         size = sizes.get(f'{root}data/{claim.key}', 0)
         if size % claim.dtype.itemsize or size < claim.numel * claim.dtype.itemsize:
@@ -158,15 +151,12 @@ def _refusal(path: Path, what: str, error: Exception) -> str:
 
 
 def _pickle_of(path: Path) -> bytes:
-    if not zipfile.is_zipfile(path):
+    """The pickle in one of torch's zip archives, or nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(root_of(archive.namelist()) + 'data.pkl')
+    except Exception:  # damaged in any way: torch, which reads it next, says what is wrong
         return b''
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(f'{_root(archive)}data.pkl')
-
-
-def _root(archive: zipfile.ZipFile) -> str:
-    names = [name for name in archive.namelist() if name.endswith('/data.pkl')]
-    return names[0].removesuffix('data.pkl')
 
 
 @functools.lru_cache

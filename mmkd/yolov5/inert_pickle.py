@@ -9,6 +9,7 @@ What is in no table becomes a :class:`Refused` that keeps the reason: an error w
 needs that part of the file, and of no account where it does not.
 """
 
+import contextlib
 import io
 import pickletools
 import re
@@ -399,7 +400,7 @@ class _Machine:
     def build(self, state: Any) -> None:
         target = self.stack[-1]
         # torch.save gives a state dict an attribute with its version numbers: of no use here.
-        if type(target) is OrderedDict or isinstance(target, Refused):
+        if type(target) is OrderedDict or isinstance(target, Refused | TensorRef):
             return
         _need(isinstance(target, Bag), f'a state for a {type(target).__name__}')
         _need(type(state) in (dict, tuple), f'a state that is a {type(state).__name__}')
@@ -444,13 +445,10 @@ def read_pickle(
 
 
 def storages_of(data: bytes) -> list[StorageRef]:
-    """The storages that a pickle claims to be in its archive, of whatever else it may hold.
-
-    Raises:
-        CheckpointError: The pickle is malformed.
-    """
+    """The storages that a pickle claims to be in its archive, as far as it can be followed."""
     machine = _Machine(())
-    _run(machine, data)
+    with contextlib.suppress(CheckpointError):
+        _run(machine, data)
     return machine.storages
 
 
