@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import stat
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,9 @@ def read_file(path: Path, what: str = 'the checkpoint', map_location: Any = 'cpu
         )
     _check_storages(path, what)
     try:
-        with path.open('rb') as file:  # not the path: its ending must not decide
+        # An open file, not the path: its ending must not decide. Its warnings are about torch.
+        with path.open('rb') as file, warnings.catch_warnings():
+            warnings.simplefilter('ignore')
             return torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:
         raise CheckpointError(_refusal(path, what, error)) from error

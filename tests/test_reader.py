@@ -16,7 +16,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModule
 from mmengine.runner import checkpoint as zoo
 from torch import nn
@@ -28,6 +31,7 @@ from mmkd.reader import find_checkpoint, read_anything
 from mmkd.resume import prepare_resume
 from mmkd.yolov5 import CheckpointError
 from tests.tiny import tiny_pair
+from tests.yolov5.test_hostile import mutations
 from tools.convert_yolov5 import convert
 
 
@@ -355,3 +359,22 @@ def test_a_local_file_whose_name_holds_another_hash(digits, warned, tmp_path, mo
     for _ in range(2):
         read_checkpoint(str(path))
     assert len(said) == warned and all('saved anew' in text for text in said)
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_mutated_file_is_read_or_refused(legacy, data, tmp_path):
+    content = saved({**WEIGHTS, 'log': history()}, _use_new_zipfile_serialization=not legacy)
+    path = tmp_path / 'a.pth'
+    path.write_bytes(data.draw(mutations(content)))
+    try:
+        read_anything(path, 'teacher_ckpt')
+    except CheckpointError as error:
+        check_text(str(error))
+
+
+def history():
+    log = HistoryBuffer()
+    log.update(1.5)
+    return log
