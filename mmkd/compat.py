@@ -259,7 +259,8 @@ def read_without_running() -> None:
         if original.__module__ == checkpoint.__name__:
             setattr(checkpoint, original.__name__, safe(original))
     for prefix, original in schemes.items():
-        schemes[prefix] = getattr(checkpoint, original.__name__, original)
+        if original.__module__ == checkpoint.__name__:
+            schemes[prefix] = getattr(checkpoint, original.__name__)
     if hasattr(checkpoint, '_safe_torch_load'):
         load = checkpoint._safe_torch_load
         checkpoint._safe_torch_load = functools.partial(load, weights_only=True)
