@@ -22,7 +22,7 @@ from mmkd.fetch import fetch, hash_in, is_address, sha256_of
 from mmkd.foreign import describe_foreign, family_of, is_zip, root_of, shown, shown_path
 from mmkd.yolov5.errors import CheckpointError
 from mmkd.yolov5.file import is_yolov5_file, read_yolov5_file
-from mmkd.yolov5.inert_pickle import names_in, storages_of
+from mmkd.yolov5.inert_pickle import EndlessError, names_in, storages_of
 
 _IRREGULAR = (
     (stat.S_ISDIR, 'a folder'),
@@ -120,7 +120,13 @@ def _check_storages(path: Path, what: str) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-    root, claims = root_of(sizes), storages_of(_pickle_of(path))
+    try:
+        root, claims = root_of(sizes), storages_of(_pickle_of(path))
+    except EndlessError as error:
+        raise CheckpointError(
+            f'{what} must be a checkpoint that mmdet wrote, but "{shown_path(path)}" is none: '
+            f'{error}.'
+        ) from error
     for claim in claims:
         size = sizes.get(f'{root}data/{claim.key}', 0)
         if size % claim.dtype.itemsize or size < claim.numel * claim.dtype.itemsize:

@@ -27,6 +27,7 @@ from torch import nn
 from mmkd import reader
 from mmkd.checkpoint import load_detector, read_checkpoint
 from mmkd.export import export_student
+from mmkd.foreign import LEGACY_MAGIC
 from mmkd.reader import find_checkpoint, read_anything
 from mmkd.resume import prepare_resume
 from mmkd.yolov5 import CheckpointError
@@ -59,6 +60,15 @@ def tarred(**files) -> bytes:
     return buffer.getvalue()
 
 
+def tarred_under_torchs_magic(**files) -> bytes:
+    """A tar whose first member is named by the first bytes of another format."""
+    content = bytearray(tarred(**files))
+    content[: len(LEGACY_MAGIC) + 2] = b'\x80\x02' + LEGACY_MAGIC
+    content[148:156] = b' ' * 8
+    content[148:156] = b'%06o\0 ' % sum(content[:512])
+    return bytes(content)
+
+
 WEIGHTS = {'state_dict': OrderedDict(weight=torch.ones(2, 3), bias=torch.ones(2)), 'meta': {}}
 
 # A hostile file by each way in
@@ -81,6 +91,9 @@ HOSTILE = {
     'legacy': lambda attack: saved({'x': attack}, _use_new_zipfile_serialization=False),
     'pickle': lambda attack: pickle.dumps({'x': attack}),
     'tar': lambda attack: tarred(sys_info=pickle.dumps(attack, 2), pickle=pickle.dumps(attack, 2)),
+    'tar as legacy': lambda attack: tarred_under_torchs_magic(
+        sys_info=pickle.dumps(attack, 2), pickle=pickle.dumps(attack, 2)
+    ),
     'zip in zip': lambda attack: zipped(**{'a.pth': saved(attack)}),
     'yolov5': lambda attack: zipped(
         **{
@@ -229,6 +242,10 @@ FOREIGN = {
         'a TorchScript archive',
     ),
     'pickle': (pickle.dumps({'a': 1}), 'a plain pickle'),
+    'endless': (
+        zipped(**{'a/data.pkl': b'\x80\x02})' + b'q\0h\0\x86' * 60 + b'Ns.'}),
+        'would take for ever to hash',
+    ),
     'cut zip': (saved(WEIGHTS)[:-9], 'a zip archive that is damaged or cut short'),
     'yolov8': (names('ultralytics.nn.tasks.DetectionModel'), 'YOLOv8, YOLOv5u'),
     'segmentation': (names('models.yolo.SegmentationModel'), 'a YOLOv5 segmentation network'),

@@ -9,7 +9,6 @@ What is in no table becomes a :class:`Refused` that keeps the reason: an error w
 needs that part of the file, and of no account where it does not.
 """
 
-import contextlib
 import io
 import pickletools
 import re
@@ -73,6 +72,7 @@ _ATTACKS = re.compile(
 )
 # Only scalars may be keys or set members: hashing a nested tuple that shares its parts takes time
 # exponential in its depth.
+_MAX_KEY_PARTS = 10_000
 _HASHABLE = (str, int, float, bool, bytes, type(None))
 
 
@@ -243,7 +243,20 @@ def _set_item(target: dict, key: Any, value: Any) -> None:
     target[_hashable(key, f'a {type(key).__name__} as key of a dict')] = value
 
 
+class EndlessError(CheckpointError):
+    """A pickle that would keep any reader busy for ever."""
+
+
 def _hashable(value: Any, what: str) -> Any:
+    # Python hashes a tuple that shares its parts once for each path to them.
+    todo, count = [value], 0
+    while todo:
+        part = todo.pop()
+        count += 1
+        if count > _MAX_KEY_PARTS:
+            raise EndlessError(f'{_MALFORMED}{what}, which would take for ever to hash')
+        if isinstance(part, tuple):
+            todo += part
     return value if isinstance(value, _HASHABLE) else Refused(f'{_MALFORMED}{what}')
 
 
@@ -392,6 +405,8 @@ class _Machine:
             raise CheckpointError(f'the file calls {call.text}, which is never called here')
         try:
             return _CALLS[call.text](*args)
+        except EndlessError:
+            raise
         except CheckpointError as error:
             return Refused(str(error))
         except Exception as error:
@@ -445,10 +460,18 @@ def read_pickle(
 
 
 def storages_of(data: bytes) -> list[StorageRef]:
-    """The storages that a pickle claims to be in its archive, as far as it can be followed."""
+    """The storages that a pickle claims to be in its archive, as far as it can be followed.
+
+    Raises:
+        EndlessError: It would keep any reader busy for ever.
+    """
     machine = _Machine(())
-    with contextlib.suppress(CheckpointError):
+    try:
         _run(machine, data)
+    except EndlessError:
+        raise
+    except CheckpointError:
+        pass  # whoever reads all of it says what is wrong
     return machine.storages
 
 
