@@ -13,6 +13,7 @@ from mmengine.hub import get_config
 
 from mmkd.config_keys import RUNNER_KEYS
 from mmkd.export import is_distillation, student_config
+from mmkd.fetch import is_address
 from mmkd.reader import find_checkpoint
 from mmkd.yolov5 import is_yolov5_file
 
@@ -100,6 +101,8 @@ def alone(pair: Config) -> Config:
 
 
 def _is_yolov5(start: str) -> bool:
+    if is_address(start) and not start.endswith('.pt'):
+        return False  # most likely; a plan is made without fetching, and the reader looks later
     try:
         return is_yolov5_file(find_checkpoint(start, 'student_ckpt'))
     except FileNotFoundError:
