@@ -306,8 +306,15 @@ def count_what_fits() -> None:
 
     @functools.wraps(initialise)
     def initialise_from_file(self: Any, module: Any) -> None:
-        with loading.source(f'init_cfg of {type(module).__name__}', self.checkpoint):
-            initialise(self, module)
+        what = f'init_cfg of {type(module).__name__}'
+        try:
+            with loading.source(what, self.checkpoint):
+                initialise(self, module)
+        except AssertionError as error:  # no key begins with the prefix
+            raise ValueError(
+                f'{what} must name a prefix of keys in its checkpoint, but got "{self.prefix}", '
+                f'which none in "{self.checkpoint}" has. Correct prefix, or leave it out.'
+            ) from error
 
     checkpoint.load_state_dict = load
     Runner.load_checkpoint, PretrainedInit.__call__ = load_file, initialise_from_file

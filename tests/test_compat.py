@@ -1,6 +1,7 @@
 """Every patch: it is needed (what fails without it), and it works."""
 
 import importlib.util
+import inspect
 import os
 import pickle
 import re
@@ -66,8 +67,13 @@ def test_patch_is_needed(patch):
     if patch == 'accept_mmcv_version' and original_family:
         pytest.skip('mmrazor accepts the original mmcv 2.1.0; mmyolo does not: see below')
     code, error = NEEDS[patch]
-    # the patches of SSDHead import all of mmdet
-    result = run(code, without={patch, 'repair_ssd_head', 'normalise_ssd_over_ranks'})
+    # these import all of mmdet
+    of_models = {
+        'repair_ssd_head',
+        'normalise_ssd_over_ranks',
+        'count_what_fits_in_transformers',
+    }
+    result = run(code, without={patch, *of_models})
     assert result.returncode != 0, f'{patch} is no longer needed: remove it'
     assert error in result.stderr
 
@@ -78,7 +84,9 @@ def test_every_patch_is_tested():
         'require_pkg_resources',
         'find_shipped_configs',
         'allow_checkpoint_globals',
-        'read_without_running',
+        'read_without_running',  # tests/test_checkpoint.py
+        'count_what_fits',  # here and in tests/test_loading.py
+        'count_what_fits_in_transformers',
         'write_checkpoints_whole',
         'remove_checkpoints_late',
         'repair_ssd_head',
@@ -89,6 +97,16 @@ def test_every_patch_is_tested():
         'compare_declared_sizes',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
+
+
+def test_mmengine_loads_nothing_without_an_error():
+    from mmdet.models.backbones import SwinTransformer
+    from mmengine.runner import Runner, checkpoint
+
+    part = torch.nn.Linear(2, 2)
+    checkpoint.load_state_dict.__wrapped__(part, {'other': torch.ones(1)})
+    assert 'load_state_dict(state_dict, False)' in inspect.getsource(SwinTransformer)
+    assert 'Config.fromstring' in inspect.getsource(Runner.resume), 'it ran what meta holds'
 
 
 def test_import_is_silent():

@@ -45,12 +45,13 @@ def check_weights(
 
 
 def _check_loaded(section: Section, name: str, loaded: Loaded) -> None:
-    if loaded.lacking:
+    # load_from and init_cfg may mean it: a head of other classes, layers of the detector's own.
+    if loaded.lacking and loaded.what.endswith('_ckpt'):
         section.warn(
             f'{len(loaded.lacking)} of {loaded.total} keys of the {name} do not hold the weights '
             f'of "{loaded.path}": {first(list(loaded.lacking))}.',
-            'Give the checkpoint of this config, or the config of this checkpoint'
-            + (f', and {loaded.what}_strict=True.' if loaded.what.endswith('_ckpt') else '.'),
+            'Give the checkpoint of this config, or the config of this checkpoint, and '
+            f'{loaded.what}_strict=True.',
         )
 
 
