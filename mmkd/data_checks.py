@@ -139,7 +139,8 @@ def _loaded(dataset: Mapping, scope: str | None, classes: Sequence[str]) -> Coun
     XML files are small; a COCO file is counted as it is checked.
     """
     with DefaultScope.overwrite_default_scope(scope or 'mmdet'):
-        built = DATASETS.build({**dataset, 'pipeline': []})
+        # serialised, a data set without an image fails
+        built = DATASETS.build({**dataset, 'pipeline': [], 'serialize_data': False})
     found = Counter(dict.fromkeys(classes, 0))
     for index in range(len(built)):
         for instance in built.get_data_info(index)['instances']:
