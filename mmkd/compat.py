@@ -16,7 +16,7 @@ import pickle
 import sys
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from os.path import isabs
@@ -474,6 +474,14 @@ def hold_boxes_to_the_rules() -> None:
     COCO.createIndex, COCO.loadCats = create_index, load_cats
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """mmdet says on import which optional packages are not installed."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
+
+
 def give_metrics_the_loaded_truth() -> None:
     """VOCMetric compares boxes of the original image with boxes as the pipeline has moved them.
 
@@ -481,7 +489,7 @@ def give_metrics_the_loaded_truth() -> None:
     boxes of its data set, in the coordinates of the image file, and VOCMetric takes these; so
     does CocoMetric without ``ann_file``.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _quietly():
         from mmdet.datasets.base_det_dataset import BaseDetDataset
         from mmdet.evaluation import VOCMetric
 
@@ -526,7 +534,7 @@ def measure_what_was_loaded() -> None:
     (RepeatDataset) counts as twice as many detections. ``iou_thrs`` as a number or a list, and
     ``proposal_nums`` without 100, give no mAP or -1.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _quietly():
         from mmdet.evaluation import CocoMetric
     from pycocotools.cocoeval import COCOeval
 
@@ -577,7 +585,7 @@ def lengthen_short_palettes() -> None:
 
     Such palettes are those of the built-in data sets, which stay beside a config's own classes.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _quietly():
         from mmdet.engine.hooks import visualization_hook
         from mmdet.visualization import local_visualizer, palette
 

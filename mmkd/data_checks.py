@@ -1,13 +1,15 @@
 """Checks of a run's data before it starts."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 
-from mmkd.annotations import check_coco, check_images, check_voc
+from mmkd.annotations import check_coco, check_found, check_images, check_voc
 from mmkd.class_counts import check_class_counts
 from mmkd.evaluator_checks import check_evaluator, measures
 from mmkd.launch import on_first_rank
@@ -128,9 +130,26 @@ def _check_dataset(
         images = os.path.join(base, dataset.get('img_subdir', 'JPEGImages'))
         names = [voc_image(images, f'{name}.jpg') for name in names]
         check_images(where, images, names, 'data_prefix or img_subdir')
+        found = _loaded(dataset, scope, classes or ())
+        notes += check_found(where, path, found, training, measured)
     else:
         return []
     return notes
+
+
+def _loaded(dataset: Mapping, scope: str | None, classes: Sequence[str]) -> Counter[str]:
+    """How many boxes of each class a data set gives that are not to be ignored, as it reads them.
+
+    XML files are small; a COCO file is counted as it is checked.
+    """
+    with DefaultScope.overwrite_default_scope(scope or 'mmdet'):
+        # serialised, a data set without an image fails
+        built = DATASETS.build({**dataset, 'pipeline': [], 'serialize_data': False})
+    found = Counter(dict.fromkeys(classes, 0))
+    for index in range(len(built)):
+        for instance in built.get_data_info(index)['instances']:
+            found[classes[instance['bbox_label']]] += not instance['ignore_flag']
+    return found
 
 
 def _phase_classes(cfg: Config, phase: str) -> Sequence[str] | None:

@@ -17,7 +17,7 @@ from mmkd.compare import Comparison
 from mmkd.compare.configs import digest, text_of
 from mmkd.job import sole_user
 from tests.test_tools import run
-from tests.tiny import ROOT, write_voc
+from tests.tiny import ROOT, write_coco, write_voc
 
 DIGITS = ROOT / 'configs/ssd_kd_r18_to_r18w8_digits.py'
 SHARED = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'randomness')
@@ -164,6 +164,28 @@ def test_what_cannot_be_compared_is_refused(here):
         Comparison(ROOT / 'configs/ssd_r18w8_digits.py', Path('job'), [0])
     with pytest.raises(ValueError, match=r'CocoMetric or VOCMetric.*LVISMetric'):
         Comparison(DIGITS, Path('job'), [0], options={'test_evaluator.type': 'LVISMetric'})
+
+
+def test_an_evaluator_of_another_split_is_refused_first(here):
+    """Before the teacher is trained."""
+    classes = Config.fromfile(DIGITS).train_dataloader.dataset.metainfo.classes
+    for split in ('train', 'val', 'test'):
+        write_coco(Path('data/digits'), split, 4, classes, seed=len(split))
+    comparison = Comparison(DIGITS, Path('job'), [0])
+    comparison.check_data()
+    comparison = Comparison(
+        DIGITS,
+        Path('job'),
+        [0],
+        options={'test_evaluator.ann_file': 'data/digits/annotations/val.json'},
+    )
+    with pytest.raises(ValueError, match='test_evaluator: the truth of CocoMetric must be that of'):
+        comparison.check_data()
+    options = {'model.architecture.bbox_head.num_classes': 7}
+    with pytest.raises(
+        ValueError, match='num_classes must be the number of classes of the data, 10'
+    ):
+        Comparison(DIGITS, Path('job'), [0], options=options).check_data()
 
 
 def test_iterations_in_place_of_epochs(here):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import json
 import os
 import pickle
 import re
@@ -21,7 +22,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 import mmkd
 from mmkd import compat, ops
-from tests.tiny import ROOT, write_voc
+from tests.tiny import ROOT, write_coco, write_voc
 
 # Runs in a process of its own, with all patches but those named in `without`.
 PRELUDE = """
@@ -95,6 +96,9 @@ def test_every_patch_is_tested():
         'hold_boxes_to_the_rules',
         'refuse_broken_images',
         'compare_declared_sizes',
+        'give_metrics_the_loaded_truth',
+        'measure_what_was_loaded',
+        'lengthen_short_palettes',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
 
@@ -528,3 +532,111 @@ def test_mmcv_takes_any_size(tmp_path):
     with pytest.raises(ValueError, match='the size of the decoded image'):
         LoadImageFromFile()(dict(results))
     assert BaseTransform.__call__.__wrapped__(LoadImageFromFile(), results)['height'] == 9
+
+
+# The truth that metrics compare with: tests/test_oracle.py shows that the patches do it
+
+
+def coco_of(annotations, categories=(1, 2)):
+    """mmdet's COCO of one image of 60 x 50 pixels."""
+    from mmdet.datasets.api_wrappers import COCO
+
+    coco = COCO()
+    coco.dataset = dict(
+        images=[dict(id=1, width=60, height=50)],
+        categories=[dict(id=key, name=f'class {key}') for key in categories],
+        annotations=annotations,
+    )
+    return coco
+
+
+def box_of(**changes):
+    return dict(
+        dict(id=0, image_id=1, category_id=1, bbox=[5, 5, 20, 20], area=400, iscrowd='0'), **changes
+    )
+
+
+def test_pycocotools_takes_annotation_0_for_none():
+    """Else ``hold_boxes_to_the_rules`` need not number annotations anew."""
+    from mmdet.datasets.api_wrappers import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def recall(index):
+        coco = coco_of([box_of(iscrowd=0)])
+        index(coco)
+        found = coco.loadRes([dict(image_id=1, category_id=1, bbox=[5, 5, 20, 20], score=1.0)])
+        evaluation = COCOeval(coco, found, 'bbox')
+        evaluation.evaluate()
+        evaluation.accumulate()
+        return evaluation.eval['recall'].max()
+
+    assert recall(COCO.createIndex) == 1
+    assert recall(COCO.createIndex.__wrapped__) == 0
+
+
+def test_the_file_is_put_right_as_it_is_read():
+    coco = coco_of(
+        [
+            box_of(id='a', bbox=[-5, 0, 30, 20], area=1e9),
+            box_of(ignore=1),
+            box_of(bbox=[70, 5, 9, 9]),
+            box_of(id=7, iscrowd='1'),
+        ]
+    )
+    coco.createIndex()
+    first, second = coco.dataset['annotations']
+    assert first == box_of(id=1, bbox=[0, 0, 25, 20], area=500, iscrowd=0, ignore=0)
+    assert (second['id'], second['iscrowd']) == (2, 1)
+
+
+def test_vocmetric_takes_the_boxes_of_the_pipeline():
+    """Else ``give_metrics_the_loaded_truth`` is needed no more."""
+    from mmdet.evaluation import VOCMetric
+
+    moved = dict(bboxes=torch.tensor([[1.0, 1, 5, 5]]), labels=torch.tensor([0]))
+    nothing = dict(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+    sample = dict(
+        gt_instances=moved,
+        ignored_instances=nothing,
+        pred_instances=dict(nothing, scores=torch.zeros(0)),
+        instances=[dict(bbox=[2, 2, 10, 10], bbox_label=0, ignore_flag=0)],
+    )
+    found = []
+    for process in (VOCMetric.process, VOCMetric.process.__wrapped__):
+        metric = VOCMetric()
+        metric.dataset_meta = dict(classes=('a',))
+        process(metric, None, [sample])
+        found.append(metric.results[0][0]['bboxes'].tolist())
+    assert found == [[[2, 2, 10, 10]], [[1, 1, 5, 5]]]
+
+
+def test_cocometric_counts_what_was_not_loaded(tmp_path):
+    """Else ``measure_what_was_loaded`` is needed no more."""
+    from mmdet.evaluation import CocoMetric
+
+    path = write_coco(tmp_path, 'val', 2, ('a', 'b'))
+    truth = json.loads(path.read_text())['annotations']
+    boxes = [a for a in truth if a['image_id'] == 1]
+    result = dict(
+        img_id=1,
+        bboxes=np.float32([[x, y, x + w, y + h] for x, y, w, h in (a['bbox'] for a in boxes)]),
+        scores=np.ones(len(boxes)),
+        labels=np.array([a['category_id'] - 1 for a in boxes]),
+    )
+    found = []
+    for compute in (CocoMetric.compute_metrics, CocoMetric.compute_metrics.__wrapped__):
+        metric = CocoMetric(str(path))
+        metric.dataset_meta = dict(classes=('a', 'b'))
+        found.append(compute(metric, [({}, result)])['bbox_mAP'])
+    assert found[0] == 1 > found[1]
+
+
+def test_a_palette_may_be_shorter_than_the_classes():
+    """Else ``lengthen_short_palettes`` is needed no more."""
+    from mmdet.visualization import local_visualizer
+
+    colours = local_visualizer.get_palette([(1, 2, 3)], 3)
+    assert len(colours) == 3 and colours[0] == (1, 2, 3)
+    assert local_visualizer.get_palette([(1, 2, 3)], 1) == [(1, 2, 3)]
+    with pytest.raises(AssertionError, match='length of palette'):
+        local_visualizer.get_palette.__wrapped__([(1, 2, 3)], 3)
