@@ -24,7 +24,7 @@ import torch
 
 from mmkd import ops
 from mmkd.annotations import keep_valid_boxes
-from mmkd.image_file import ImageError, check_declared_size, check_whole
+from mmkd.image_file import ImageError, check_declared_size, check_depth, check_whole
 from mmkd.voc_files import listed_images, voc_image
 from mmkd.whole import LateRemoval, open_whole, write_whole
 
@@ -361,10 +361,11 @@ def refuse_broken_images() -> None:
     mmcv.imfrombytes, LoadImageFromFile.transform = imfrombytes, load
 
 
-def compare_declared_sizes() -> None:
-    """mmdet takes the size that annotations give for that of the image, whatever is in the file.
+def check_loaded_images() -> None:
+    """mmdet trusts the size that annotations give, and takes what is left of 16 bits in 8.
 
-    Whichever transform loads the image sets ``ori_shape``, of mmdet or of the user.
+    Whichever transform loads the image sets ``ori_shape``, of mmdet or of the user. One that
+    cannot work on an image of its channels or depth fails without its name.
     """
     from mmcv.transforms import BaseTransform
 
@@ -374,14 +375,35 @@ def compare_declared_sizes() -> None:
     def call(self: Any, results: Any) -> Any:
         loads = isinstance(results, dict) and 'ori_shape' not in results
         loads = loads and not hasattr(self, 'transforms')  # of several, each is asked itself
-        outcome = original(self, results)
+        try:
+            outcome = original(self, results)
+        except cv2.error as error:
+            raise ImageError.in_transform(type(self).__name__, results, error) from error
         if loads and isinstance(outcome, dict) and 'ori_shape' in outcome:
             color_type = getattr(self, 'color_type', 'color')
             backend = getattr(self, 'imdecode_backend', 'cv2')
             check_declared_size(outcome, color_type, backend)
+            check_depth(outcome, color_type, backend)
         return outcome
 
     BaseTransform.__call__ = call
+
+
+def name_images_of_other_channels() -> None:
+    """mmengine fails on an image with other channels without its name, or takes it for another."""
+    from mmengine.model import ImgDataPreprocessor
+
+    from mmkd.channels import check_batch
+
+    original = ImgDataPreprocessor.forward
+
+    @functools.wraps(original)
+    def forward(self: Any, data: Any, training: bool = False) -> Any:
+        if isinstance(data, dict) and isinstance(data.get('inputs'), list | tuple):
+            check_batch(data['inputs'], data.get('data_samples'), self)
+        return original(self, data, training)
+
+    ImgDataPreprocessor.forward = forward
 
 
 def normalise_yolov5_over_ranks() -> None:
@@ -451,7 +473,8 @@ PATCHES = (
     read_voc_lists_and_suffixes,
     hold_boxes_to_the_rules,
     refuse_broken_images,
-    compare_declared_sizes,
+    check_loaded_images,
+    name_images_of_other_channels,
 )
 
 

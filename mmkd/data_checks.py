@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from mmkd.annotations import check_coco, check_images, check_voc
+from mmkd.channels import check_channels
 from mmkd.nearby import hint
 from mmkd.voc_files import voc_image
 
@@ -29,6 +30,7 @@ def check_data(cfg: Config, phases: Iterable[str]) -> list[str]:
     for phase in phases:
         for dataset in _leaf_datasets((cfg.get(f'{phase}_dataloader') or {}).get('dataset')):
             scope = cfg.get('default_scope')
+            check_channels(f'{phase}_dataloader', dataset.get('pipeline'), cfg)
             notes += _check_dataset(f'{phase}_dataloader', dataset, scope, phase == 'train')
     return notes
 

@@ -82,7 +82,8 @@ def test_every_patch_is_tested():
         'read_voc_lists_and_suffixes',
         'hold_boxes_to_the_rules',
         'refuse_broken_images',
-        'compare_declared_sizes',
+        'check_loaded_images',
+        'name_images_of_other_channels',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
 
@@ -405,7 +406,7 @@ def test_mmcv_does_not_name_an_empty_file(tmp_path):
 
 
 def test_mmcv_takes_any_size(tmp_path):
-    """Else ``compare_declared_sizes`` is needed no more."""
+    """Else ``check_loaded_images`` is needed no more."""
     from mmcv.transforms import BaseTransform, LoadImageFromFile
 
     write_voc(tmp_path, 'train', 1, ('a',))
@@ -413,3 +414,18 @@ def test_mmcv_takes_any_size(tmp_path):
     with pytest.raises(ValueError, match='the size of the decoded image'):
         LoadImageFromFile()(dict(results))
     assert BaseTransform.__call__.__wrapped__(LoadImageFromFile(), results)['height'] == 9
+
+
+def test_mmengine_does_not_name_an_image_with_other_channels():
+    """Else ``name_images_of_other_channels`` is needed no more."""
+    from mmdet.structures import DetDataSample
+    from mmengine.model import ImgDataPreprocessor
+
+    preprocessor = ImgDataPreprocessor(mean=[1, 2, 3], std=[1, 1, 1])
+    sample = DetDataSample(metainfo=dict(img_path='grey.png'))
+    data = dict(inputs=[torch.zeros(1, 4, 4)], data_samples=[sample])
+    with pytest.raises(ValueError, match=r'grey\.png'):
+        preprocessor(data)
+    with pytest.raises(AssertionError) as original:
+        ImgDataPreprocessor.forward.__wrapped__(preprocessor, data)
+    assert 'grey.png' not in str(original.value)
