@@ -1,5 +1,6 @@
 """How many channels an image has on its way from the file into the model, and how many bits."""
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from logging import WARNING
 from typing import Any
@@ -12,14 +13,18 @@ from mmkd.image_file import ImageError
 _FOLDED = {12: 3, 27: 3, 48: 3}  # a stem that folds 2 x 2, 3 x 3 or 4 x 4 pixels into channels
 _CHANGE_CHANNELS = ('Albu', 'RandomGrayscale')
 _LARGEST = 100  # in standard deviations: no image is that far from the mean of its kind
+_BEYOND_8_BITS = 1000  # whatever augmentation does
 _told: list[bool] = []
 
 
 def input_channels(model: nn.Module) -> int:
     """How many channels a built detector's images have, as its first convolution tells."""
     stem = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    count = 3 if stem is None else stem.in_channels
-    if any(type(module).__name__ == 'Focus' for module in model.modules()):
+    if stem is None:
+        return 3
+    count = stem.in_channels
+    # YOLOX folds 2 x 2 pixels into channels.
+    if any(type(m).__name__ == 'Focus' and stem in m.modules() for m in model.modules()):
         count //= 4
     return _FOLDED.get(count, count)
 
@@ -39,15 +44,18 @@ def check_channels(where: str, pipeline: Any, config: Mapping) -> None:
         ValueError: they differ.
     """
     model, preprocessor = _student(config)
+    if not isinstance(model, Mapping):
+        return
     scope = config.get('default_scope')
     count = _loaded(pipeline, scope)
     if count is None or not _known('model', preprocessor, model.get('_scope_', scope)):
         return
     settings = preprocessor or {}
-    mean, backbone = settings.get('mean'), model.get('backbone') or {}
+    mean: Any = settings.get('mean')
+    backbone: Any = model.get('backbone')
     swaps = [key for key in ('bgr_to_rgb', 'rgb_to_bgr') if settings.get(key)]
     takes = _taken(backbone, model.get('_scope_', scope))
-    if count == 1 and mean is not None and len(mean) == 3:
+    if count == 1 and isinstance(mean, list | tuple) and len(mean) == 3:
         fault = 'data_preprocessor.mean has 3 values'
         remedy = 'Give mean and std one value'
     elif count == 1 and swaps:
@@ -82,15 +90,15 @@ def check_batch(images: Iterable[Tensor], samples: Any, preprocessor: Any) -> No
         wanted = wanted or found
         if image.dim() == 3 and found != wanted:
             raise ImageError(
-                f'each image must have the {wanted} channels of data_preprocessor (mean, std, '
-                f'bgr_to_rgb) and of the other images, but "{path}" has {len(image)}. Load all '
+                'each image must have the channels of data_preprocessor and of the other images, '
+                f'{wanted}, but "{path}" has {len(image)}. Load all '
                 "alike in LoadImageFromFile, with color_type='color' or 'grayscale'; 'unchanged' "
                 'leaves them as they are in the files.'
             )
-        if image.dtype != torch.uint8 and normalised and not _told:
-            largest = float(
-                image[..., ::8, ::8].float().max()
-            )  # of some pixels: it is asked of each image
+        if image.dtype == torch.uint8 or not normalised or _told:
+            continue
+        largest = float(image[..., ::8, ::8].float().max())  # of some pixels, to be quick
+        if largest > _BEYOND_8_BITS:
             deviations = (largest - float(preprocessor.mean.max())) / float(preprocessor.std.min())
             if deviations > _LARGEST:
                 _told.append(True)
@@ -107,17 +115,18 @@ def _tell(text: str) -> None:
     print_log(text, 'current', WARNING)
 
 
-def _student(config: Mapping) -> tuple[Mapping, Mapping | None]:
-    """The student's model config and the preprocessor that makes its batches."""
+def _student(config: Mapping) -> tuple[Any, Any]:
+    """The student's model config and the preprocessor that makes its batches, as they are given."""
     from mmengine.config import Config
 
-    model = config.get('model') or {}
-    preprocessor = model.get('data_preprocessor')
-    while isinstance(model, Mapping) and 'architecture' in model:
-        model = model['architecture']
-        if isinstance(model, str):
-            model = {} if '::' in model else Config.fromfile(model).get('model', {})
+    model, preprocessor = config.get('model'), None
+    while isinstance(model, Mapping):
         preprocessor = preprocessor or model.get('data_preprocessor')
+        if 'architecture' not in model:
+            break
+        model = model['architecture']
+        if isinstance(model, str) and '::' not in model:
+            model = Config.fromfile(model).get('model')
     return model, preprocessor
 
 
@@ -136,13 +145,11 @@ def _loaded(pipeline: Any, scope: str | None) -> int | None:
     return count
 
 
-def _taken(backbone: Mapping, scope: str | None) -> int | None:
+def _taken(backbone: Any, scope: str | None) -> int | None:
     """With how many channels a backbone is built; None if that is not certain."""
-    import inspect
-
-    kind = _class('model', backbone, scope) if _known('model', backbone, scope) else None
-    if kind is None:
+    if backbone is None or not _known('model', backbone, scope):
         return None
+    kind = _class('model', backbone, scope)
     for name in ('in_channels', 'input_channels'):
         parameters = [
             vars(owner)['__init__'] for owner in kind.__mro__ if '__init__' in vars(owner)
@@ -155,10 +162,12 @@ def _taken(backbone: Mapping, scope: str | None) -> int | None:
     return 3
 
 
-def _known(registry: str, config: Mapping | None, scope: str | None) -> bool:
+def _known(registry: str, config: Any, scope: str | None) -> bool:
     """Whether what a config builds belongs to the packages whose ways are known."""
     if config is None:
         return True
+    if not isinstance(config, Mapping):
+        return False
     kind = _class(registry, config, scope)
     return getattr(kind, '__module__', '').split('.')[0] in ('mmcv', 'mmdet', 'mmengine', 'mmyolo')
 

@@ -25,7 +25,7 @@ import torch
 from mmkd import ops
 from mmkd.annotations import keep_valid_boxes
 from mmkd.image_file import ImageError, check_declared_size, check_depth, check_whole
-from mmkd.voc_files import listed_images, voc_image
+from mmkd.voc_files import VocImages, listed_images
 from mmkd.whole import LateRemoval, open_whole, write_whole
 
 # The distributions that install each import package; one at a time, or they overwrite each other.
@@ -315,14 +315,26 @@ def read_voc_lists_and_suffixes() -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # mmdet prints that OneDL is not installed
         from mmdet.datasets import XMLDataset, xml_style
 
-    original = XMLDataset.parse_data_info
+    parse_data_info, load_data_list = XMLDataset.parse_data_info, XMLDataset.load_data_list
 
-    @functools.wraps(original)
+    @functools.wraps(parse_data_info)
     def parse(self: Any, img_info: dict) -> Any:
-        file_name = voc_image(self.sub_data_root, img_info['file_name'])
-        return original(self, {**img_info, 'file_name': file_name})
+        images = getattr(self, '_voc_images', None)  # not where a subclass lists images itself
+        if images is not None:
+            file_name = images.find(self.sub_data_root, img_info['file_name'])
+            img_info = {**img_info, 'file_name': file_name}
+        return parse_data_info(self, img_info)
 
-    xml_style.list_from_file, XMLDataset.parse_data_info = listed_images, parse
+    @functools.wraps(load_data_list)
+    def load(self: Any) -> list:
+        self._voc_images = VocImages()
+        try:
+            return load_data_list(self)
+        finally:
+            del self._voc_images
+
+    XMLDataset.parse_data_info, XMLDataset.load_data_list = parse, load
+    xml_style.list_from_file = listed_images
 
 
 def hold_boxes_to_the_rules() -> None:

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS
 from mmkd.annotations import check_coco, check_images, check_voc
 from mmkd.channels import check_channels
 from mmkd.nearby import hint
-from mmkd.voc_files import voc_image
+from mmkd.voc_files import VocImages
 
 
 def check_data(cfg: Config, phases: Iterable[str]) -> list[str]:
@@ -77,7 +77,8 @@ def _check_dataset(where: str, dataset: Mapping, scope: str | None, training: bo
         folder = os.path.join(base, dataset.get('ann_subdir', 'Annotations'))
         names, notes = check_voc(where, path, folder, _classes(dataset, scope), training)
         images = os.path.join(base, dataset.get('img_subdir', 'JPEGImages'))
-        names = [voc_image(images, f'{name}.jpg') for name in names]
+        find = VocImages().find
+        names = [find(images, f'{name}.jpg') for name in names]
         check_images(where, images, names, 'data_prefix or img_subdir')
     else:
         return []

@@ -252,7 +252,8 @@ def test_a_hundred_thousand_annotations_take_seconds(tmp_path):
 def test_the_page_has_each_rule():
     """Each rule of docs/data.md is the wording of a message, and the other way round."""
     page = (ROOT / 'docs/data.md').read_text()
-    sources = [(ROOT / f'mmkd/{name}.py').read_text() for name in ('annotations', 'image_file')]
+    modules = ('annotations', 'channels', 'image_file')
+    sources = [(ROOT / f'mmkd/{name}.py').read_text() for name in modules]
     code = re.sub(r"'\n *f?'", '', ' '.join(sources))
     rules = re.findall(r'^\| `([^`]+)` \|', page, re.M)
     assert len(rules) >= 14

@@ -375,11 +375,9 @@ def test_mmdet_takes_each_voc_image_for_a_jpg(tmp_path):
     (tmp_path / 'JPEGImages/train000.jpg').rename(tmp_path / 'JPEGImages/train000.png')
     options = dict(data_root=f'{tmp_path}/', data_prefix=dict(sub_data_root=''), pipeline=[])
     dataset = VOCDataset(ann_file='ImageSets/Main/train.txt', **options)
-    info = dict(img_id='a', file_name='JPEGImages/train000.jpg')
-    info['xml_path'] = str(tmp_path / 'Annotations/train000.xml')
-    assert dataset.parse_data_info(info)['img_path'].endswith('train000.png')
-    original = VOCDataset.parse_data_info.__wrapped__.__wrapped__
-    assert original(dataset, info)['img_path'].endswith('train000.jpg')
+    assert dataset.get_data_info(0)['img_path'].endswith('train000.png')
+    [original] = VOCDataset.load_data_list.__wrapped__(dataset)
+    assert original['img_path'].endswith('train000.jpg')
 
 
 def test_mmdet_takes_an_empty_line_for_a_name(tmp_path):
