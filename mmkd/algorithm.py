@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmkd.balance import GradientBalance
 from mmkd.cache.teacher import CachedTeacher
+from mmkd.channels import input_channels
 from mmkd.checkpoint import load_detector
 from mmkd.checks import check_alignment, check_distiller
 from mmkd.crop import crop_records
@@ -121,7 +122,11 @@ class DetectionDistill(SingleTeacherDistill):
         recorders = getattr(self.distiller, 'teacher_recorders', None)
         self._teacher: FrozenTeacher | CachedTeacher = FrozenTeacher(
             teacher_model,
-            InputTranslation(self.data_preprocessor, teacher_model.data_preprocessor),
+            InputTranslation(
+                self.data_preprocessor,
+                teacher_model.data_preprocessor,
+                (input_channels(self.student), input_channels(teacher_model)),
+            ),
             [r.source for r in recorders.recorders.values()] if recorders else None,
             None if lean_teacher is None else LeanTeacher(**lean_teacher),
             shuffle_teacher,

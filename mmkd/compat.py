@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 from mmkd import ops, ops_deform
-from mmkd.image_file import ImageError, check_declared_size, check_whole
+from mmkd.image_file import ImageError, check_declared_size, check_depth, check_whole
 from mmkd.kept_boxes import keep_in_coco, keep_once, keep_valid_boxes
-from mmkd.voc_files import listed_images, voc_image
+from mmkd.voc_files import VocImages, listed_images
 from mmkd.whole import LateRemoval, open_whole, write_whole
 
 # The distributions that install each import package; one at a time, or they overwrite each other.
@@ -416,14 +416,26 @@ def read_voc_lists_and_suffixes() -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # mmdet prints that OneDL is not installed
         from mmdet.datasets import XMLDataset, xml_style
 
-    original = XMLDataset.parse_data_info
+    parse_data_info, load_data_list = XMLDataset.parse_data_info, XMLDataset.load_data_list
 
-    @functools.wraps(original)
+    @functools.wraps(parse_data_info)
     def parse(self: Any, img_info: dict) -> Any:
-        file_name = voc_image(self.sub_data_root, img_info['file_name'])
-        return original(self, {**img_info, 'file_name': file_name})
+        images = getattr(self, '_voc_images', None)  # not where a subclass lists images itself
+        if images is not None:
+            file_name = images.find(self.sub_data_root, img_info['file_name'])
+            img_info = {**img_info, 'file_name': file_name}
+        return parse_data_info(self, img_info)
 
-    xml_style.list_from_file, XMLDataset.parse_data_info = listed_images, parse
+    @functools.wraps(load_data_list)
+    def load(self: Any) -> list:
+        self._voc_images = VocImages()
+        try:
+            return load_data_list(self)
+        finally:
+            del self._voc_images
+
+    XMLDataset.parse_data_info, XMLDataset.load_data_list = parse, load
+    xml_style.list_from_file = listed_images
 
 
 def hold_boxes_to_the_rules() -> None:
@@ -714,10 +726,11 @@ def tell_of_the_student() -> None:
     inference.init_detector = mmdet.apis.init_detector = init_detector
 
 
-def compare_declared_sizes() -> None:
-    """mmdet takes the size that annotations give for that of the image, whatever is in the file.
+def check_loaded_images() -> None:
+    """mmdet trusts the size that annotations give, and takes what is left of 16 bits in 8.
 
-    Whichever transform loads the image sets ``ori_shape``, of mmdet or of the user.
+    Whichever transform loads the image sets ``ori_shape``, of mmdet or of the user. One that
+    cannot work on an image of its channels or depth fails without its name.
     """
     from mmcv.transforms import BaseTransform
 
@@ -727,14 +740,35 @@ def compare_declared_sizes() -> None:
     def call(self: Any, results: Any) -> Any:
         loads = isinstance(results, dict) and 'ori_shape' not in results
         loads = loads and not hasattr(self, 'transforms')  # of several, each is asked itself
-        outcome = original(self, results)
+        try:
+            outcome = original(self, results)
+        except cv2.error as error:
+            raise ImageError.in_transform(type(self).__name__, results, error) from error
         if loads and isinstance(outcome, dict) and 'ori_shape' in outcome:
             color_type = getattr(self, 'color_type', 'color')
             backend = getattr(self, 'imdecode_backend', 'cv2')
             check_declared_size(outcome, color_type, backend)
+            check_depth(outcome, color_type, backend)
         return outcome
 
     BaseTransform.__call__ = call
+
+
+def name_images_of_other_channels() -> None:
+    """mmengine fails on an image with other channels without its name, or takes it for another."""
+    from mmengine.model import ImgDataPreprocessor
+
+    from mmkd.channels import check_batch
+
+    original = ImgDataPreprocessor.forward
+
+    @functools.wraps(original)
+    def forward(self: Any, data: Any, training: bool = False) -> Any:
+        if isinstance(data, dict) and isinstance(data.get('inputs'), list | tuple):
+            check_batch(data['inputs'], data.get('data_samples'), self)
+        return original(self, data, training)
+
+    ImgDataPreprocessor.forward = forward
 
 
 def normalise_yolov5_over_ranks() -> None:
@@ -812,7 +846,8 @@ PATCHES = (
     give_metrics_the_loaded_truth,
     measure_what_was_loaded,
     lengthen_short_palettes,
-    compare_declared_sizes,
+    check_loaded_images,
+    name_images_of_other_channels,
 )
 
 

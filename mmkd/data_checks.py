@@ -10,12 +10,13 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmkd.annotations import check_coco, check_found, check_images, check_voc
+from mmkd.channels import check_channels
 from mmkd.class_counts import check_class_counts
 from mmkd.evaluator_checks import check_evaluator, measures
 from mmkd.launch import on_first_rank
 from mmkd.metainfo import classes_of, dataset_type
 from mmkd.nearby import hint
-from mmkd.voc_files import voc_image
+from mmkd.voc_files import VocImages
 
 
 def check_data(cfg: Config, phases: Iterable[str]) -> list[str]:
@@ -41,6 +42,7 @@ def _check_data(cfg: Config, phases: Sequence[str]) -> list[str]:
     for phase in phases:
         measured = phase != 'train' and measures(cfg, phase)
         for dataset in _leaves(cfg, phase):
+            check_channels(f'{phase}_dataloader', dataset.get('pipeline'), cfg)
             notes += _check_dataset(
                 f'{phase}_dataloader', dataset, cfg.get('default_scope'), phase == 'train', measured
             )
@@ -128,7 +130,8 @@ def _check_dataset(
         folder = os.path.join(base, dataset.get('ann_subdir', 'Annotations'))
         names, notes = check_voc(where, path, folder, classes, training)
         images = os.path.join(base, dataset.get('img_subdir', 'JPEGImages'))
-        names = [voc_image(images, f'{name}.jpg') for name in names]
+        find = VocImages().find
+        names = [find(images, f'{name}.jpg') for name in names]
         check_images(where, images, names, 'data_prefix or img_subdir')
         found = _loaded(dataset, scope, classes or ())
         notes += check_found(where, path, found, training, measured)

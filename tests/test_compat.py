@@ -95,10 +95,11 @@ def test_every_patch_is_tested():
         'read_voc_lists_and_suffixes',
         'hold_boxes_to_the_rules',
         'refuse_broken_images',
-        'compare_declared_sizes',
         'give_metrics_the_loaded_truth',
         'measure_what_was_loaded',
         'lengthen_short_palettes',
+        'check_loaded_images',
+        'name_images_of_other_channels',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
 
@@ -493,11 +494,9 @@ def test_mmdet_takes_each_voc_image_for_a_jpg(tmp_path):
     (tmp_path / 'JPEGImages/train000.jpg').rename(tmp_path / 'JPEGImages/train000.png')
     options = dict(data_root=f'{tmp_path}/', data_prefix=dict(sub_data_root=''), pipeline=[])
     dataset = VOCDataset(ann_file='ImageSets/Main/train.txt', **options)
-    info = dict(img_id='a', file_name='JPEGImages/train000.jpg')
-    info['xml_path'] = str(tmp_path / 'Annotations/train000.xml')
-    assert dataset.parse_data_info(info)['img_path'].endswith('train000.png')
-    original = VOCDataset.parse_data_info.__wrapped__.__wrapped__
-    assert original(dataset, info)['img_path'].endswith('train000.jpg')
+    assert dataset.get_data_info(0)['img_path'].endswith('train000.png')
+    [original] = VOCDataset.load_data_list.__wrapped__(dataset)
+    assert original['img_path'].endswith('train000.jpg')
 
 
 def test_mmdet_takes_an_empty_line_for_a_name(tmp_path):
@@ -524,7 +523,7 @@ def test_mmcv_does_not_name_an_empty_file(tmp_path):
 
 
 def test_mmcv_takes_any_size(tmp_path):
-    """Else ``compare_declared_sizes`` is needed no more."""
+    """Else ``check_loaded_images`` is needed no more."""
     from mmcv.transforms import BaseTransform, LoadImageFromFile
 
     write_voc(tmp_path, 'train', 1, ('a',))
@@ -640,3 +639,18 @@ def test_a_palette_may_be_shorter_than_the_classes():
     assert local_visualizer.get_palette([(1, 2, 3)], 1) == [(1, 2, 3)]
     with pytest.raises(AssertionError, match='length of palette'):
         local_visualizer.get_palette.__wrapped__([(1, 2, 3)], 3)
+
+
+def test_mmengine_does_not_name_an_image_with_other_channels():
+    """Else ``name_images_of_other_channels`` is needed no more."""
+    from mmdet.structures import DetDataSample
+    from mmengine.model import ImgDataPreprocessor
+
+    preprocessor = ImgDataPreprocessor(mean=[1, 2, 3], std=[1, 1, 1])
+    sample = DetDataSample(metainfo=dict(img_path='grey.png'))
+    data = dict(inputs=[torch.zeros(1, 4, 4)], data_samples=[sample])
+    with pytest.raises(ValueError, match=r'grey\.png'):
+        preprocessor(data)
+    with pytest.raises(AssertionError) as original:
+        ImgDataPreprocessor.forward.__wrapped__(preprocessor, data)
+    assert 'grey.png' not in str(original.value)
