@@ -90,7 +90,7 @@ def run(model, work_dir, *hooks, batches=2, **changes):
 
 
 def test_a_late_term_of_the_student_is_switched_on_and_weighs_what_it_says(tmp_path):
-    """In a pair of YOLOX the L1 term comes in epoch 2 of 3, twice as heavy as it is alone."""
+    """In a pair of YOLOX the L1 term comes in epoch 2 of 2, twice as heavy as it is alone."""
     seen = []
 
     class Watch(Hook):
@@ -111,11 +111,13 @@ def test_a_late_term_of_the_student_is_switched_on_and_weighs_what_it_says(tmp_p
     for weight in (1.0, 2.0):
         seen.clear()
         model = tiny_yolox_pair(student_loss_weights=dict(loss_l1=weight))
-        switch = YOLOXModeSwitchHook(num_last_epochs=1, skip_type_keys=('Mosaic',))
+        switch = YOLOXModeSwitchHook(num_last_epochs=0, skip_type_keys=('Mosaic',))
         work_dir = tmp_path / str(weight)
         optimizer = dict(optimizer=dict(type='SGD', lr=0.0))
-        run(model, work_dir, switch, Watch(), train_dataloader=loader, optim_wrapper=optimizer)
-        assert [value is None for value in seen] == [True, False, False]
+        changes = dict(train_dataloader=loader, optim_wrapper=optimizer)
+        loop = dict(by_epoch=True, max_epochs=2)
+        run(model, work_dir, switch, Watch(), train_cfg=loop, **changes)
+        assert [value is None for value in seen] == [True, False]
         values.append(seen[1].item())
     assert values[1] == pytest.approx(2 * values[0]) and values[0] > 0
 
@@ -277,3 +279,35 @@ def test_a_last_batch_of_one_image(tmp_path, model, images, batch, options, faul
     with pytest.raises(ValueError, match=r'neck\.extra_layers.* sees a map of 1x1.*drop_last=True'):
         run(config, tmp_path, **changes)
     assert 'Epoch(train)' not in logged(tmp_path)
+
+
+def test_mmyolos_new_loader_is_seeded_and_comes_again_on_resume(tmp_path):
+    """Its hook switches in epoch 2 only: stopped after that and resumed, the end is the same."""
+    pytest.importorskip('mmyolo')
+    from mmyolo.engine.hooks import YOLOXModeSwitchHook as Switch
+
+    late = [*LOAD, dict(type='RandomFlip', prob=0.5), SMALL, PACK]
+    data = loader(coco(tmp_path / 'data', *LOAD, SMALL, PACK))
+    ends = []
+    for name, epochs in (('whole', 3), ('stopped', 2), ('stopped', 3)):
+        resume = {}
+        if (name, epochs) == ('stopped', 3):
+            resume = dict(resume=True, load_from=str(tmp_path / 'stopped/epoch_2.pth'))
+        # The second one has its switch in epoch 2 too.
+        switch = Switch(num_last_epochs=epochs - 2, new_train_pipeline=late)
+        runner = run(
+            tiny_ssd(),
+            tmp_path / name,
+            switch,
+            cfg=Config(dict(model=tiny_ssd(), train_dataloader=data)),
+            train_dataloader=data,
+            train_cfg=dict(by_epoch=True, max_epochs=epochs),
+            **resume,
+        )
+        pipeline = runner.train_dataloader.dataset.pipeline
+        assert len(pipeline.transforms) == len(late)
+        assert type(runner.train_dataloader.dataset).__name__ == 'SeededDataset'
+        assert runner.model.bbox_head.use_bbox_aux
+        ends.append(runner.model.state_dict())
+    assert all(torch.equal(value, ends[2][key]) for key, value in ends[0].items())
+    assert not all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
