@@ -165,7 +165,7 @@ class NewLoaderHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Make up for a switch that came before the checkpoint."""
         loop: Any = runner.train_loop
-        self.sampler = loop.dataloader.sampler
+        self.sampler = getattr(loop.dataloader, 'sampler', None)
         for hook in runner.hooks:
             if not runner._resume or not hasattr(hook, 'new_train_pipeline_cfg'):
                 continue
@@ -180,7 +180,9 @@ class NewLoaderHook(Hook):
         """Seed a new loader as the first one was."""
         loop: Any = runner.train_loop
         loader, old = loop.dataloader, self.sampler
-        if isinstance(old, SeededSampler) and not isinstance(loader.sampler, SeededSampler):
+        if not isinstance(old, SeededSampler):
+            return
+        if not isinstance(loader.sampler, SeededSampler):
             config = _seeded(runner.cfg.train_dataloader, loader.dataset, runner.seed)
             loop.dataloader = loader = runner.build_dataloader(config, seed=runner.seed)
             loader.sampler.set_epoch(runner.epoch)

@@ -81,6 +81,8 @@ def test_every_patch_is_tested():
         'normalise_ssd_over_ranks',  # tests/test_ranks.py
         'hold_boxes_to_the_rules',
         'refuse_broken_images',
+        'score_no_detections',
+        'tell_of_the_student',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
 
