@@ -11,7 +11,7 @@ from mmengine.hooks import EarlyStoppingHook, EMAHook
 
 from mmkd.compare.configs import text_of
 from mmkd.runner import ExactRunner
-from tests.tiny import raw_batch, tiny_pair, tiny_runner
+from tests.tiny import raw_batch, tiny_pair, tiny_runner, tiny_ssd
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 BEST = 'best_score_epoch_1.pth'
