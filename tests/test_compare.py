@@ -200,6 +200,50 @@ def test_iterations_in_place_of_epochs(here):
     ]
 
 
+@pytest.mark.parametrize(
+    ('options', 'name', 'exported'),
+    [
+        ({}, 'epoch_5.pth', False),
+        ({'default_hooks.checkpoint.interval': 2}, 'epoch_5.pth', False),
+        ({'default_hooks.checkpoint.by_epoch': False}, 'epoch_5.pth', True),
+        ({'default_hooks.checkpoint.save_last': False}, 'epoch_5.pth', True),
+        ({'default_hooks.checkpoint.filename_tmpl': 'at_{}.pth'}, 'epoch_5.pth', True),
+        ({'default_hooks.checkpoint.out_dir': 'elsewhere'}, 'epoch_5.pth', True),
+        ({'default_hooks.checkpoint': None}, 'epoch_5.pth', True),
+        ({'default_hooks': None}, 'epoch_5.pth', False),
+        (
+            dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='coco/bbox_mAP')]),
+            *('detector.pth', True),
+        ),
+    ],
+)
+def test_each_way_of_saving_leaves_the_last_weights(here, options, name, exported):
+    comparison = Comparison(DIGITS, Path('job'), [0], options=options)
+    steps = steps_of(comparison)
+    for arm, folder in (('teacher', 'teacher'), ('baseline', 'baseline_seed0')):
+        assert steps[f'{folder}-train'].outputs == [Path(f'job/{folder}/{name}')]
+        assert Path(f'job/{folder}/{name}') in steps[f'{folder}-test'].inputs
+        hooks = (Config.fromfile(f'job/configs/{arm}.py').get('default_hooks') or {}).values()
+        writers = [hook for hook in hooks if hook and hook['type'] == 'ExportStudentHook']
+        # The teacher's own config has hooks of its own.
+        assert writers == ([dict(type='ExportStudentHook', filename=name)] if exported else [])
+    assert steps['kd_seed0-train'].outputs == [Path('job/kd_seed0/student.pth')]
+    assert Config.fromfile('job/configs/kd.py').model.teacher_ckpt == f'job/teacher/{name}'
+
+
+@pytest.mark.parametrize('key', ['test_evaluator', 'test_dataloader', 'train_cfg'])
+def test_what_a_comparison_needs_is_asked_for(here, key):
+    with pytest.raises(ValueError, match=f'the config must have {key}, but .*digits.py" has none'):
+        Comparison(DIGITS, Path('job'), [0], options={key: None})
+
+
+def test_a_schedule_that_fails_late_is_refused_before_the_teacher_trains(here, monkeypatch):
+    monkeypatch.setattr('mmkd.compare.plan.check_data', lambda *_: [])
+    options = {'default_hooks.checkpoint.save_best': 'bbox_mAP'}
+    with pytest.raises(ValueError, match=r'save_best must name a figure .*got "bbox_mAP"'):
+        Comparison(DIGITS, Path('job'), [0], options=options).check_data()
+
+
 def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys):
     """The commands and configs of docs/your_own_data.md, at a tiny size."""
     from tools.compare import main, parse_args

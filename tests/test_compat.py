@@ -22,7 +22,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 import mmkd
 from mmkd import compat, ops
-from tests.tiny import ROOT, write_coco, write_voc
+from tests.tiny import ROOT, tiny_pair, write_coco, write_voc
 
 # Runs in a process of its own, with all patches but those named in `without`.
 PRELUDE = """
@@ -100,6 +100,8 @@ def test_every_patch_is_tested():
         'lengthen_short_palettes',
         'check_loaded_images',
         'name_images_of_other_channels',
+        'score_no_detections',
+        'tell_of_the_student',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
 
@@ -654,3 +656,32 @@ def test_mmengine_does_not_name_an_image_with_other_channels():
     with pytest.raises(AssertionError) as original:
         ImgDataPreprocessor.forward.__wrapped__(preprocessor, data)
     assert 'grey.png' not in str(original.value)
+
+
+def test_mmdet_scores_no_detections(tmp_path):
+    """Without the patch pycocotools fails, and CocoMetric gives no figures."""
+    from mmdet.datasets.api_wrappers import COCO
+
+    truth = COCO(str(write_coco(tmp_path, 'val', 2, ('ant', 'bee', 'cat'))))
+    with pytest.raises(IndexError):
+        COCO.loadRes.__wrapped__(truth, [])
+    found = truth.loadRes([])
+    assert found.getImgIds() == truth.getImgIds() and found.getAnnIds() == []
+    some = dict(image_id=1, category_id=1, bbox=[1, 2, 3, 4], score=0.5)
+    assert len(truth.loadRes([some]).getAnnIds()) == 1  # and some as before
+
+
+def test_init_detector_is_told_of_the_student(tmp_path):
+    from mmdet.apis import init_detector
+
+    cfg = Config(dict(model=tiny_pair()))
+    cfg.dump(tmp_path / 'pair.py')
+    with pytest.raises(AttributeError, match='backbone'):
+        init_detector.__wrapped__(cfg)
+    for config in (cfg, str(tmp_path / 'pair.py'), tmp_path / 'pair.py'):
+        with pytest.raises(ValueError, match=r'pair \(DetectionDistill\).*student.py.*export_stud'):
+            init_detector(config, 'epoch_1.pth', device='cpu')
+    with pytest.raises(FileNotFoundError):
+        init_detector('lost.py')
+    with pytest.raises(TypeError, match='config must be a filename'):
+        init_detector(3)
