@@ -4,7 +4,10 @@
 # make test-wheel    install the wheel with all it needs into an empty environment, and train with it
 #
 # PYTHON names the interpreter (3.10 or newer) that .venv is made with: make test PYTHON=python3.12
+# TORCH is the torch that the kept figures come from; any other that pyproject.toml allows will do:
+# make test PYTHON=python3.13 TORCH=torch==2.14.1
 PYTHON ?= python3
+TORCH ?= torch==2.13.0
 BIN := .venv/bin
 # Much is compared bit by bit, as one thread of a CPU computes it.
 ON_CPU := CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
@@ -25,10 +28,10 @@ test-gpu: .venv/.installed-all
 
 # Run in the environment's own folder, from which the clone is not seen.
 test-wheel:
-	rm -rf .venv-wheel
+	rm -rf .venv-wheel build
 	$(call venv,.venv-wheel)
 	.venv-wheel/bin/python -m pip wheel -q --no-deps -w .venv-wheel .
-	.venv-wheel/bin/python -m pip install -q "$$(echo .venv-wheel/mmkd-*.whl)[demo]"
+	.venv-wheel/bin/python -m pip install -q "$$(echo .venv-wheel/mmkd-*.whl)[demo]" '$(TORCH)'
 	@rm .venv-wheel/.incomplete
 	cd .venv-wheel && bin/mmkd configs && $(ON_CPU) bin/mmkd demo --images 32 8 \
 	  --cfg-options train_cfg.max_epochs=1
@@ -38,7 +41,7 @@ test-openmmlab: .venv-openmmlab/.installed
 	$(ON_CPU) .venv-openmmlab/bin/python -m pytest -n 2
 
 clean:
-	rm -rf .venv .venv-openmmlab .venv-wheel
+	rm -rf .venv .venv-openmmlab .venv-wheel build
 
 # $(call venv,FOLDER): a virtual environment, empty if the last attempt to fill it was interrupted,
 # since pip takes a half-written package for an installed one.
@@ -53,13 +56,13 @@ endef
 
 .venv/.installed-%: setup.py pyproject.toml
 	$(call venv,.venv)
-	$(BIN)/python -m pip install -q -e '.[$*]'
+	$(BIN)/python -m pip install -q -e '.[$*]' '$(TORCH)'
 	@rm .venv/.incomplete
 	@touch $@
 
 .venv-openmmlab/.installed: setup.py pyproject.toml requirements-openmmlab.txt
 	$(call venv,.venv-openmmlab)
-	.venv-openmmlab/bin/python -m pip install -q -r requirements-openmmlab.txt
+	.venv-openmmlab/bin/python -m pip install -q -r requirements-openmmlab.txt '$(TORCH)'
 	.venv-openmmlab/bin/python -m pip install -q --no-deps -e .
 	@rm .venv-openmmlab/.incomplete
 	@touch $@
