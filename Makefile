@@ -4,9 +4,8 @@
 # make test-wheel    install the wheel with all it needs into an empty environment, and train with it
 #
 # PYTHON names the interpreter (3.10 or newer) that .venv is made with: make test PYTHON=python3.12
-# TORCH is the torch that the kept figures come from; any other that pyproject.toml allows will do:
-# make test PYTHON=python3.13 TORCH=torch==2.14.1
 PYTHON ?= python3
+# The gate's torch; any that pyproject.toml admits will do: make test TORCH=torch==2.14.1
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 # Much is compared bit by bit, as one thread of a CPU computes it.
@@ -31,7 +30,7 @@ test-wheel:
 	rm -rf .venv-wheel build
 	$(call venv,.venv-wheel)
 	.venv-wheel/bin/python -m pip wheel -q --no-deps -w .venv-wheel .
-	.venv-wheel/bin/python -m pip install -q "$$(echo .venv-wheel/mmkd-*.whl)[demo]" '$(TORCH)'
+	.venv-wheel/bin/python -m pip install -q '$(TORCH)' "$$(echo .venv-wheel/mmkd-*.whl)[demo]"
 	@rm .venv-wheel/.incomplete
 	cd .venv-wheel && bin/mmkd configs && $(ON_CPU) bin/mmkd demo --images 32 8 \
 	  --cfg-options train_cfg.max_epochs=1
@@ -41,7 +40,7 @@ test-openmmlab: .venv-openmmlab/.installed
 	$(ON_CPU) .venv-openmmlab/bin/python -m pytest -n 2
 
 clean:
-	rm -rf .venv .venv-openmmlab .venv-wheel build
+	rm -rf .venv .venv-openmmlab .venv-wheel
 
 # $(call venv,FOLDER): a virtual environment, empty if the last attempt to fill it was interrupted,
 # since pip takes a half-written package for an installed one.
@@ -56,13 +55,13 @@ endef
 
 .venv/.installed-%: setup.py pyproject.toml
 	$(call venv,.venv)
-	$(BIN)/python -m pip install -q -e '.[$*]' '$(TORCH)'
+	$(BIN)/python -m pip install -q '$(TORCH)' -e '.[$*]'
 	@rm .venv/.incomplete
 	@touch $@
 
 .venv-openmmlab/.installed: setup.py pyproject.toml requirements-openmmlab.txt
 	$(call venv,.venv-openmmlab)
-	.venv-openmmlab/bin/python -m pip install -q -r requirements-openmmlab.txt '$(TORCH)'
+	.venv-openmmlab/bin/python -m pip install -q -r requirements-openmmlab.txt
 	.venv-openmmlab/bin/python -m pip install -q --no-deps -e .
 	@rm .venv-openmmlab/.incomplete
 	@touch $@

@@ -37,9 +37,9 @@ class ExactRunner(Runner):
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
         """Register the config's hooks, those that make a resume exact, and a terminal's line."""
         super().register_hooks(*args, **kwargs)
+        self.register_hook(ProgressBarHook())
         self.register_hook(ExactResumeHook())
         self.register_hook(InterruptedValidationHook())
-        self.register_hook(ProgressBarHook())
 
     def resume(self, *args: Any, **kwargs: Any) -> None:
         """Go on from a checkpoint, also from within an epoch."""
