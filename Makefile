@@ -61,7 +61,7 @@ endef
 
 .venv-openmmlab/.installed: setup.py pyproject.toml requirements-openmmlab.txt
 	$(call venv,.venv-openmmlab)
-	.venv-openmmlab/bin/python -m pip install -q -r requirements-openmmlab.txt
+	.venv-openmmlab/bin/python -m pip install -q '$(TORCH)' -r requirements-openmmlab.txt
 	.venv-openmmlab/bin/python -m pip install -q --no-deps -e .
 	@rm .venv-openmmlab/.incomplete
 	@touch $@
