@@ -11,6 +11,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
 from mmkd.config_keys import dicts
+from mmkd.progress_bar import ProgressBarHook
 from mmkd.seeding import SeededDataset, SeededSampler, seed_streams
 from mmkd.start_checks import StartChecksHook
 from mmkd.whole import remove_partial
@@ -33,8 +34,9 @@ class ExactRunner(Runner):
         return super().build_train_loop(loop)
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
-        """Register the config's hooks and those that make a resume exact."""
+        """Register the config's hooks, those that make a resume exact, and a terminal's line."""
         super().register_hooks(*args, **kwargs)
+        self.register_hook(ProgressBarHook())
         self.register_hook(ExactResumeHook())
         self.register_hook(InterruptedValidationHook())
         self.register_hook(EarlyEndHook())
