@@ -9,7 +9,14 @@ from logging import WARNING
 from typing import Any, NamedTuple
 
 import torch
-from mmdet.models.dense_heads import FCOSHead, RepPointsHead, VFNetHead, YOLOXHead
+from mmdet.models.dense_heads import (
+    CenterNetHead,
+    FCOSHead,
+    RepPointsHead,
+    TOODHead,
+    VFNetHead,
+    YOLOXHead,
+)
 from mmengine.logging import print_log
 from torch import nn
 
@@ -195,20 +202,32 @@ def _check_rows(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
 
 
 def _check_objectness(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
-    """Centerness and predicted overlap are trained on positives only: no objectness."""
+    """A loss of raw scores and objectness needs a head that has them."""
     if not getattr(loss, 'reads_objectness', False):
         return
     for feed in feeds:
-        third = third_map(feed.tap.head)
-        if feed.part == 'outputs' and not feed.connectors and third:
+        fault = _objectness_fault(feed.tap.head) if feed.part == 'outputs' else ''
+        if fault and not feed.connectors:
             where = feed.where
             raise ValueError(
-                f'{where} must have objectness for its third map, or none, but {feed.recorder} '
-                f'taps {type(feed.tap.head).__name__}, whose third map is {third}: it is not '
-                f'trained on background, where {type(loss).__name__} would take it for an object. '
-                'Take another loss for this head: of features, or ChannelWiseDivergence or L2Loss '
-                'of its class maps.'
+                f'{where} must be the raw maps of a head whose scores are sigmoids, with '
+                f'objectness for a third map or none, but {feed.recorder} taps '
+                f'{type(feed.tap.head).__name__}, {fault}'
             )
+
+
+def _objectness_fault(head: nn.Module | None) -> str:
+    if third_map(head):  # trained on positives only
+        return (
+            f'whose third map is {third_map(head)}: it is not trained on background, where it '
+            'would be taken for an object. Take another loss for this head: of features, or '
+            'ChannelWiseDivergence or L2Loss of its class maps.'
+        )
+    if isinstance(head, TOODHead | CenterNetHead):
+        return 'whose scores are probabilities already. Take a loss of features for this head.'
+    if head is not None and uses_sigmoid(head) is False:
+        return 'whose scores are a softmax. Take TeacherScaledCls and TeacherScaledReg.'
+    return ''
 
 
 def _check_coding(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:

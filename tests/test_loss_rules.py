@@ -244,6 +244,11 @@ def test_centerness_is_no_objectness(name):
         build(name, name, dict(OBJ, box_loss='l2'), 'bbox_head')
 
 
+def test_a_softmax_has_no_objectness():
+    with pytest.raises(ValueError, match=r'SSDHead, whose scores are a softmax\. Take TeacherSc'):
+        build(tiny_ssd(), tiny_ssd(), dict(OBJ, box_loss='l2'), 'bbox_head')
+
+
 @pytest.mark.parametrize(
     'name, coding, told',
     [
