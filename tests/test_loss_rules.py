@@ -321,6 +321,13 @@ def test_boxes_in_strides_are_no_boxes_in_pixels():
             'detections',
         ),
         ('retinanet', 'mmcv.ops.nms.batched_nms', 'FunctionOutputs', 'detections'),
+        (
+            'faster_rcnn',
+            'mmdet.models.roi_heads.bbox_heads.bbox_head.BBoxHead.forward',
+            'MethodOutputs',
+            'proposals',
+        ),
+        ('deformable_detr', 'bbox_head.reg_branches.1.4', 'ModuleOutputs', 'queries'),
     ],
 )
 def test_what_each_model_draws_for_itself_has_no_common_rows(name, source, kind, drawn):
@@ -336,6 +343,13 @@ def test_what_each_model_draws_for_itself_has_no_common_rows(name, source, kind,
         ('faster_rcnn', 'neck', 'ModuleOutputs', dict(data_idx=0)),
         ('detr', 'encoder', 'ModuleOutputs', {}),
         ('deformable_detr', 'bbox_head.cls_branches.2', 'ModuleOutputs', {}),  # of the encoder
+        ('deformable_detr', 'bbox_head.reg_branches.2.4', 'ModuleOutputs', {}),
+        (
+            'faster_rcnn',
+            'mmdet.models.dense_heads.rpn_head.RPNHead.loss_and_predict',
+            'MethodInputs',
+            dict(data_idx=0),
+        ),
     ],
 )
 def test_what_both_see_of_the_same_image_has(name, source, kind, extra):
