@@ -20,6 +20,7 @@ from mmdet.models.dense_heads import (
 from mmengine.logging import print_log
 from torch import nn
 
+from mmkd.checks import DIFFERENCE
 from mmkd.connectors import FlattenCls, SplitPredMaps
 from mmkd.loss_facts import author, compares_rows, softmax_scores
 from mmkd.priors import level_priors
@@ -72,10 +73,12 @@ def check_losses(distiller: nn.Module, student: nn.Module, teacher: nn.Module) -
 def _check_name(name: str) -> None:
     where = f'distill_losses.{name}'
     if 'loss' not in name:
+        small = name.lower()
         raise ValueError(
             f'{where} is not back-propagated: a name must have "loss" in it, in small letters, '
             f'since mmengine adds up the terms by that, but got "{name}". '
-            f'Rename it to loss_{name.lower()}, in loss_forward_mappings, too.'
+            f'Rename it to {small if "loss" in small else f"loss_{small}"}, in '
+            'loss_forward_mappings, too.'
         )
 
 
@@ -269,8 +272,8 @@ def _coding(head: nn.Module | None) -> tuple[str, str | None]:
     return '', None
 
 
-def _check_numbers(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
-    """Classes and priors that a loss's config repeats must be those of the head that feeds it."""
+def _check_classes(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
+    """The number of classes that a loss's config repeats must be that of the head."""
     for feed in feeds:
         head = feed.tap.head
         if head is None or feed.part not in ('outputs', 'cls') or feed.connectors:
@@ -282,26 +285,45 @@ def _check_numbers(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
                 f'{where} must be the num_classes of {type(head).__name__}, which '
                 f'{feed.recorder} taps, {own}, but got {given}. Set num_classes={own}.'
             )
-    heads = [feed.tap.head for feed in feeds if feed.from_student and feed.tap.head is not None]
-    generator = getattr(loss, 'prior_generator', None) or getattr(loss, 'priors', None)
-    own_generator = getattr(heads[0], 'prior_generator', None) if heads else None
-    if author(loss) != 'mmkd' or generator is None or own_generator is None:
+
+
+def _check_decoding(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
+    """Priors and coder by which a loss decodes boxes must be those of the student's head."""
+    heads = [f.tap.head for f in feeds if f.from_student and f.tap.head is not None]
+    if author(loss) != 'mmkd' or not heads:
         return
-    levels = generator if isinstance(generator, list) else level_priors(generator)
-    own_levels = level_priors(own_generator)
-    same = len(levels) == len(own_levels) and all(
+    head, kind = heads[0], type(heads[0]).__name__
+    given = getattr(loss, 'prior_generator', None) or getattr(loss, 'priors', None)
+    own = getattr(head, 'prior_generator', None)
+    if given is not None and own is not None and not _same_priors(given, own):
+        where = f'distill_losses.{feeds[0].loss}.prior_generator'
+        raise ValueError(
+            f"{where} must make the priors of the student's {kind}, since {type(loss).__name__} "
+            'decodes boxes with them, but they differ in number, size or place. Give the '
+            "prior_generator of the student's head."
+        )
+    coder = getattr(loss, 'bbox_coder', None)
+    if coder is not None and not isinstance(coder, str) and DIFFERENCE['coder'](head, loss):
+        where = f'distill_losses.{feeds[0].loss}.bbox_coder'
+        raise ValueError(
+            f"{where} must be that of the student's {kind}, since {type(loss).__name__} decodes "
+            f'boxes with it, but got {type(coder).__name__} with other settings or another kind. '
+            "Give the bbox_coder of the student's head."
+        )
+
+
+def _same_priors(given: Any, own: Any) -> bool:
+    """Of two prior generators, or the levels of one."""
+    levels, own_levels = (
+        given if isinstance(given, list) else level_priors(given),
+        level_priors(own),
+    )
+    return len(levels) == len(own_levels) and all(
         a.sizes.shape == b.sizes.shape
         and torch.allclose(a.sizes, b.sizes.to(a.sizes), atol=1e-3)
         and torch.allclose(a.centers, b.centers.to(a.centers), atol=1e-3)
         for a, b in zip(levels, own_levels, strict=True)
     )
-    if not same:
-        where = f'distill_losses.{feeds[0].loss}.prior_generator'
-        raise ValueError(
-            f"{where} must make the priors of the student's {type(heads[0]).__name__}, since "
-            f'{type(loss).__name__} decodes boxes with them, but they differ in number, size or '
-            "place. Give the prior_generator of the student's head."
-        )
 
 
 def _check_units(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
@@ -336,6 +358,7 @@ RULES: tuple[Callable[[nn.Module, list[Feed], Any], None], ...] = (
     _check_softmax,
     _check_objectness,
     _check_coding,
-    _check_numbers,
+    _check_classes,
+    _check_decoding,
     _check_units,
 )

@@ -59,7 +59,7 @@ def softmax_head(name):
 # Names
 
 
-@pytest.mark.parametrize('name, rename', [('kd', 'loss_kd'), ('Loss_KD', 'loss_loss_kd')])
+@pytest.mark.parametrize('name, rename', [('kd', 'loss_kd'), ('Loss_KD', 'loss_kd')])
 def test_a_name_without_loss(name, rename):
     told = f'distill_losses.{name} is not back-propagated.*"{name}". Rename it to {rename}, in loss'
     with pytest.raises(ValueError, match=told):
@@ -215,24 +215,30 @@ def test_the_classes_of_a_loss_are_the_heads():
         build(tiny_ssd(), tiny_ssd(), soft, 'bbox_head', data_idx=0)
 
 
-def test_the_priors_of_a_loss_are_the_heads():
+@pytest.mark.parametrize(
+    'generator, coder, told',
+    [
+        ({}, {}, None),
+        (dict(min_sizes=[9, 16, 32, 48]), {}, r'loss_kd\.prior_generator must make the priors'),
+        ({}, dict(target_stds=[1.0] * 4), r"loss_kd\.bbox_coder must be that of the student's SSD"),
+    ],
+)
+def test_the_priors_and_coder_of_a_loss_are_the_heads(generator, coder, told):
     head = tiny_ssd()['bbox_head']
-    for changes, refused in (({}, False), (dict(min_sizes=[9, 16, 32, 48]), True)):
-        config = pair(tiny_ssd(), tiny_ssd(), {}, 'bbox_head', data_idx=1)
-        generator = dict(head['anchor_generator'], **changes)
-        config.distiller.distill_losses.loss_kd = dict(
-            type='TeacherScaledReg',
-            box_loss='giou',
-            prior_generator=generator,
-            bbox_coder=head['bbox_coder'],
-        )
-        config.distiller.loss_forward_mappings.loss_kd.scores_T = dict(
-            recorder='record', from_student=False, data_idx=0
-        )
-        if refused:
-            with pytest.raises(ValueError, match=r'loss_kd\.prior_generator must make the priors'):
-                build(config)
-        else:
+    config = pair(tiny_ssd(), tiny_ssd(), {}, 'bbox_head', data_idx=1)
+    config.distiller.distill_losses.loss_kd = dict(
+        type='TeacherScaledReg',
+        box_loss='giou',
+        prior_generator=dict(head['anchor_generator'], **generator),
+        bbox_coder=dict(head['bbox_coder'], **coder),
+    )
+    config.distiller.loss_forward_mappings.loss_kd.scores_T = dict(
+        recorder='record', from_student=False, data_idx=0
+    )
+    if told is None:
+        build(config)
+    else:
+        with pytest.raises(ValueError, match=told):
             build(config)
 
 
