@@ -12,8 +12,9 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmkd.data_checks import _leaf_datasets
-from mmkd.export import is_distillation, student_config
+from mmkd.config.pair_config import is_distillation
+from mmkd.datasets.data_checks import _leaf_datasets
+from mmkd.export.student_config import student_config
 from tests.tiny import ROOT, write_coco, write_voc
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))

@@ -9,12 +9,12 @@ from mmengine.config import Config, DictAction
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmkd.checkpoint import load_detector
-from mmkd.config_errors import config_errors, message_first
-from mmkd.data_checks import check_data
-from mmkd.data_origin import check_data_origin
-from mmkd.export import student_config
-from mmkd.launch import prepare_launch
+from mmkd.checkpoints.data_origin import check_data_origin
+from mmkd.checkpoints.detector_checkpoint import load_detector
+from mmkd.config.config_errors import config_errors, message_first
+from mmkd.datasets.data_checks import check_data
+from mmkd.export.student_config import student_config
+from mmkd.runner.launch import prepare_launch
 
 
 def parse_args() -> argparse.Namespace:

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from mmkd.cache.key import check_key, data_key
 from mmkd.cache.record import RecordLayout
 from mmkd.cache.store import Store, read_index
-from mmkd.config_keys import dicts
+from mmkd.config.key_finder import dicts
 
 #: How a record travels: a key of the data set's items and of the batch.
 RECORD = 'teacher_record'

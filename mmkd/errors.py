@@ -1,0 +1,22 @@
+"""Errors that are not about a config."""
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss term or a gradient is NaN or infinite."""
+
+
+class ImageError(ValueError):
+    """An image that cannot be trained on; the message names the file."""
+
+    def __init__(self, message: str) -> None:
+        # A loader's worker hands an error on with its traceback in front: the message is its end.
+        super().__init__(message.rsplit(f'{type(self).__name__}: ', 1)[-1].strip())
+
+    @classmethod
+    def of(cls, path: str, cause: Exception) -> 'ImageError':
+        """The error for a file that could not be read because of ``cause``."""
+        return cls(
+            f'each image must be a whole file that its decoder can read, but "{path}" is not '
+            f'({" ".join(str(cause).split())}). Get the file again, or take the image out of the '
+            'annotations.'
+        )
