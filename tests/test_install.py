@@ -46,7 +46,7 @@ def test_requirements_are_those_documented():
     assert 'torch>=2.4,<2.15' in ours and 'from 2.4 to 2.14' in GUIDE
     # The original packages replace the onedl-* ones and bring some; all else is as there.
     brought = {'numpy', 'pycocotools'}
-    tools = {'mypy', 'ruff'}
+    tools = {'furo', 'mypy', 'myst-parser', 'ruff', 'sphinx'}
     rest = {pin for pin in ours if not pin.startswith('onedl-')}
     assert rest - set(originals) == brought | tools
 

@@ -58,11 +58,12 @@ class DetectionDistill(SingleTeacherDistill):
         student_ckpt_strict (bool): whether each key must fit. Defaults to True.
         student_loss_weights (dict, optional): factors of the student's own terms by name, for
             example ``dict(loss_cls=0.7)``. Terms that are not named count once. Defaults to None.
-        balance (dict, optional): arguments of :class:`mmkd.algorithms.gradient_balance.GradientBalance`, which keeps
-            the gradient of each term at a set share of the task's, for example
+        balance (dict, optional): arguments of
+            :class:`mmkd.algorithms.gradient_balance.GradientBalance`, which keeps the gradient of
+            each term at a set share of the task's, for example
             ``dict(shares=0.5)``. Defaults to None: the terms weigh what their ``loss_weight`` says.
-        lean_teacher (dict, optional): arguments of :class:`mmkd.teachers.lean_teacher.LeanTeacher`: BatchNorm
-            folded, channels last, reduced precision, compiled. Defaults to None, as it is.
+        lean_teacher (dict, optional): arguments of
+            :class:`mmkd.teachers.lean_teacher.LeanTeacher`: BatchNorm folded, channels last, reduced precision, compiled. Defaults to None, as it is.
         shuffle_teacher (bool): the control: the teacher looks at another image of the batch than
             the student, so that what is gained is not what the teacher sees. Defaults to False.
         teacher_cache (str | dict, optional): folder of a cache that tools/cache_teacher.py filled:

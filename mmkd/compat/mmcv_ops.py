@@ -11,13 +11,15 @@ from importlib.machinery import ModuleSpec
 
 import torch
 
-from mmkd.compat import ops, ops_deform
+from mmkd.compat.ops import deform_conv, focal_loss, ms_deform_attn, nms, roi_align
 from mmkd.compat.packages import build_advice
+
+_STAND_INS = (nms, focal_loss, roi_align, ms_deform_attn, deform_conv)
 
 
 def supplied_ops() -> dict[str, Callable]:
     """The stand-ins for mmcv's compiled ops, by name."""
-    return {name: getattr(module, name) for module in (ops, ops_deform) for name in module.SUPPLIED}
+    return {name: getattr(module, name) for module in _STAND_INS for name in module.SUPPLIED}
 
 
 class MmcvExt(types.ModuleType):

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmkd.compat import mmcv_ops, ops
+from mmkd.compat import mmcv_ops
+from mmkd.compat.ops import focal_loss, nms, roi_align
+from mmkd.compat.ops import torchvision_op as serving
 
 pytestmark = pytest.mark.skipif(
     not isinstance(sys.modules['mmcv._ext'], mmcv_ops.MmcvExt), reason='mmcv has compiled ops'
@@ -86,19 +88,19 @@ def test_nms_match(items, threshold):
 
 
 def test_nms_over_several_blocks(monkeypatch):
-    monkeypatch.setattr(ops, 'torchvision_op', lambda name, device: None)
+    monkeypatch.setattr(nms, 'torchvision_op', lambda name, device: None)
     boxes, scores = random_boxes(300)
-    whole = ops.nms(boxes, scores, 0.3)
+    whole = nms.nms(boxes, scores, 0.3)
     assert whole.tolist() == oracle_nms(boxes.tolist(), scores.tolist(), 0.3, 0)
-    monkeypatch.setattr(ops, 'NMS_BLOCK', 7)
-    assert torch.equal(ops.nms(boxes, scores, 0.3), whole)
+    monkeypatch.setattr(nms, 'NMS_BLOCK', 7)
+    assert torch.equal(nms.nms(boxes, scores, 0.3), whole)
 
 
 def test_nms_chain_alternates():
     # Each box overlaps only its neighbours: kept, suppressed, kept, ... the slowest to settle.
     x = torch.arange(60.0)
     boxes = torch.stack([x * 5, x * 0, x * 5 + 9, x * 0 + 10], 1)
-    assert ops.nms(boxes, -x, 0.2).tolist() == list(range(0, 60, 2))
+    assert nms.nms(boxes, -x, 0.2).tolist() == list(range(0, 60, 2))
 
 
 def test_nms_holds_one_block_of_overlaps(monkeypatch):
@@ -108,12 +110,12 @@ def test_nms_holds_one_block_of_overlaps(monkeypatch):
         sizes.append(len(boxes) * len(others))
         return overlaps(boxes, others, offset)
 
-    overlaps = ops.overlaps
-    monkeypatch.setattr(ops, 'overlaps', recorded)
-    monkeypatch.setattr(ops, 'NMS_BLOCK', 16)
-    monkeypatch.setattr(ops, 'torchvision_op', lambda name, device: None)
+    overlaps = nms.overlaps
+    monkeypatch.setattr(nms, 'overlaps', recorded)
+    monkeypatch.setattr(nms, 'NMS_BLOCK', 16)
+    monkeypatch.setattr(nms, 'torchvision_op', lambda name, device: None)
     boxes, scores = random_boxes(1000)
-    ops.nms(boxes, scores, 0.5)
+    nms.nms(boxes, scores, 0.5)
     assert max(sizes) <= 16 * 1000
 
 
@@ -122,7 +124,7 @@ def test_nms_takes_other_precisions(dtype):
     boxes, scores = random_boxes(50)
     boxes, scores = boxes.to(dtype), scores.to(dtype)
     expected = oracle_nms(boxes.tolist(), scores.tolist(), 0.4, 0)
-    assert ops.nms(boxes, scores, 0.4).tolist() == expected
+    assert nms.nms(boxes, scores, 0.4).tolist() == expected
 
 
 @given(scored_boxes, st.lists(st.integers(0, 2), min_size=30, max_size=30), thresholds)
@@ -255,8 +257,8 @@ def test_softmax_focal_loss_ignores_negative_targets():
     probabilities, target = torch.tensor([[0.3, 0.7], [0.4, 0.6]]), torch.tensor([-1, 1])
     empty, loss, factor = torch.zeros(0), torch.ones(2), torch.ones(2)
     grad = torch.ones(2, 2)
-    ops.softmax_focal_loss_forward(probabilities, target, empty, loss, 2.0, 0.25)
-    ops.softmax_focal_loss_backward(probabilities, target, empty, factor, grad, 2.0, 0.25)
+    focal_loss.softmax_focal_loss_forward(probabilities, target, empty, loss, 2.0, 0.25)
+    focal_loss.softmax_focal_loss_backward(probabilities, target, empty, factor, grad, 2.0, 0.25)
     assert loss[0] == 0 and loss[1] > 0
     assert (grad[0] == 0).all() and (grad[1] != 0).all()
 
@@ -357,7 +359,7 @@ def test_roi_align_in_chunks(monkeypatch):
     rois = torch.cat([torch.arange(30.0)[:, None] % 2, boxes / 10], 1)
     whole = mmcv.ops.roi_align(input, rois, 3)
     (grad,) = torch.autograd.grad(whole.square().sum(), input)
-    monkeypatch.setattr(ops, 'ROI_VALUES', 1)
+    monkeypatch.setattr(roi_align, 'ROI_VALUES', 1)
     chunked = mmcv.ops.roi_align(input, rois, 3)
     torch.testing.assert_close(chunked, whole)
     torch.testing.assert_close(torch.autograd.grad(chunked.square().sum(), input)[0], grad)
@@ -445,33 +447,33 @@ def test_torchvision_that_does_not_work_is_not_used(monkeypatch):
     fake = types.ModuleType('torchvision')
     fake.ops = types.SimpleNamespace(nms=broken, roi_align=broken)
     monkeypatch.setitem(sys.modules, 'torchvision', fake)
-    ops.torchvision_op.cache_clear()
+    serving.torchvision_op.cache_clear()
     try:
-        assert ops.torchvision_op('nms', 'cpu') is None
-        assert ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5).tolist() == [0]
+        assert serving.torchvision_op('nms', 'cpu') is None
+        assert nms.nms(torch.zeros(1, 4), torch.zeros(1), 0.5).tolist() == [0]
     finally:
-        ops.torchvision_op.cache_clear()
+        serving.torchvision_op.cache_clear()
 
 
 @given(scored_boxes, thresholds)
 def test_plain_nms_equals_torchvisions(items, threshold):
-    if ops.torchvision_op('nms', 'cpu') is None:
+    if serving.torchvision_op('nms', 'cpu') is None:
         pytest.skip('needs a torchvision that matches torch')
     boxes, scores = unpack(items)
     with pytest.MonkeyPatch.context() as patch:
-        served = ops.nms(boxes, scores, threshold)
-        patch.setattr(ops, 'torchvision_op', lambda name, device: None)
-        assert torch.equal(served, ops.nms(boxes, scores, threshold))
+        served = nms.nms(boxes, scores, threshold)
+        patch.setattr(nms, 'torchvision_op', lambda name, device: None)
+        assert torch.equal(served, nms.nms(boxes, scores, threshold))
 
 
 @given(st.lists(roi, max_size=4), *roi_settings)
 def test_plain_roi_align_equals_torchvisions(rois, size, scale, ratio, mode, aligned):
-    if ops.torchvision_op('roi_align', 'cpu') is None:
+    if serving.torchvision_op('roi_align', 'cpu') is None:
         pytest.skip('needs a torchvision that matches torch')
     input = torch.randn(2, 3, 6, 7)
     rois = torch.tensor(rois).view(-1, 5)
     with pytest.MonkeyPatch.context() as patch:
         served = mmcv.ops.roi_align(input, rois, size, scale, ratio, mode, aligned)
-        patch.setattr(ops, 'torchvision_op', lambda name, device: None)
+        patch.setattr(roi_align, 'torchvision_op', lambda name, device: None)
         plain = mmcv.ops.roi_align(input, rois, size, scale, ratio, mode, aligned)
     torch.testing.assert_close(served, plain)

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmkd.compat.ops import at_least_float32, torchvision_op
+from mmkd.compat.ops.torchvision_op import torchvision_op
+from mmkd.geometry.multi_level_maps import upcast
 
 SUPPLIED = (
     'deform_conv_forward',
@@ -106,8 +107,8 @@ def forward(
     input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry
 ) -> Tensor:
     """:func:`deformable` without a graph, by torchvision where it works."""
-    input, offset, weight = map(at_least_float32, (input, offset, weight))
-    mask = None if mask is None else at_least_float32(mask)
+    input, offset, weight = map(upcast, (input, offset, weight))
+    mask = None if mask is None else upcast(mask)
     op = torchvision_op('deform_conv2d', input.device.type)
     if op:
         return op(input, offset, weight, None, *geometry[:3], mask)
@@ -126,7 +127,7 @@ def gradients(
     """The gradients of the ``wanted`` of 'input', 'offset', 'weight', 'mask', in this order."""
     given = dict(input=input, offset=offset, weight=weight, mask=mask)
     leaves = {
-        name: None if t is None else at_least_float32(t.detach()).requires_grad_(name in wanted)
+        name: None if t is None else upcast(t.detach()).requires_grad_(name in wanted)
         for name, t in given.items()
     }
     with torch.enable_grad():
@@ -282,7 +283,7 @@ def modulated_deform_conv_backward(
     for filled, grad in zip((grad_input, grad_offset, grad_weight, grad_mask), found, strict=True):
         filled.copy_(grad)
     if with_bias:
-        grad_bias.copy_(at_least_float32(grad_output).sum((0, 2, 3)))
+        grad_bias.copy_(upcast(grad_output).sum((0, 2, 3)))
 
 
 def masked_im2col_forward(

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmcv.ops.masked_conv import masked_conv2d
 
-from mmkd.compat import mmcv_ops, ops_deform
+from mmkd.compat import mmcv_ops
+from mmkd.compat.ops import deform_conv
 
 pytestmark = pytest.mark.skipif(
     not isinstance(sys.modules['mmcv._ext'], mmcv_ops.MmcvExt), reason='mmcv has compiled ops'
@@ -179,11 +180,11 @@ def test_half_precision_is_rounded_once(dtype):
 
 @given(problems(), st.booleans())
 def test_plain_forward_equals_torchvisions(problem, modulated):
-    if ops_deform.torchvision_op('deform_conv2d', 'cpu') is None:
+    if deform_conv.torchvision_op('deform_conv2d', 'cpu') is None:
         pytest.skip('needs a torchvision that matches torch')
     served = run(problem, modulated)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ops_deform, 'torchvision_op', lambda name, device: None)
+        patch.setattr(deform_conv, 'torchvision_op', lambda name, device: None)
         torch.testing.assert_close(run(problem, modulated), served)
 
 
