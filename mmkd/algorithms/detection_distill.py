@@ -63,7 +63,8 @@ class DetectionDistill(SingleTeacherDistill):
             each term at a set share of the task's, for example
             ``dict(shares=0.5)``. Defaults to None: the terms weigh what their ``loss_weight`` says.
         lean_teacher (dict, optional): arguments of
-            :class:`mmkd.teachers.lean_teacher.LeanTeacher`: BatchNorm folded, channels last, reduced precision, compiled. Defaults to None, as it is.
+            :class:`mmkd.teachers.lean_teacher.LeanTeacher`: BatchNorm folded,
+            channels last, reduced precision, compiled. Defaults to None, as it is.
         shuffle_teacher (bool): the control: the teacher looks at another image of the batch than
             the student, so that what is gained is not what the teacher sees. Defaults to False.
         teacher_cache (str | dict, optional): folder of a cache that tools/cache_teacher.py filled:

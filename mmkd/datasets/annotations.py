@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmkd.datasets.kept_boxes import Box, inside, is_annotation, is_flag, is_id, kept_box
-from mmkd.datasets.nearby import absent, hint
 from mmkd.datasets.voc_files import flags_of_a_class, listed_images, read_voc
+from mmkd.fileio.nearby import absent, hint
 
 #: How a flag of an annotation says yes.
 _SET = (1, '1')

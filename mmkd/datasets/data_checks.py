@@ -11,9 +11,9 @@ from mmkd.datasets.annotations import check_coco, check_images, check_voc
 from mmkd.datasets.class_counts import check_class_counts
 from mmkd.datasets.evaluator_checks import check_evaluator, measures
 from mmkd.datasets.metainfo import classes_of, dataset_type
-from mmkd.datasets.nearby import hint
 from mmkd.datasets.voc_files import voc_image
 from mmkd.distributed.first_rank import on_first_rank
+from mmkd.fileio.nearby import hint
 
 
 def check_data(cfg: Config, phases: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmkd.datasets.kept_boxes import Box
-from mmkd.datasets.nearby import absent
+from mmkd.fileio.nearby import absent
 
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 

@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all."""
+"""Files: written whole or not at all, and looked for nearby where one is missing."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmkd.datasets.data_checks import check_data
-from mmkd.datasets.nearby import absent, nearby
+from mmkd.fileio.nearby import absent, nearby
 from tests.datasets.test_annotations import coco, loader, voc
 
 COMPOSED = unicodedata.normalize('NFC', 'é')
