@@ -18,6 +18,7 @@ from mmkd.checkpoints.state_keys import (
     with_state_dict,
 )
 from mmkd.checkpoints.weight_meaning import Difference
+from mmkd.distributed.unwrapped import unwrapped
 
 #: Of a module's keys, the share that a file must hold at least to be of this architecture.
 LEAST_SHARE = 0.5
@@ -181,7 +182,7 @@ def warn(found: Iterable[Difference], what: str, name: str) -> None:
 
 def target_of(module: nn.Module) -> tuple[nn.Module, str]:
     """The detector that is meant, and what stands before its keys: of a pair, the student."""
-    module = getattr(module, 'module', module)  # without DDP around it
+    module = unwrapped(module)
     student = getattr(module, STUDENT_PREFIX.rstrip('.'), None)
     return (student, STUDENT_PREFIX) if isinstance(student, nn.Module) else (module, '')
 

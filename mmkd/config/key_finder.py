@@ -6,9 +6,10 @@ from inspect import signature
 from types import FrameType
 from typing import Any, TypeAlias
 
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
+
+from mmkd.distributed.unwrapped import unwrapped
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -123,7 +124,7 @@ class KeyFinder:
         model = getattr(runner, 'model', None)
         if self.modules or not isinstance(model, nn.Module):
             return
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrapped(model)
         for part, root in (('', model), ('teacher', getattr(model, 'teacher', None))):
             if isinstance(root, nn.Module):
                 for name, module in root.named_modules(prefix=part):

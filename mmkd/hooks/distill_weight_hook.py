@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop, Runner
+
+from mmkd.distributed.unwrapped import unwrapped
 
 
 def schedule_factor(
@@ -110,4 +111,4 @@ class DistillWeightHook(Hook):
 
 
 def _algorithm(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return unwrapped(runner.model)

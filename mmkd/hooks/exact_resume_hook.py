@@ -10,6 +10,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from mmkd.config.key_finder import dicts
 from mmkd.datasets.seeding import seed_streams
+from mmkd.distributed.unwrapped import unwrapped
 from mmkd.fileio.atomic_writes import remove_partial
 
 
@@ -37,14 +38,14 @@ class ExactResumeHook(Hook):
         """Save gradients that are being accumulated."""
         checkpoint['gradients'] = {
             name: parameter.grad.cpu()
-            for name, parameter in _bare(runner.model).named_parameters()
+            for name, parameter in unwrapped(runner.model).named_parameters()
             if parameter.grad is not None
         }
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Restore them."""
         if runner._resume:
-            for name, parameter in _bare(runner.model).named_parameters():
+            for name, parameter in unwrapped(runner.model).named_parameters():
                 if name in checkpoint.get('gradients', {}):
                     parameter.grad = checkpoint['gradients'][name].to(parameter)
 
@@ -108,10 +109,6 @@ def _progress(loop: Any) -> tuple[int, int]:
     if isinstance(loop, EpochBasedTrainLoop):
         return loop.epoch, loop.max_epochs
     return loop.iter, loop.max_iters
-
-
-def _bare(model: Any) -> Any:
-    return getattr(model, 'module', model)  # without DDP around it
 
 
 @master_only

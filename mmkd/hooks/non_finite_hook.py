@@ -7,11 +7,11 @@ import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn
 
+from mmkd.distributed.unwrapped import unwrapped
 from mmkd.errors import NonFiniteError
 
 
@@ -40,7 +40,7 @@ class NonFiniteHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Put the checks between forward, backward and step, and the decision around them."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         model.register_forward_hook(_check_losses, with_kwargs=True)
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if optimizer is not None:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -15,6 +14,7 @@ from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.algorithms.distill_terms import active_losses
 from mmkd.algorithms.idle_terms import PATIENCE, IdleTerms
 from mmkd.connectors.imitation_mask_connector import ground_truth
+from mmkd.distributed.unwrapped import unwrapped
 from mmkd.doctor import models
 from mmkd.doctor.report import Report
 from mmkd.teachers.frozen_teacher import FrozenTeacher
@@ -164,5 +164,5 @@ def _judge(terms: dict, taught: Sequence[str], at_work: bool, runner: Runner) ->
 
 
 def _pair(runner: Runner) -> DetectionDistill | None:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     return model if isinstance(model, DetectionDistill) else None

@@ -9,13 +9,13 @@ from typing import Any
 from mmcv.transforms import Compose
 from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkd.cache.views import seeded
 from mmkd.datasets.seeding import SeededDataset
+from mmkd.distributed.unwrapped import unwrapped
 
 
 class StartChecksHook(Hook):
@@ -48,7 +48,7 @@ class StartChecksHook(Hook):
         self.fault = ''
         if not _has_single_batch(runner):
             return
-        for name, module in _bare(runner).named_modules():
+        for name, module in unwrapped(runner.model).named_modules():
             synced = isinstance(module, nn.SyncBatchNorm) and get_world_size() > 1
             if isinstance(module, _BatchNorm) and not synced:
                 self.handles.append(module.register_forward_pre_hook(self._look(name)))
@@ -74,10 +74,6 @@ class StartChecksHook(Hook):
                 raise ValueError(self.fault)
 
         return look
-
-
-def _bare(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _has_single_batch(runner: Runner) -> bool:
@@ -108,7 +104,7 @@ def _check_folder(folder: str) -> None:
 
 def _check_model(hook: Hook, runner: Runner) -> None:
     kind = type(hook).__name__
-    model = _bare(runner)
+    model = unwrapped(runner.model)
     part = {'SetEpochInfoHook': 'set_epoch', 'YOLOXModeSwitchHook': 'bbox_head'}.get(kind)
     if part and not hasattr(getattr(model, 'detector', model), part):
         raise ValueError(

@@ -32,6 +32,7 @@ PRELUDE = """
     sys.modules['mmkd'] = package
     {before}
     from mmkd import compat
+    from mmkd.compat import packages
     for patch in compat.PATCHES:
         if patch.__name__ not in {without!r}:
             patch()
