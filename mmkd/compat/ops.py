@@ -14,8 +14,8 @@ from torch import Tensor
 
 SUPPLIED = (
     'nms',
-    'nms_match',
     'softnms',
+    'nms_match',
     'sigmoid_focal_loss_forward',
     'sigmoid_focal_loss_backward',
     'softmax_focal_loss_forward',

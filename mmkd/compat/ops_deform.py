@@ -109,7 +109,8 @@ def forward(
     input, offset, weight = map(at_least_float32, (input, offset, weight))
     mask = None if mask is None else at_least_float32(mask)
     op = torchvision_op('deform_conv2d', input.device.type)
-    if op:
+    if op:  # where an offset is no number, the compiled op reads nothing
+        offset = offset.nan_to_num(1e9, 1e9, -1e9)
         return op(input, offset, weight, None, *geometry[:3], mask)
     return deformable(input, offset, weight, mask, geometry)
 
