@@ -28,7 +28,7 @@ test-gpu: .venv/.installed-all
 
 # Run in the environment's own folder, from which the clone is not seen.
 test-wheel:
-	rm -rf .venv-wheel
+	rm -rf .venv-wheel build
 	$(call venv,.venv-wheel)
 	.venv-wheel/bin/python -m pip wheel -q --no-deps -w .venv-wheel .
 	.venv-wheel/bin/python -m pip install -q '$(TORCH)' "$$(echo .venv-wheel/mmkd-*.whl)[demo]"
@@ -65,7 +65,7 @@ endef
 
 .venv-openmmlab/.installed: setup.py pyproject.toml requirements-openmmlab.txt
 	$(call venv,.venv-openmmlab)
-	.venv-openmmlab/bin/python -m pip install -q -r requirements-openmmlab.txt
+	.venv-openmmlab/bin/python -m pip install -q '$(TORCH)' -r requirements-openmmlab.txt
 	.venv-openmmlab/bin/python -m pip install -q --no-deps -e .
 	@rm .venv-openmmlab/.incomplete
 	@touch $@

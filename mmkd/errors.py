@@ -1,5 +1,7 @@
 """Errors that are not about a config."""
 
+from collections.abc import Mapping
+
 
 class NonFiniteError(FloatingPointError):
     """A loss term or a gradient is NaN or infinite."""
@@ -19,4 +21,15 @@ class ImageError(ValueError):
             f'each image must be a whole file that its decoder can read, but "{path}" is not '
             f'({" ".join(str(cause).split())}). Get the file again, or take the image out of the '
             'annotations.'
+        )
+
+    @classmethod
+    def in_transform(cls, transform: str, results: Mapping, cause: Exception) -> 'ImageError':
+        """The error for an image that OpenCV cannot work on, because of ``cause``."""
+        image, path = results.get('img'), results.get('img_path')
+        received = 'no array' if image is None else f'{image.dtype} of shape {image.shape}'
+        return cls(
+            f'{transform} must be able to work on each image, but "{path}" is {received} '
+            f'({" ".join(str(cause).split())}). Take {transform} out of the pipeline, or load the '
+            "images with color_type='color'."
         )

@@ -58,11 +58,15 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def logged(caplog):
-    """What has been logged since the test began, in one text."""
+def logged(monkeypatch):
+    """What has been logged since the test began, by any of mmengine's loggers, in one text."""
     from mmengine.logging import MMLogger
 
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    yield lambda: '\n'.join(record.getMessage() for record in caplog.records)
-    logger.removeHandler(caplog.handler)
+    messages, handle = [], MMLogger.callHandlers
+
+    def keep(self, record):
+        messages.append(record.getMessage())
+        handle(self, record)
+
+    monkeypatch.setattr(MMLogger, 'callHandlers', keep)
+    return lambda: '\n'.join(messages)

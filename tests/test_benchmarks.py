@@ -18,6 +18,12 @@ def test_runs(name, monkeypatch, capsys):
     assert 'ratio' in capsys.readouterr().out
 
 
+def test_the_cost_of_the_checks_before_a_run(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['start_up', '--quick'])
+    runpy.run_path(str(FOLDER / 'start_up.py'), run_name='__main__')
+    assert 'target 25 s: met' in capsys.readouterr().out
+
+
 def test_the_cost_of_a_step(monkeypatch, capsys):
     pytest.importorskip('mmyolo')
     monkeypatch.setattr(sys, 'argv', ['run', '--quick', '--pairs', 'yolov5', '--threads', '1'])
@@ -27,3 +33,12 @@ def test_the_cost_of_a_step(monkeypatch, capsys):
     finally:
         logging.disable(logging.NOTSET)
     assert 'fast / (student + teacher)' in capsys.readouterr().out
+
+
+def test_the_ops_that_configs_need(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['config_ops', 'pisa', 'tood', 'guided_anchoring', 'clrnet'])
+    runpy.run_path(str(FOLDER / 'config_ops.py'), run_name='__main__')
+    lines = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
+    for op in ('nms', 'nms_match', 'roi_align_forward', 'deform_conv_forward'):
+        assert lines[op] == 'stand-in'
+    assert lines['masked_im2col_forward'] == 'stand-in' and lines['line_nms_forward'] == 'MISSING'

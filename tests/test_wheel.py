@@ -83,9 +83,12 @@ def test_a_wheel_of_the_sdist_trains_outside_the_clone(tmp_path):
     python = tmp_path / 'venv/bin/python'
     install = ('install', '-q', '--no-deps', '--no-index', '--disable-pip-version-check', wheel)
     call(sys.executable, '-m', 'pip', '--python', python, *install, cwd=tmp_path)
+    gate = Path(sysconfig.get_paths()['purelib'])
     paths = sysconfig.get_paths(vars={'base': str(tmp_path / 'venv')}, scheme='venv')
     # Only the folder, so that what is installed in editable form there is not seen.
-    (Path(paths['purelib']) / 'gate.pth').write_text(sysconfig.get_paths()['purelib'])
+    (Path(paths['purelib']) / 'gate.pth').write_text(str(gate))
+    for shim in gate.glob('distutils-precedence.pth'):  # setuptools' distutils, for mmengine
+        shutil.copy(shim, Path(paths['purelib']) / 'gate_distutils.pth')
 
     work = tmp_path / 'work'
     make_digits(work / 'data/digits', DigitsSettings(train=4, val=2))

@@ -11,7 +11,7 @@ import mmkd  # noqa: F401  (first: it makes mmdet importable)
 from mmdet.datasets import XMLDataset
 
 from mmkd.datasets.annotations import check_images, check_voc
-from mmkd.datasets.voc_files import voc_image
+from mmkd.datasets.voc_files import VocImages
 from mmkd.fileio.atomic_writes import write_whole
 
 
@@ -29,8 +29,8 @@ def convert(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict, int
         training=False,
     )
     folder = str(root / 'JPEGImages')
-    images_of = [voc_image(folder, f'{name}.jpg') for name in names]
-    check_images(split, folder, images_of, f'{split}.txt')
+    find = VocImages().find
+    check_images(split, folder, [find(folder, f'{name}.jpg') for name in names], f'{split}.txt')
     dataset = XMLDataset(
         data_root=f'{root}/',
         ann_file=f'ImageSets/Main/{split}.txt',

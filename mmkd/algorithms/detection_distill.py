@@ -20,6 +20,7 @@ from mmkd.cache.cached_teacher import CachedTeacher
 from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.state_keys import STUDENT_PREFIX
+from mmkd.datasets.channels import input_channels
 from mmkd.rules.distiller_rules import check_alignment, check_distiller
 from mmkd.rules.loss_rules import check_losses
 from mmkd.teachers.crop import crop_records
@@ -120,7 +121,11 @@ class DetectionDistill(SingleTeacherDistill):
         recorders = getattr(self.distiller, 'teacher_recorders', None)
         self._teacher: FrozenTeacher | CachedTeacher = FrozenTeacher(
             teacher_model,
-            InputTranslation(self.data_preprocessor, teacher_model.data_preprocessor),
+            InputTranslation(
+                self.data_preprocessor,
+                teacher_model.data_preprocessor,
+                (input_channels(self.student), input_channels(teacher_model)),
+            ),
             [r.source for r in recorders.recorders.values()] if recorders else None,
             None if lean_teacher is None else LeanTeacher(**lean_teacher),
             shuffle_teacher,

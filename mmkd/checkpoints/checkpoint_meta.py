@@ -72,7 +72,7 @@ def origin(meta: Mapping[str, Any]) -> Origin:
         model,
         scope if isinstance(scope, str) else 'mmdet',
         _normalisation(model, values),
-        tested_scales(values),
+        scales_of_test(values),
         _classes(meta),
         anchors if isinstance(anchors, list | tuple) else (),
         strides if isinstance(strides, list | tuple) else (),
@@ -134,7 +134,7 @@ def _numbers(values: Any) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 
-def tested_scales(config: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+def scales_of_test(config: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
     """To which (width, height) the test pipeline of a config brings an image.
 
     Without a ``test_dataloader``, that of ``val_dataloader``, or of ``test_pipeline``. Where the
@@ -142,7 +142,7 @@ def tested_scales(config: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
 
     Example:
         >>> resize = dict(type='Resize', scale=(1333, 800), keep_ratio=True)
-        >>> tested_scales(dict(test_pipeline=[resize]))
+        >>> scales_of_test(dict(test_pipeline=[resize]))
         ((800, 1333),)
     """
     nodes = list(_dicts(_pipeline(config)))

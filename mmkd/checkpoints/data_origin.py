@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import nn
 
-from mmkd.checkpoints.checkpoint_meta import origin, tested_scales
+from mmkd.checkpoints.checkpoint_meta import origin, scales_of_test
 from mmkd.checkpoints.loading import Loaded, keep, kept, target_of, warn
 from mmkd.checkpoints.weight_meaning import Difference, differences
 
@@ -42,7 +42,7 @@ def data_differences(
                 moved,
             )
         )
-    here = tested_scales(config)
+    here = scales_of_test(config)
     if about.test_scales and here and about.test_scales != here:
         found.append(
             Difference(

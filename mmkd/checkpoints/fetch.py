@@ -187,12 +187,16 @@ def _fits_its_name(path: Path, name: str) -> bool:
 def _alone(target: Path) -> Iterator[None]:
     """No other process fetches ``target`` meanwhile."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    lock = target.with_name(f'.{target.name}.lock')
+    path = target.with_name(f'.{target.name}.lock')
+    lock = FileLock(path)
+    # Some network file systems have no locks: then each fetches, and the last file stays.
+    with suppress(NotImplementedError):
+        lock.acquire()
     try:
-        with FileLock(lock):
-            yield
+        yield
     finally:
-        lock.unlink(missing_ok=True)
+        lock.release()
+        path.unlink(missing_ok=True)
         with suppress(OSError):
             target.parent.rmdir()  # where nothing came of it
 

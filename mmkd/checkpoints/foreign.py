@@ -8,6 +8,8 @@ from pathlib import Path
 
 #: torch.save's first bytes before it wrote zip archives (torch < 1.6), whatever the protocol.
 LEGACY_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
+_ZIP_MAGIC = b'PK\x03\x04'
+_PICKLE = re.compile(r'[^/]+/data\.pkl', re.IGNORECASE)
 _HEAD = 1 << 12
 _MAX_SWELLING = 20
 
@@ -68,6 +70,17 @@ def family_of(names: Iterable[str]) -> str | None:
     return None
 
 
+def is_zip(path: Path) -> bool:
+    """Whether torch takes ``path`` for a zip archive, by its first bytes."""
+    with path.open('rb') as file:
+        return file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+
+
+def root_of(names: Iterable[str]) -> str:
+    """The folder in one of torch's zip archives that holds all of it."""
+    return next(name for name in names if _PICKLE.fullmatch(name))[: -len('data.pkl')]
+
+
 def describe_foreign(path: Path) -> str | None:
     """What ``path`` is, in words that follow "is", or None where torch or mmkd may read it.
 
@@ -77,7 +90,7 @@ def describe_foreign(path: Path) -> str | None:
         head = file.read(_HEAD)
     if not head:
         return 'empty'
-    if head.startswith((b'PK\x03\x04', b'PK\x05\x06')):
+    if head.startswith(_ZIP_MAGIC):
         return _describe_zip(path)
     if _is_tar(path):
         return 'a tar archive (also the format of torch before 0.2)'
@@ -128,7 +141,7 @@ def _describe_zip(path: Path) -> str | None:
     names = [entry.filename for entry in entries]
     if any(re.search(r'(^|/)constants\.pkl$|/code/', name) for name in names):
         return 'a TorchScript archive'
-    pickles = [name for name in names if re.fullmatch(r'[^/]+/data\.pkl', name)]
+    pickles = [name for name in names if _PICKLE.fullmatch(name)]  # torch ignores case, too
     if not pickles and names and all(name.endswith('.npy') for name in names):
         return 'a NumPy archive (.npz)'
     if len(pickles) != 1:

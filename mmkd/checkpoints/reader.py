@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import stat
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ import torch
 from mmengine.logging import print_log
 
 from mmkd.checkpoints.fetch import fetch, hash_in, is_address, sha256_of
-from mmkd.checkpoints.foreign import describe_foreign, family_of, shown, shown_path
+from mmkd.checkpoints.foreign import describe_foreign, family_of, is_zip, root_of, shown, shown_path
 from mmkd.checkpoints.ultralytics.errors import CheckpointError
 from mmkd.checkpoints.ultralytics.file import is_yolov5_file, read_yolov5_file
-from mmkd.checkpoints.ultralytics.inert_pickle import names_in, storages_of
+from mmkd.checkpoints.ultralytics.inert_pickle import EndlessError, names_in, storages_of
 
 _IRREGULAR = (
     (stat.S_ISDIR, 'a folder'),
@@ -90,7 +91,9 @@ def read_file(path: Path, what: str = 'the checkpoint', map_location: Any = 'cpu
         )
     _check_storages(path, what)
     try:
-        with path.open('rb') as file:  # not the path: its ending must not decide
+        # An open file, not the path: its ending must not decide. Its warnings are about torch.
+        with path.open('rb') as file, warnings.catch_warnings():
+            warnings.simplefilter('ignore')
             return torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:
         raise CheckpointError(_refusal(path, what, error)) from error
@@ -113,18 +116,17 @@ def _check(path: Path, what: str) -> None:
 
 def _check_storages(path: Path, what: str) -> None:
     # Older torch reads beyond the end of a storage that is smaller than its pickle says.
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return
     with zipfile.ZipFile(path) as archive:
         sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-        root = _root(archive)
-        try:
-            claims = storages_of(archive.read(f'{root}data.pkl'))
-        except Exception as error:  # also whatever zipfile raises
-            raise CheckpointError(
-                f'{what} must be a whole checkpoint, but "{shown_path(path)}" is damaged '
-                f'({shown(error, 200)}). Fetch or copy it again.'
-            ) from error
+    try:
+        root, claims = root_of(sizes), storages_of(_pickle_of(path))
+    except EndlessError as error:
+        raise CheckpointError(
+            f'{what} must be a checkpoint that mmdet wrote, but "{shown_path(path)}" is none: '
+            f'{error}.'
+        ) from error
     for claim in claims:
         size = sizes.get(f'{root}data/{claim.key}', 0)
         if size % claim.dtype.itemsize or size < claim.numel * claim.dtype.itemsize:
@@ -158,15 +160,12 @@ def _refusal(path: Path, what: str, error: Exception) -> str:
 
 
 def _pickle_of(path: Path) -> bytes:
-    if not zipfile.is_zipfile(path):
+    """The pickle in one of torch's zip archives, or nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(root_of(archive.namelist()) + 'data.pkl')
+    except Exception:  # damaged in any way: torch, which reads it next, says what is wrong
         return b''
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(f'{_root(archive)}data.pkl')
-
-
-def _root(archive: zipfile.ZipFile) -> str:
-    names = [name for name in archive.namelist() if name.endswith('/data.pkl')]
-    return names[0].removesuffix('data.pkl')
 
 
 @functools.lru_cache

@@ -114,8 +114,7 @@ def _registered(node: Any, own: set[type]) -> Any:
         found = _lookup(node['type'])
         if not any(kind in own or f'{kind.__module__}.'.startswith(_PLAIN) for kind in found):
             raise NotBuilt(f'its {node["type"]!s:.80} is none of the registered types of the model')
-        scope = node['type'].split('.')[0]
-        name = node['type'].split('.')[-1]
+        scope, name = node['type'].split('.')[0], next(iter(found.values()))
         copied['type'] = f'{scope}.{name}' if scope in _SCOPES and scope != name else name
     return copied
 
@@ -128,17 +127,24 @@ def _is_plain_word(name: Any) -> bool:
     return name not in sys.modules and importlib.util.find_spec(name) is None
 
 
-def _lookup(name: Any) -> set[Any]:
-    """The classes that are registered under a name, or under the last part of a dotted one."""
+def _lookup(name: Any) -> dict[Any, str]:
+    """The classes registered under a name, with it; for a dotted one under its class's name."""
     if not isinstance(name, str):
-        return set()
+        return {}
     package, _, plain = name.rpartition('.')
-    found = {r.module_dict[plain] for r in _registries() if plain in r.module_dict}
-    if plain == name:  # mmdet takes RoI layers from mmcv's ops by their names
-        layer = getattr(sys.modules.get('mmcv.ops'), plain, None)
-        found |= {layer} if inspect.isclass(layer) else set()
     package = package.split('.')[0]
-    return {kind for kind in found if not package or kind.__module__.split('.')[0] == package}
+    found = {r.module_dict[plain]: plain for r in _registries() if plain in r.module_dict}
+    if package and not found:  # as pure-Python configs name it: torch.nn...BatchNorm2d is "BN2d"
+        items = [item for r in _registries() for item in r.module_dict.items()]
+        found = {kind: key for key, kind in items if getattr(kind, '__name__', '') == plain}
+    if not package:  # mmdet takes RoI layers from mmcv's ops by their names
+        layer = getattr(sys.modules.get('mmcv.ops'), plain, None)
+        found.update({layer: plain} if inspect.isclass(layer) else {})
+    return {
+        kind: key
+        for kind, key in found.items()
+        if not package or kind.__module__.split('.')[0] == package
+    }
 
 
 def _registries() -> Iterator[Registry]:

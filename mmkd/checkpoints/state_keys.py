@@ -46,7 +46,7 @@ def student_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     is taken off: ``module.`` (DDP, averaged models), ``_orig_mod.`` (``torch.compile``). A plain
     state dict is returned as it is.
     """
-    found = dict(state_dict)
+    found = {str(key): value for key, value in state_dict.items()}
     while True:
         keys = list(found)
         found = {_uncompiled(key): value for key, value in found.items()}
@@ -110,6 +110,8 @@ def normalisation(state_dict: Mapping[str, Tensor], own: Iterable[str]) -> dict[
         pixel = name.startswith('pixel_')
         name = name.removeprefix('pixel_')
         of_images = owner.endswith('preprocessor') or (pixel and not owner)
-        if of_images and name in ('mean', 'std') and state_dict[key].numel() <= 4:
+        value = state_dict[key]
+        small = torch.is_tensor(value) and value.numel() <= 4
+        if of_images and name in ('mean', 'std') and small:
             found[key] = name
     return found

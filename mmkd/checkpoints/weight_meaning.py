@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 
@@ -212,7 +213,10 @@ def _settings(module: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:
         ):
             yield (path, 'act_cfg'), name
         for key in sorted(_SETTINGS.intersection(dir(part))):
-            value = getattr(part, key, None)
+            try:
+                value = getattr(part, key)
+            except Exception:  # a property that needs what this module lacks
+                continue
             if _plain(value):
                 yield (path, key), value
         for key, value in vars(part).items():
@@ -228,7 +232,7 @@ def _priors(generator: Any) -> Iterator[tuple[str, Any]]:
     for key in ('strides', 'num_base_priors', 'base_anchors', 'offset'):
         value = getattr(generator, key, None)
         if key == 'base_anchors' and value is not None:
-            value = [level.tolist() for level in value]
+            value = [torch.as_tensor(level).tolist() for level in value]
         if value is not None:
             yield key, value
 

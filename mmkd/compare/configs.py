@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.hub import get_config
 
+from mmkd.checkpoints.fetch import is_address
 from mmkd.checkpoints.reader import find_checkpoint
 from mmkd.checkpoints.ultralytics import is_yolov5_file
 from mmkd.config.key_finder import RUNNER_KEYS
@@ -101,6 +102,8 @@ def alone(pair: Config) -> Config:
 
 
 def _is_yolov5(start: str) -> bool:
+    if is_address(start) and not start.endswith('.pt'):
+        return False  # most likely; a plan is made without fetching, and the reader looks later
     try:
         return is_yolov5_file(find_checkpoint(start, 'student_ckpt'))
     except FileNotFoundError:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.compare.configs import (
@@ -22,7 +24,7 @@ from mmkd.compare.configs import (
 )
 from mmkd.compare.job import Step, python
 from mmkd.compare.report.runs import TITLES, Run, read_run
-from mmkd.datasets.data_checks import annotation_files, check_data
+from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
 from mmkd.rules.schedule import check_schedule
 from mmkd_cli.shipped import shipped
 
@@ -138,9 +140,20 @@ class Comparison:
             self.path(f'test_{name}').write_text(text_of(config))
 
     def check_data(self) -> None:
-        """Check the data sets and the schedule of each training before anything runs."""
+        """Check each training and evaluation before anything runs; files of several once."""
+        checked: list[list] = []
+        trained = [(config, ('train', 'val', 'test')) for config in self.configs.values()]
+        for config, phases in [*trained, *((test, ('test',)) for test in self.tests.values())]:
+            data = [
+                config.get(f'{phase}_{part}')
+                for phase in phases
+                for part in ('dataloader', 'evaluator')
+            ]
+            check = check_fit if data in checked else check_data
+            checked += [data, data[-2:]]
+            for note in check(config, phases):
+                print_log(note, 'current', WARNING)
         for config in self.configs.values():
-            check_data(config, ('train', 'val', 'test'))
             check_schedule(config)
 
     def steps(self, inputs: Sequence[Path] = ()) -> list[Step]:

@@ -10,9 +10,10 @@ from mmkd.compat.checkpoints import (
 )
 from mmkd.compat.configs import find_shipped_configs
 from mmkd.compat.datasets import (
-    compare_declared_sizes,
+    check_loaded_images,
     hold_boxes_to_the_rules,
     lengthen_short_palettes,
+    name_images_of_other_channels,
     read_voc_lists_and_suffixes,
     refuse_broken_images,
 )
@@ -53,7 +54,8 @@ PATCHES = (
     give_metrics_the_loaded_truth,
     measure_what_was_loaded,
     lengthen_short_palettes,
-    compare_declared_sizes,
+    check_loaded_images,
+    name_images_of_other_channels,
 )
 
 

@@ -5,7 +5,6 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from mmkd.fileio.atomic_writes import LateRemoval, open_whole, write_whole
@@ -38,16 +37,24 @@ def allow_checkpoint_globals() -> None:
 
     from mmengine.logging import HistoryBuffer
 
-    array: Any = np.zeros(1).__reduce__()[0]
-    scalar: Any = np.float64(0).__reduce__()[0]
-    named: list[tuple[Callable, str]] = [(history_method, 'builtins.getattr')]
-    for package in ('numpy.core', 'numpy._core'):  # as NumPy 1 and as NumPy 2 write it
-        named += [(array, f'{package}.multiarray._reconstruct')]
-        named += [(scalar, f'{package}.multiarray.scalar')]
-    dtypes = {type(np.dtype(code)) for code in np.typecodes['AllInteger'] + 'efd?'}
-    torch.serialization.add_safe_globals(
-        [HistoryBuffer, np.ndarray, np.dtype, _codecs.encode, *named, *dtypes]
+    from mmkd.checkpoints.plain_numpy import (
+        PlainArray,
+        PlainDtype,
+        no_bytes,
+        plain_array,
+        plain_scalar,
     )
+
+    named: list[tuple[Callable, str]] = [
+        (history_method, 'builtins.getattr'),
+        (PlainArray, 'numpy.ndarray'),
+        (PlainDtype, 'numpy.dtype'),
+        (no_bytes, 'builtins.bytes'),
+    ]
+    for package in ('numpy.core', 'numpy._core'):  # as NumPy 1 and as NumPy 2 write it
+        named += [(plain_array, f'{package}.multiarray._reconstruct')]
+        named += [(plain_scalar, f'{package}.multiarray.scalar')]
+    torch.serialization.add_safe_globals([HistoryBuffer, _codecs.encode, *named])
 
 
 def read_without_running() -> None:
@@ -72,11 +79,13 @@ def read_without_running() -> None:
 
         return load
 
-    for prefix, original in checkpoint.CheckpointLoader._schemes.items():
+    schemes = checkpoint.CheckpointLoader._schemes
+    for original in {*schemes.values()}:
         if original.__module__ == checkpoint.__name__:
-            loader = safe(original)
-            checkpoint.CheckpointLoader._schemes[prefix] = loader
-            setattr(checkpoint, original.__name__, loader)
+            setattr(checkpoint, original.__name__, safe(original))
+    for prefix, original in schemes.items():
+        if original.__module__ == checkpoint.__name__:
+            schemes[prefix] = getattr(checkpoint, original.__name__)
     if hasattr(checkpoint, '_safe_torch_load'):
         load = checkpoint._safe_torch_load
         checkpoint._safe_torch_load = functools.partial(load, weights_only=True)
@@ -112,8 +121,15 @@ def count_what_fits() -> None:
 
     @functools.wraps(initialise)
     def initialise_from_file(self: Any, module: Any) -> None:
-        with loading.source(f'init_cfg of {type(module).__name__}', self.checkpoint):
-            initialise(self, module)
+        what = f'init_cfg of {type(module).__name__}'
+        try:
+            with loading.source(what, self.checkpoint):
+                initialise(self, module)
+        except AssertionError as error:  # no key begins with the prefix
+            raise ValueError(
+                f'{what} must name a prefix of keys in its checkpoint, but got "{self.prefix}", '
+                f'which none in "{self.checkpoint}" has. Correct prefix, or leave it out.'
+            ) from error
 
     checkpoint.load_state_dict = load
     Runner.load_checkpoint, PretrainedInit.__call__ = load_file, initialise_from_file

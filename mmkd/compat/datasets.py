@@ -3,14 +3,15 @@
 import contextlib
 import functools
 import io
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
 
-from mmkd.datasets.image_file import check_declared_size, check_whole
+from mmkd.datasets.image_file import check_declared_size, check_depth, check_whole
 from mmkd.datasets.kept_boxes import keep_in_coco, keep_once, keep_valid_boxes
-from mmkd.datasets.voc_files import listed_images, voc_image
+from mmkd.datasets.voc_files import VocImages, listed_images
 from mmkd.errors import ImageError
 
 
@@ -19,14 +20,26 @@ def read_voc_lists_and_suffixes() -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # mmdet prints that OneDL is not installed
         from mmdet.datasets import XMLDataset, xml_style
 
-    original = XMLDataset.parse_data_info
+    parse_data_info, load_data_list = XMLDataset.parse_data_info, XMLDataset.load_data_list
 
-    @functools.wraps(original)
+    @functools.wraps(parse_data_info)
     def parse(self: Any, img_info: dict) -> Any:
-        file_name = voc_image(self.sub_data_root, img_info['file_name'])
-        return original(self, {**img_info, 'file_name': file_name})
+        images = getattr(self, '_voc_images', None)  # not where a subclass lists images itself
+        if images is not None:
+            file_name = images.find(self.sub_data_root, img_info['file_name'])
+            img_info = {**img_info, 'file_name': file_name}
+        return parse_data_info(self, img_info)
 
-    xml_style.list_from_file, XMLDataset.parse_data_info = listed_images, parse
+    @functools.wraps(load_data_list)
+    def load(self: Any) -> list:
+        self._voc_images = VocImages()
+        try:
+            return load_data_list(self)
+        finally:
+            del self._voc_images
+
+    XMLDataset.parse_data_info, XMLDataset.load_data_list = parse, load
+    xml_style.list_from_file = listed_images
 
 
 def hold_boxes_to_the_rules() -> None:
@@ -77,12 +90,20 @@ def hold_boxes_to_the_rules() -> None:
     COCO.createIndex, COCO.loadCats = create_index, load_cats
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """mmdet says on import which optional packages are not installed."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
+
+
 def lengthen_short_palettes() -> None:
     """A drawing fails at the first object whose label is above the palette's length.
 
     Such palettes are those of the built-in data sets, which stay beside a config's own classes.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _quietly():
         from mmdet.engine.hooks import visualization_hook
         from mmdet.visualization import local_visualizer, palette
 
@@ -121,10 +142,11 @@ def refuse_broken_images() -> None:
     mmcv.imfrombytes, LoadImageFromFile.transform = imfrombytes, load
 
 
-def compare_declared_sizes() -> None:
-    """mmdet takes the size that annotations give for that of the image, whatever is in the file.
+def check_loaded_images() -> None:
+    """mmdet trusts the size that annotations give, and takes what is left of 16 bits in 8.
 
-    Whichever transform loads the image sets ``ori_shape``, of mmdet or of the user.
+    Whichever transform loads the image sets ``ori_shape``, of mmdet or of the user. One that
+    cannot work on an image of its channels or depth fails without its name.
     """
     from mmcv.transforms import BaseTransform
 
@@ -134,11 +156,32 @@ def compare_declared_sizes() -> None:
     def call(self: Any, results: Any) -> Any:
         loads = isinstance(results, dict) and 'ori_shape' not in results
         loads = loads and not hasattr(self, 'transforms')  # of several, each is asked itself
-        outcome = original(self, results)
+        try:
+            outcome = original(self, results)
+        except cv2.error as error:
+            raise ImageError.in_transform(type(self).__name__, results, error) from error
         if loads and isinstance(outcome, dict) and 'ori_shape' in outcome:
             color_type = getattr(self, 'color_type', 'color')
             backend = getattr(self, 'imdecode_backend', 'cv2')
             check_declared_size(outcome, color_type, backend)
+            check_depth(outcome, color_type, backend)
         return outcome
 
     BaseTransform.__call__ = call
+
+
+def name_images_of_other_channels() -> None:
+    """mmengine fails on an image with other channels without its name, or takes it for another."""
+    from mmengine.model import ImgDataPreprocessor
+
+    from mmkd.datasets.channels import check_batch
+
+    original = ImgDataPreprocessor.forward
+
+    @functools.wraps(original)
+    def forward(self: Any, data: Any, training: bool = False) -> Any:
+        if isinstance(data, dict) and isinstance(data.get('inputs'), list | tuple):
+            check_batch(data['inputs'], data.get('data_samples'), self)
+        return original(self, data, training)
+
+    ImgDataPreprocessor.forward = forward

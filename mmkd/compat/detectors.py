@@ -53,7 +53,7 @@ def tell_of_the_student() -> None:
     def init_detector(config: Any, *args: Any, **kwargs: Any) -> Any:
         from mmkd.config.pair_config import is_distillation
 
-        if not isinstance(config, Config) and os.path.isfile(config):
+        if isinstance(config, str | os.PathLike):
             config = Config.fromfile(config)
         if isinstance(config, Config) and is_distillation(config):
             raise ValueError(

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmkd.compat.datasets import _quietly
+
 
 def give_metrics_the_loaded_truth() -> None:
     """VOCMetric compares boxes of the original image with boxes as the pipeline has moved them.
@@ -17,7 +19,7 @@ def give_metrics_the_loaded_truth() -> None:
     boxes of its data set, in the coordinates of the image file, and VOCMetric takes these; so
     does CocoMetric without ``ann_file``.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _quietly():
         from mmdet.datasets.base_det_dataset import BaseDetDataset
         from mmdet.evaluation import VOCMetric
 
@@ -62,7 +64,7 @@ def measure_what_was_loaded() -> None:
     (RepeatDataset) counts as twice as many detections. ``iou_thrs`` as a number or a list, and
     ``proposal_nums`` without 100, give no mAP or -1.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _quietly():
         from mmdet.evaluation import CocoMetric
     from pycocotools.cocoeval import COCOeval
 

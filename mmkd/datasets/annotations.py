@@ -40,14 +40,6 @@ class _Faults:
         counts = ', '.join(f'{count} {what}' for what, count in left_out.items())
         return [f'{self.where}: of "{self.path}", {counts} (docs/data.md)'] if counts else []
 
-    def lacking(self, classes: Sequence[str]) -> list[str]:
-        """One line for the log on classes without a box, or none."""
-        return (
-            [f'{self.where}: "{self.path}" has no box of {len(classes)} classes: {_few(classes)}']
-            if classes
-            else []
-        )
-
 
 def check_coco(
     where: str,
@@ -153,11 +145,44 @@ def check_coco(
             tally[_CLIPPED] += 1
         if annotation.get('iscrowd') not in _SET and (not training or min(size) >= min_size):
             found[annotation['category_id']] += 1
-    _check_found(faults, training, measured, sum(found.values()), 'iscrowd or ignore')
-    notes = faults.note(tally)
-    if found:
-        notes += faults.lacking([name for key, name in names.items() if key in wanted - {*found}])
+    by_name = Counter({names[key]: found[key] for key in names if key in wanted})
+    notes = faults.note(tally) + check_found(where, path, by_name, training, measured)
     return [image['file_name'] for image in images], notes
+
+
+def check_found(
+    where: str, path: str, found: Counter[str], training: bool, measured: bool
+) -> list[str]:
+    """Check what a loss or a metric gets of a split: boxes that it ignores do not count.
+
+    Args:
+        where: the loader's key, for messages.
+        path: the annotation file.
+        found: how many boxes there are of each class, 0 included.
+        training: whether a loss must get any.
+        measured: whether a metric must.
+
+    Returns:
+        A line on the classes without a box, for the log.
+
+    Raises:
+        ValueError: there is no box.
+    """
+    rules = {
+        'some box must be left to learn from': training,
+        'some box must be left to find': measured,
+    }
+    for rule, holds in rules.items():
+        if holds and not found.total():
+            _Faults(where, path).refuse(
+                rule,
+                ['none is'],
+                'Correct the boxes, and what makes them ignored: iscrowd, ignore, difficult.',
+            )
+    lacking = [name for name, count in found.items() if not count]
+    if not lacking or not found.total():
+        return []
+    return [f'{where}: "{path}" has no box of {len(lacking)} classes: {_few(lacking)}']
 
 
 def check_voc(
@@ -309,17 +334,6 @@ def _check_ids(faults: _Faults, ids: list[Any]) -> None:
             map(_shown, texts),
             'The others are numbers: write these as numbers too, in the annotations as well.',
         )
-
-
-def _check_found(
-    faults: _Faults, training: bool, measured: bool, count: int, how_ignored: str
-) -> None:
-    """``count`` boxes are kept that a loss or a metric does not ignore."""
-    remedy = f'Correct the boxes, or their {how_ignored}.'
-    if training and not count:
-        faults.refuse('some box must be left to learn from', ['none is'], remedy)
-    if measured and not count:
-        faults.refuse('some box must be left to find', ['none is'], remedy)
 
 
 def _repeated(items: list[dict]) -> list[Any]:

@@ -1,17 +1,20 @@
 """Checks of a run's data before it starts."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 
-from mmkd.datasets.annotations import check_coco, check_images, check_voc
+from mmkd.datasets.annotations import check_coco, check_found, check_images, check_voc
+from mmkd.datasets.channels import check_channels
 from mmkd.datasets.class_counts import check_class_counts
 from mmkd.datasets.evaluator_checks import check_evaluator, measures
 from mmkd.datasets.metainfo import classes_of, dataset_type
-from mmkd.datasets.voc_files import voc_image
+from mmkd.datasets.voc_files import VocImages
 from mmkd.distributed.first_rank import on_first_rank
 from mmkd.fileio.nearby import hint
 
@@ -39,6 +42,7 @@ def _check_data(cfg: Config, phases: Sequence[str]) -> list[str]:
     for phase in phases:
         measured = phase != 'train' and measures(cfg, phase)
         for dataset in _leaves(cfg, phase):
+            check_channels(f'{phase}_dataloader', dataset.get('pipeline'), cfg)
             notes += _check_dataset(
                 f'{phase}_dataloader', dataset, cfg.get('default_scope'), phase == 'train', measured
             )
@@ -126,11 +130,29 @@ def _check_dataset(
         folder = os.path.join(base, dataset.get('ann_subdir', 'Annotations'))
         names, notes = check_voc(where, path, folder, classes, training)
         images = os.path.join(base, dataset.get('img_subdir', 'JPEGImages'))
-        names = [voc_image(images, f'{name}.jpg') for name in names]
+        find = VocImages().find
+        names = [find(images, f'{name}.jpg') for name in names]
         check_images(where, images, names, 'data_prefix or img_subdir')
+        found = _loaded(dataset, scope, classes or ())
+        notes += check_found(where, path, found, training, measured)
     else:
         return []
     return notes
+
+
+def _loaded(dataset: Mapping, scope: str | None, classes: Sequence[str]) -> Counter[str]:
+    """How many boxes of each class a data set gives that are not to be ignored, as it reads them.
+
+    XML files are small; a COCO file is counted as it is checked.
+    """
+    with DefaultScope.overwrite_default_scope(scope or 'mmdet'):
+        # serialised, a data set without an image fails
+        built = DATASETS.build({**dataset, 'pipeline': [], 'serialize_data': False})
+    found = Counter(dict.fromkeys(classes, 0))
+    for index in range(len(built)):
+        for instance in built.get_data_info(index)['instances']:
+            found[classes[instance['bbox_label']]] += not instance['ignore_flag']
+    return found
 
 
 def _phase_classes(cfg: Config, phase: str) -> Sequence[str] | None:

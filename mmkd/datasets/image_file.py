@@ -9,6 +9,7 @@ from itertools import product
 from logging import WARNING
 from typing import Any
 
+import cv2
 from PIL import ExifTags, Image
 
 from mmkd.errors import ImageError
@@ -77,8 +78,56 @@ def check_declared_size(results: Mapping, color_type: str | int, backend: str) -
         )
 
 
+def check_depth(results: Mapping, color_type: str | int, backend: str) -> None:
+    """Check that an image of 16 bits was not made one of 8 by cutting its values off.
+
+    Pillow sets what is above 255 to 255. OpenCV keeps the upper 8 bits, which is right for values
+    that fill the 16; of others, say of 12 bits, little is left: one of them is told in the log.
+
+    Args:
+        results: what a data set gives and a transform has loaded: ``img_path`` and ``img``.
+        color_type: the loader's, see :func:`mmcv.imfrombytes`.
+        backend: the loader's ``imdecode_backend``.
+
+    Raises:
+        ImageError: Pillow cut its values off.
+    """
+    path, image = str(results.get('img_path')), results.get('img')
+    if image is None or not path.lower().endswith(('.png', '.tif', '.tiff')):
+        return
+    color_type = _flag(color_type)
+    few = backend == 'cv2' and not _TOLD[1] and image.max() < 16
+    white = backend == 'pillow' and image.max() == 255
+    if color_type == 'unchanged' or not (few or white):
+        return
+    try:
+        with Image.open(path) as opened:
+            grey = opened.mode.startswith('I;16')
+    except Exception:  # not local, or not of Pillow's
+        return
+    stored = cv2.imread(path, cv2.IMREAD_UNCHANGED) if grey else None
+    if stored is None or stored.max() <= 255 * white:
+        return
+    fault = (
+        f'"{path}" has 16 bits and values up to {stored.max()}, of which color_type='
+        f"'{color_type}' with imdecode_backend='{backend}' makes values up to {image.max():g}"
+    )
+    remedy = (
+        "Set color_type='unchanged' in LoadImageFromFile, in_channels=1 in the backbone, and mean "
+        'and std of one value each, or convert the images to 8 bits.'
+    )
+    if white:
+        raise ImageError(
+            f'each image must keep its values when it is loaded, but {fault}. {remedy}'
+        )
+    _TOLD[1] = 1
+    from mmengine.logging import print_log
+
+    print_log(f'{fault}. {remedy} (Said once in a run.)', 'current', WARNING)
+
+
 # Memory that the loaders' forked workers share, so that a note comes once in a run.
-_TOLD = mmap.mmap(-1, 1)
+_TOLD = mmap.mmap(-1, 2)  # of orientation, of depth
 
 
 _KEPT = '_ignore_orientation'

@@ -29,19 +29,33 @@ def listed_images(path: str, **options: Any) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
-def voc_image(folder: str, name: str) -> str:
-    """The image of an XML file: ``name``, which ends in .jpg, or a file with another suffix.
+class VocImages:
+    """The images of XML files, by their names; each folder is listed once."""
 
-    Returns:
-        Its name in ``folder``: ``name`` itself where there is no other, or more than one.
-    """
-    if os.path.exists(os.path.join(folder, name)) or '://' in folder:
-        return name
-    stem, found = os.path.splitext(name)[0], []
-    for suffix in _SUFFIXES:
-        either = [stem + suffix, stem + suffix.upper()]
-        found += [each for each in either if os.path.exists(os.path.join(folder, each))][:1]
-    return found[0] if len(found) == 1 else name
+    def __init__(self) -> None:
+        self._listed: dict[str, dict[str, list[str]]] = {}  # folder -> name without suffix -> files
+
+    def find(self, folder: str, name: str) -> str:
+        """The image that is meant by ``name``, which ends in .jpg as mmdet takes each to do.
+
+        Returns:
+            Its name in ``folder``: ``name``, or that of the one file with another suffix.
+        """
+        parent, base = os.path.split(os.path.join(folder, name))
+        if parent not in self._listed:
+            self._listed[parent] = self._list(parent)
+        files = self._listed[parent].get(os.path.splitext(base)[0], [])
+        if base in files or len(files) != 1:
+            return name
+        return os.path.join(os.path.dirname(name), files[0])
+
+    def _list(self, folder: str) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for entry in os.listdir(folder or '.') if os.path.isdir(folder or '.') else ():
+            stem, suffix = os.path.splitext(entry)
+            if suffix.lower() in _SUFFIXES:
+                found.setdefault(stem, []).append(entry)
+        return found
 
 
 def read_voc(

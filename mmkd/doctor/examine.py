@@ -59,6 +59,7 @@ def _examine(
         progress(title, 1, 1)
 
     with part('Build', 'data set', 'images', 'classes') as section:
+        section.notes += check_data(cfg, ('train', 'val'))
         runner, pair = build(cfg, folder)
         batch, dataset = training_batch(section, cfg, runner)
     if section.findings:
@@ -70,7 +71,7 @@ def _examine(
     with part('Preprocessing', 'setting', 'student', 'teacher') as section:
         models.check_preprocessing(section, pair)
     with part('Models', 'part', 'student', 'teacher', 'equal') as section:
-        models.check_heads(section, pair, classes)
+        models.check_heads(section, pair)
     title = 'mAP on validation images'
     with part(title, 'model', 'input', 'mAP', 'images') as section:
         accuracy.check_accuracy(
@@ -111,7 +112,6 @@ def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
             f'and a distiller, but its model has {", ".join(cfg.get("model", {}))}. Give the '
             'config of the pair, not that of the student or the teacher.'
         )
-    check_data(cfg, ('train', 'val'))
     check_schedule(cfg)
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir, cfg.log_level, cfg.launcher = folder, 'ERROR', 'none'

@@ -45,12 +45,13 @@ def check_weights(
 
 
 def _check_loaded(section: Section, name: str, loaded: Loaded) -> None:
-    if loaded.lacking:
+    # load_from and init_cfg may mean it: a head of other classes, layers of the detector's own.
+    if loaded.lacking and loaded.what.endswith('_ckpt'):
         section.warn(
             f'{len(loaded.lacking)} of {loaded.total} keys of the {name} do not hold the weights '
             f'of "{loaded.path}": {first(list(loaded.lacking))}.',
-            'Give the checkpoint of this config, or the config of this checkpoint'
-            + (f', and {loaded.what}_strict=True.' if loaded.what.endswith('_ckpt') else '.'),
+            'Give the checkpoint of this config, or the config of this checkpoint, and '
+            f'{loaded.what}_strict=True.',
         )
 
 
@@ -98,9 +99,7 @@ def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
     )
 
 
-def check_heads(
-    section: Section, pair: DetectionDistill, classes: Sequence[str] | None = None
-) -> None:
+def check_heads(section: Section, pair: DetectionDistill) -> None:
     """Classes, strides, priors and coders, student against teacher."""
     heads: list[Any] = [getattr(model, 'bbox_head', None) for model in (pair.student, pair.teacher)]
     section.rows += [
@@ -125,12 +124,6 @@ def check_heads(
     for name, of in describe.items():
         same = not DIFFERENCE[name](*heads) if name in DIFFERENCE else of(heads[0]) == of(heads[1])
         section.rows.append([name, *map(of, heads), same])
-    count = getattr(heads[0], 'num_classes', None)
-    if classes is not None and count is not None and count != len(classes):
-        section.error(
-            f'the student has num_classes={count}, but the data set has {len(classes)} classes.',
-            f'Set num_classes={len(classes)} in the bbox_head of the student.',
-        )
 
 
 def _of_priors(head: nn.Module, attribute: str) -> Any:

@@ -76,4 +76,6 @@ def pixels(inputs: Tensor, model: nn.Module) -> Tensor:
         inputs = inputs * std + mean
     if not own['bgr_to_rgb']:
         inputs = inputs.flip(1)  # mmcv reads BGR
+    if inputs.shape[1] != 3:
+        inputs = inputs[:, :1].expand(-1, 3, -1, -1)  # grey
     return (inputs / 255).clamp(0, 1).permute(0, 2, 3, 1).cpu()

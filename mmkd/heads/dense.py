@@ -102,7 +102,8 @@ def read_gfl(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
     cls, box = outputs
     own, priors = grid(head.prior_generator, cls)
     bins = rows(box, 4 * (head.reg_max + 1))
-    distances = head.integral(bins.flatten(0, 1)).view(*bins.shape[:2], 4) * priors[:, 2:3]
+    with torch.autocast(bins.device.type, enabled=False):  # it is a matrix product
+        distances = head.integral(bins.flatten(0, 1)).view(*bins.shape[:2], 4) * priors[:, 2:3]
     boxes = decode(head.bbox_coder, centres(own), distances)
     log_prob = class_log_prob(head, rows(cls, head.cls_out_channels))
     return scored(log_prob, boxes, priors, batch)

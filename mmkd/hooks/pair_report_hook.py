@@ -62,7 +62,7 @@ class PairReportHook(Hook):
         with report.section('Preprocessing', 'setting', 'student', 'teacher') as section:
             models.check_preprocessing(section, pair)
         with report.section('Models', 'part', 'student', 'teacher', 'equal') as section:
-            models.check_heads(section, pair, classes)
+            models.check_heads(section, pair)
         lines = [line for section in report.sections for line in section.lines()]
         log = runner.logger.info if report.ok else runner.logger.warning
         log('\n'.join(['The pair:', *lines, 'More of it: python tools/check_pair.py CONFIG']))

@@ -31,6 +31,10 @@ class StartChecksHook(Hook):
 
     priority = 'VERY_HIGH'
 
+    def __init__(self) -> None:
+        self.handles: list[Any] = []
+        self.fault = ''
+
     def before_run(self, runner: Runner) -> None:
         """Look at hooks and schedules."""
         if not isinstance(runner._train_loop, BaseLoop):
@@ -44,8 +48,6 @@ class StartChecksHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Watch the BatchNorms in the first step, if some batch has one image."""
-        self.handles: list[Any] = []
-        self.fault = ''
         if not _has_single_batch(runner):
             return
         for name, module in unwrapped(runner.model).named_modules():
@@ -85,7 +87,9 @@ def _has_single_batch(runner: Runner) -> bool:
     if size is None or endless:
         return size == 1
     ends = isinstance(runner.train_loop, EpochBasedTrainLoop) or runner.max_iters >= len(loader)
-    return size == 1 or (ends and not batches.drop_last and len(loader.sampler) % size == 1)
+    return size == 1 or (
+        ends and not getattr(batches, 'drop_last', True) and len(loader.sampler) % size == 1
+    )
 
 
 def _check_folder(folder: str) -> None:

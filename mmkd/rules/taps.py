@@ -13,7 +13,8 @@ from mmdet.models.dense_heads import (
 )
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.models.detectors.base_detr import DetectionTransformer
-from mmdet.models.roi_heads import BaseRoIHead
+from mmdet.models.roi_heads import BaseRoIHead, BBoxHead, FCNMaskHead
+from mmdet.models.roi_heads.roi_extractors.base_roi_extractor import BaseRoIExtractor
 from mmengine.utils import get_object_from_string
 from mmrazor.models.task_modules.recorder import ModuleInputsRecorder, ModuleOutputsRecorder
 from torch import nn
@@ -58,18 +59,18 @@ def tap(model: nn.Module, recorder: Any) -> Tap:
         part = '' if inputs or head is None else _part(head, source[len(path) + 1 :])
         return Tap(source, head, path, part, _drawn(model, source, inputs))
     if type(recorder).__name__.startswith(('Method', 'Function')):
-        return _tap_of_call(model, source)
+        return _tap_of_call(model, source, 'Outputs' in type(recorder).__name__)
     return Tap(source)
 
 
-def _tap_of_call(model: nn.Module, source: str) -> Tap:
+def _tap_of_call(model: nn.Module, source: str, outputs: bool) -> Tap:
     """A method or function, which belongs to the one head of its class, if there is one."""
     owner, name = source.rpartition('.')[::2]
     cls = get_object_from_string(owner)
-    drawn = 'detections' if _PREDICTIONS.search(name) else ''
+    drawn = 'detections' if outputs and _PREDICTIONS.search(name) else ''
     if not isinstance(cls, type):
         return Tap(source, drawn=drawn)
-    if cls.__module__.startswith('mmdet.models.roi_heads') or issubclass(cls, BaseRoIHead):
+    if outputs and issubclass(cls, BaseRoIHead | BBoxHead | FCNMaskHead | BaseRoIExtractor):
         drawn = 'proposals'
     heads = [path for path, module in model.named_modules() if path and isinstance(module, cls)]
     head = model.get_submodule(heads[0]) if len(heads) == 1 else None
@@ -92,7 +93,7 @@ def _head_above(model: nn.Module, source: str) -> tuple[str, nn.Module | None]:
 def _drawn(model: nn.Module, source: str, inputs: bool) -> str:
     parts = source.split('.')
     if isinstance(model, DetectionTransformer):
-        if parts[0] == 'bbox_head' and len(parts) == 3 and parts[2].isdigit():
+        if parts[0] == 'bbox_head' and len(parts) > 2 and parts[2].isdigit():
             # The branch past the last layer rates the encoder's cells, the same in both models.
             layers = len(getattr(model.decoder, 'layers', ()))
             return 'queries' if int(parts[2]) < layers else ''

@@ -7,8 +7,15 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
-from mmkd.datasets.seeding import SeededDataset, SeededSampler
-from mmkd.hooks.exact_resume_hook import EarlyEndHook, ExactResumeHook, InterruptedValidationHook
+from mmkd.datasets.seeding import SeededSampler
+from mmkd.hooks.exact_resume_hook import (
+    EarlyEndHook,
+    ExactResumeHook,
+    InterruptedValidationHook,
+    NewLoaderHook,
+    _seeded,
+)
+from mmkd.hooks.progress_bar_hook import ProgressBarHook
 from mmkd.hooks.start_checks_hook import StartChecksHook
 
 
@@ -25,17 +32,17 @@ class ExactRunner(Runner):
         loader: Any = self._train_dataloader  # type: ignore[has-type]
         configs = (loop, loader, loader.get('sampler') if isinstance(loader, Mapping) else None)
         if all(isinstance(config, Mapping) for config in configs) and 'dataset' in loader:
-            dataset = dict(type=SeededDataset, dataset=loader['dataset'], seed=self.seed)
-            sampler = dict(type=SeededSampler, sampler=loader['sampler'])
-            self._train_dataloader = {**loader, 'dataset': dataset, 'sampler': sampler}
+            self._train_dataloader = _seeded(loader, loader['dataset'], self.seed)
         return super().build_train_loop(loop)
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
-        """Register the config's hooks and those that make a resume exact."""
+        """Register the config's hooks, those that make a resume exact, and a terminal's line."""
         super().register_hooks(*args, **kwargs)
+        self.register_hook(ProgressBarHook())
         self.register_hook(ExactResumeHook())
         self.register_hook(InterruptedValidationHook())
         self.register_hook(EarlyEndHook())
+        self.register_hook(NewLoaderHook())
         self.register_hook(StartChecksHook())
 
     def resume(self, *args: Any, **kwargs: Any) -> None:

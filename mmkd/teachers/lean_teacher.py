@@ -9,6 +9,8 @@ from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmkd.datasets.channels import input_channels
+
 _DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 _FOLD_TOLERANCE = 1e-3  # of the features' largest value; rounding alone stays below 1e-5
 
@@ -97,7 +99,7 @@ def _fold(model: Any, tapped: set[str]) -> None:
             )
     parameter = next(model.parameters())
     with torch.random.fork_rng(devices=[]):
-        image = torch.randn(1, 3, 64, 64).to(parameter)
+        image = torch.randn(1, input_channels(model), 64, 64).to(parameter)
     before = _maps(model.extract_feat(image))
     fuse_conv_bn(model)
     model.requires_grad_(False)

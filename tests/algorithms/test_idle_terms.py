@@ -40,7 +40,7 @@ class Idle(nn.Module):
 MODELS.register_module('Idle', force=True, module=Idle)
 
 
-def train(tmp_path, steps=12, boxes=2, hooks=(), loss=None, **changes):
+def train(tmp_path, steps=12, boxes=2, hooks=(), loss=None, wrapper=None, **changes):
     """A run in which ``loss_idle`` stands beside another term."""
     config = copy.deepcopy(tiny_pair(**changes))
     distiller = config['distiller']
@@ -51,7 +51,8 @@ def train(tmp_path, steps=12, boxes=2, hooks=(), loss=None, **changes):
     soft = distiller['loss_forward_mappings']['loss_soft']
     distiller['loss_forward_mappings'] = dict(loss_soft=soft, loss_idle=copy.deepcopy(soft))
     images = [raw_batch(1, boxes=boxes, seed=seed) for seed in range(steps)]
-    runner = tiny_runner(MODELS.build(config), images, tmp_path)
+    settings = dict(optim_wrapper=wrapper) if wrapper else {}
+    runner = tiny_runner(MODELS.build(config), images, tmp_path, **settings)
     for hook in (PairReportHook(), *hooks):
         runner.register_hook(hook)
     runner.train()
@@ -70,8 +71,10 @@ def test_a_term_that_teaches_nothing_stops_the_run_beside_others(tmp_path):
 
 
 def test_with_balance_mixed_precision_and_accumulation(tmp_path):
+    wrapper = dict(type='CpuAmpOptimWrapper', optimizer=dict(type='SGD', lr=0.01))
+    wrapper.update(accumulative_counts=2)
     with pytest.raises(ValueError, match='but loss_idle and its gradient'):
-        train(tmp_path, balance=dict(shares=0.5))
+        train(tmp_path, wrapper=wrapper, balance=dict(shares=0.5))
 
 
 @pytest.mark.parametrize(

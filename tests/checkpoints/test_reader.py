@@ -16,18 +16,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModule
 from mmengine.runner import checkpoint as zoo
 from torch import nn
 
 from mmkd.checkpoints import reader
 from mmkd.checkpoints.detector_checkpoint import load_detector, read_checkpoint
+from mmkd.checkpoints.foreign import LEGACY_MAGIC
 from mmkd.checkpoints.reader import find_checkpoint, read_anything
 from mmkd.checkpoints.ultralytics import CheckpointError
 from mmkd.export.export_student import export_student
 from mmkd.runner.resume import prepare_resume
 from mmkd_cli.convert import convert
+from tests.checkpoints.ultralytics.test_hostile import mutations
 from tests.tiny import tiny_pair
 
 
@@ -55,6 +60,15 @@ def tarred(**files) -> bytes:
     return buffer.getvalue()
 
 
+def tarred_under_torchs_magic(**files) -> bytes:
+    """A tar whose first member is named by the first bytes of another format."""
+    content = bytearray(tarred(**files))
+    content[: len(LEGACY_MAGIC) + 2] = b'\x80\x02' + LEGACY_MAGIC
+    content[148:156] = b' ' * 8
+    content[148:156] = b'%06o\0 ' % sum(content[:512])
+    return bytes(content)
+
+
 WEIGHTS = {'state_dict': OrderedDict(weight=torch.ones(2, 3), bias=torch.ones(2)), 'meta': {}}
 
 # A hostile file by each way in
@@ -77,6 +91,9 @@ HOSTILE = {
     'legacy': lambda attack: saved({'x': attack}, _use_new_zipfile_serialization=False),
     'pickle': lambda attack: pickle.dumps({'x': attack}),
     'tar': lambda attack: tarred(sys_info=pickle.dumps(attack, 2), pickle=pickle.dumps(attack, 2)),
+    'tar as legacy': lambda attack: tarred_under_torchs_magic(
+        sys_info=pickle.dumps(attack, 2), pickle=pickle.dumps(attack, 2)
+    ),
     'zip in zip': lambda attack: zipped(**{'a.pth': saved(attack)}),
     'yolov5': lambda attack: zipped(
         **{
@@ -225,6 +242,10 @@ FOREIGN = {
         'a TorchScript archive',
     ),
     'pickle': (pickle.dumps({'a': 1}), 'a plain pickle'),
+    'endless': (
+        zipped(**{'a/data.pkl': b'\x80\x02})' + b'q\0h\0\x86' * 60 + b'Ns.'}),
+        'would take for ever to hash',
+    ),
     'cut zip': (saved(WEIGHTS)[:-9], 'a zip archive that is damaged or cut short'),
     'yolov8': (names('ultralytics.nn.tasks.DetectionModel'), 'YOLOv8, YOLOv5u'),
     'segmentation': (names('models.yolo.SegmentationModel'), 'a YOLOv5 segmentation network'),
@@ -355,3 +376,22 @@ def test_a_local_file_whose_name_holds_another_hash(digits, warned, tmp_path, mo
     for _ in range(2):
         read_checkpoint(str(path))
     assert len(said) == warned and all('saved anew' in text for text in said)
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_mutated_file_is_read_or_refused(legacy, data, tmp_path):
+    content = saved({**WEIGHTS, 'log': history()}, _use_new_zipfile_serialization=not legacy)
+    path = tmp_path / 'a.pth'
+    path.write_bytes(data.draw(mutations(content)))
+    try:
+        read_anything(path, 'teacher_ckpt')
+    except CheckpointError as error:
+        check_text(str(error))
+
+
+def history():
+    log = HistoryBuffer()
+    log.update(1.5)
+    return log

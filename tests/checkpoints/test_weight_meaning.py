@@ -1,5 +1,6 @@
 """Weights mean what their config says: a file's meta against the model that they go into."""
 
+import re
 from copy import deepcopy
 
 import pytest
@@ -295,14 +296,27 @@ def test_only_registered_types_of_the_model_are_built(tmp_path, monkeypatch, kin
     assert [path.name for path in tmp_path.iterdir()] == ['evil.py']
 
 
-def test_a_pure_python_config_names_its_types_by_path():
-    """``type=mmdet.models...``: looked up among what is registered, not imported."""
-    dotted = text(RETINA).replace("'RetinaHead'", 'mmdet.models.dense_heads.RetinaHead')
-    dotted = dotted.replace("'FPN'", "'mmdet.models.necks.fpn.FPN'")
-    model = MODELS.build(ConfigDict(RETINA))
+def test_a_pure_python_config_names_its_types_by_path(tmp_path):
+    """``type='mmdet.models...'``: looked up among what is registered, not imported."""
+    used = changed(RETINA, 'backbone.norm_cfg', dict(type='BN2d'))
+    lazy = tmp_path / 'lazy.py'
+    lazy.write_text(
+        'from mmdet.models import FPN, DetDataPreprocessor, ResNet, RetinaHead, FocalLoss\n'
+        'from mmdet.models import SingleStageDetector\n'
+        'from mmdet.models.task_modules import AnchorGenerator\n'
+        'from torch.nn import BatchNorm2d\n'
+        + re.sub(r"'type': '(\w+)'", r"'type': \1", f'model = {used!r}\n').replace(
+            'BN2d', 'BatchNorm2d'
+        )
+    )
+    dotted = Config.fromfile(lazy, format_python_code=False).pretty_text
+    assert "'mmdet.models.RetinaHead'" in dotted
+    model = MODELS.build(ConfigDict(used))
     assert differences(model, dict(cfg=dotted)) == ((), ())
-    [found] = differences(model, dict(cfg=dotted.replace('=4', '=5', 1)))[0][:1]
-    assert 'was trained with' in str(found)
+    unquoted = re.sub(r"type='((?:mmdet|torch)\.[\w.]+)'", r'type=\1', dotted)
+    assert differences(model, dict(cfg=unquoted)) == ((), ())
+    [found] = differences(model, dict(cfg=dotted.replace('scale=4', 'scale=5')))[0][:1]
+    assert PRIORS in found.what
 
 
 def test_comparing_draws_no_random_number():

@@ -16,7 +16,7 @@ from mmkd.algorithms.build_detector import build_detector
 from mmkd.compare import Comparison
 from mmkd.compare.configs import digest, text_of
 from mmkd.compare.job import sole_user
-from tests.tiny import ROOT, write_voc
+from tests.tiny import ROOT, write_coco, write_voc
 from tests.tools.test_tools import run
 
 DIGITS = ROOT / 'configs/ssd_kd_r18_to_r18w8_digits.py'
@@ -169,6 +169,28 @@ def test_what_cannot_be_compared_is_refused(here):
         Comparison(DIGITS, Path('job'), [0], options={'test_evaluator.type': 'LVISMetric'})
 
 
+def test_an_evaluator_of_another_split_is_refused_first(here):
+    """Before the teacher is trained."""
+    classes = Config.fromfile(DIGITS).train_dataloader.dataset.metainfo.classes
+    for split in ('train', 'val', 'test'):
+        write_coco(Path('data/digits'), split, 4, classes, seed=len(split))
+    comparison = Comparison(DIGITS, Path('job'), [0])
+    comparison.check_data()
+    comparison = Comparison(
+        DIGITS,
+        Path('job'),
+        [0],
+        options={'test_evaluator.ann_file': 'data/digits/annotations/val.json'},
+    )
+    with pytest.raises(ValueError, match='test_evaluator: the truth of CocoMetric must be that of'):
+        comparison.check_data()
+    options = {'model.architecture.bbox_head.num_classes': 7}
+    with pytest.raises(
+        ValueError, match='num_classes must be the number of classes of the data, 10'
+    ):
+        Comparison(DIGITS, Path('job'), [0], options=options).check_data()
+
+
 def test_iterations_in_place_of_epochs(here):
     loop = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=400)
     comparison = Comparison(
@@ -179,6 +201,50 @@ def test_iterations_in_place_of_epochs(here):
     assert steps_of(comparison)['baseline_seed0-train'].outputs == [
         Path('job/baseline_seed0/iter_500.pth')
     ]
+
+
+@pytest.mark.parametrize(
+    ('options', 'name', 'exported'),
+    [
+        ({}, 'epoch_5.pth', False),
+        ({'default_hooks.checkpoint.interval': 2}, 'epoch_5.pth', False),
+        ({'default_hooks.checkpoint.by_epoch': False}, 'epoch_5.pth', True),
+        ({'default_hooks.checkpoint.save_last': False}, 'epoch_5.pth', True),
+        ({'default_hooks.checkpoint.filename_tmpl': 'at_{}.pth'}, 'epoch_5.pth', True),
+        ({'default_hooks.checkpoint.out_dir': 'elsewhere'}, 'epoch_5.pth', True),
+        ({'default_hooks.checkpoint': None}, 'epoch_5.pth', True),
+        ({'default_hooks': None}, 'epoch_5.pth', False),
+        (
+            dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='coco/bbox_mAP')]),
+            *('detector.pth', True),
+        ),
+    ],
+)
+def test_each_way_of_saving_leaves_the_last_weights(here, options, name, exported):
+    comparison = Comparison(DIGITS, Path('job'), [0], options=options)
+    steps = steps_of(comparison)
+    for arm, folder in (('teacher', 'teacher'), ('baseline', 'baseline_seed0')):
+        assert steps[f'{folder}-train'].outputs == [Path(f'job/{folder}/{name}')]
+        assert Path(f'job/{folder}/{name}') in steps[f'{folder}-test'].inputs
+        hooks = (Config.fromfile(f'job/configs/{arm}.py').get('default_hooks') or {}).values()
+        writers = [hook for hook in hooks if hook and hook['type'] == 'ExportStudentHook']
+        # The teacher's own config has hooks of its own.
+        assert writers == ([dict(type='ExportStudentHook', filename=name)] if exported else [])
+    assert steps['kd_seed0-train'].outputs == [Path('job/kd_seed0/student.pth')]
+    assert Config.fromfile('job/configs/kd.py').model.teacher_ckpt == f'job/teacher/{name}'
+
+
+@pytest.mark.parametrize('key', ['test_evaluator', 'test_dataloader', 'train_cfg'])
+def test_what_a_comparison_needs_is_asked_for(here, key):
+    with pytest.raises(ValueError, match=f'the config must have {key}, but .*digits.py" has none'):
+        Comparison(DIGITS, Path('job'), [0], options={key: None})
+
+
+def test_a_schedule_that_fails_late_is_refused_before_the_teacher_trains(here, monkeypatch):
+    monkeypatch.setattr('mmkd.compare.plan.check_data', lambda *_: [])
+    options = {'default_hooks.checkpoint.save_best': 'bbox_mAP'}
+    with pytest.raises(ValueError, match=r'save_best must name a figure .*got "bbox_mAP"'):
+        Comparison(DIGITS, Path('job'), [0], options=options).check_data()
 
 
 def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys):

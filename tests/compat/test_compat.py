@@ -1,6 +1,8 @@
 """Every patch: it is needed (what fails without it), and it works."""
 
 import importlib.util
+import inspect
+import json
 import os
 import pickle
 import re
@@ -22,7 +24,7 @@ import mmkd
 from mmkd import compat
 from mmkd.compat import mmcv_ops, packages
 from mmkd.compat.ops import nms
-from tests.tiny import ROOT, write_voc
+from tests.tiny import ROOT, tiny_pair, write_coco, write_voc
 
 # Runs in a process of its own, with all patches but those named in `without`.
 PRELUDE = """
@@ -69,8 +71,13 @@ def test_patch_is_needed(patch):
     if patch == 'accept_mmcv_version' and original_family:
         pytest.skip('mmrazor accepts the original mmcv 2.1.0; mmyolo does not: see below')
     code, error = NEEDS[patch]
-    # the patches of SSDHead import all of mmdet
-    result = run(code, without={patch, 'repair_ssd_head', 'normalise_ssd_over_ranks'})
+    # these import all of mmdet
+    of_models = {
+        'repair_ssd_head',
+        'normalise_ssd_over_ranks',
+        'count_what_fits_in_transformers',
+    }
+    result = run(code, without={patch, *of_models})
     assert result.returncode != 0, f'{patch} is no longer needed: remove it'
     assert error in result.stderr
 
@@ -81,7 +88,9 @@ def test_every_patch_is_tested():
         'require_pkg_resources',
         'find_shipped_configs',
         'allow_checkpoint_globals',
-        'read_without_running',
+        'read_without_running',  # tests/checkpoints/test_detector_checkpoint.py
+        'count_what_fits',  # here and in tests/checkpoints/test_loading.py
+        'count_what_fits_in_transformers',
         'write_checkpoints_whole',
         'remove_checkpoints_late',
         'repair_ssd_head',
@@ -89,9 +98,25 @@ def test_every_patch_is_tested():
         'read_voc_lists_and_suffixes',
         'hold_boxes_to_the_rules',
         'refuse_broken_images',
-        'compare_declared_sizes',
+        'give_metrics_the_loaded_truth',
+        'measure_what_was_loaded',
+        'lengthen_short_palettes',
+        'check_loaded_images',
+        'name_images_of_other_channels',
+        'score_no_detections',
+        'tell_of_the_student',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
+
+
+def test_mmengine_loads_nothing_without_an_error():
+    from mmdet.models.backbones import SwinTransformer
+    from mmengine.runner import Runner, checkpoint
+
+    part = torch.nn.Linear(2, 2)
+    checkpoint.load_state_dict.__wrapped__(part, {'other': torch.ones(1)})
+    assert 'load_state_dict(state_dict, False)' in inspect.getsource(SwinTransformer)
+    assert 'Config.fromstring' in inspect.getsource(Runner.resume), 'it ran what meta holds'
 
 
 def test_import_is_silent():
@@ -206,7 +231,7 @@ def test_shipped_configs_need_the_patch():
 def test_missing_op_is_named():
     from mmcv.ops import nms_rotated
 
-    with pytest.raises(NotImplementedError, match=r'"nms_rotated".*nms, nms_match, softnms.*mmcv'):
+    with pytest.raises(NotImplementedError, match=r'"nms_rotated".*nms, softnms.*mmcv'):
         nms_rotated(torch.zeros(1, 5), torch.zeros(1), 0.5)
 
 
@@ -476,11 +501,9 @@ def test_mmdet_takes_each_voc_image_for_a_jpg(tmp_path):
     (tmp_path / 'JPEGImages/train000.jpg').rename(tmp_path / 'JPEGImages/train000.png')
     options = dict(data_root=f'{tmp_path}/', data_prefix=dict(sub_data_root=''), pipeline=[])
     dataset = VOCDataset(ann_file='ImageSets/Main/train.txt', **options)
-    info = dict(img_id='a', file_name='JPEGImages/train000.jpg')
-    info['xml_path'] = str(tmp_path / 'Annotations/train000.xml')
-    assert dataset.parse_data_info(info)['img_path'].endswith('train000.png')
-    original = VOCDataset.parse_data_info.__wrapped__.__wrapped__
-    assert original(dataset, info)['img_path'].endswith('train000.jpg')
+    assert dataset.get_data_info(0)['img_path'].endswith('train000.png')
+    [original] = VOCDataset.load_data_list.__wrapped__(dataset)
+    assert original['img_path'].endswith('train000.jpg')
 
 
 def test_mmdet_takes_an_empty_line_for_a_name(tmp_path):
@@ -507,7 +530,7 @@ def test_mmcv_does_not_name_an_empty_file(tmp_path):
 
 
 def test_mmcv_takes_any_size(tmp_path):
-    """Else ``compare_declared_sizes`` is needed no more."""
+    """Else ``check_loaded_images`` is needed no more."""
     from mmcv.transforms import BaseTransform, LoadImageFromFile
 
     write_voc(tmp_path, 'train', 1, ('a',))
@@ -515,3 +538,155 @@ def test_mmcv_takes_any_size(tmp_path):
     with pytest.raises(ValueError, match='the size of the decoded image'):
         LoadImageFromFile()(dict(results))
     assert BaseTransform.__call__.__wrapped__(LoadImageFromFile(), results)['height'] == 9
+
+
+# The truth that metrics compare with: tests/datasets/test_oracle.py shows that the patches do it
+
+
+def coco_of(annotations, categories=(1, 2)):
+    """mmdet's COCO of one image of 60 x 50 pixels."""
+    from mmdet.datasets.api_wrappers import COCO
+
+    coco = COCO()
+    coco.dataset = dict(
+        images=[dict(id=1, width=60, height=50)],
+        categories=[dict(id=key, name=f'class {key}') for key in categories],
+        annotations=annotations,
+    )
+    return coco
+
+
+def box_of(**changes):
+    return dict(
+        dict(id=0, image_id=1, category_id=1, bbox=[5, 5, 20, 20], area=400, iscrowd='0'), **changes
+    )
+
+
+def test_pycocotools_takes_annotation_0_for_none():
+    """Else ``hold_boxes_to_the_rules`` need not number annotations anew."""
+    from mmdet.datasets.api_wrappers import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def recall(index):
+        coco = coco_of([box_of(iscrowd=0)])
+        index(coco)
+        found = coco.loadRes([dict(image_id=1, category_id=1, bbox=[5, 5, 20, 20], score=1.0)])
+        evaluation = COCOeval(coco, found, 'bbox')
+        evaluation.evaluate()
+        evaluation.accumulate()
+        return evaluation.eval['recall'].max()
+
+    assert recall(COCO.createIndex) == 1
+    assert recall(COCO.createIndex.__wrapped__) == 0
+
+
+def test_the_file_is_put_right_as_it_is_read():
+    coco = coco_of(
+        [
+            box_of(id='a', bbox=[-5, 0, 30, 20], area=1e9),
+            box_of(ignore=1),
+            box_of(bbox=[70, 5, 9, 9]),
+            box_of(id=7, iscrowd='1'),
+        ]
+    )
+    coco.createIndex()
+    first, second = coco.dataset['annotations']
+    assert first == box_of(id=1, bbox=[0, 0, 25, 20], area=500, iscrowd=0, ignore=0)
+    assert (second['id'], second['iscrowd']) == (2, 1)
+
+
+def test_vocmetric_takes_the_boxes_of_the_pipeline():
+    """Else ``give_metrics_the_loaded_truth`` is needed no more."""
+    from mmdet.evaluation import VOCMetric
+
+    moved = dict(bboxes=torch.tensor([[1.0, 1, 5, 5]]), labels=torch.tensor([0]))
+    nothing = dict(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+    sample = dict(
+        gt_instances=moved,
+        ignored_instances=nothing,
+        pred_instances=dict(nothing, scores=torch.zeros(0)),
+        instances=[dict(bbox=[2, 2, 10, 10], bbox_label=0, ignore_flag=0)],
+    )
+    found = []
+    for process in (VOCMetric.process, VOCMetric.process.__wrapped__):
+        metric = VOCMetric()
+        metric.dataset_meta = dict(classes=('a',))
+        process(metric, None, [sample])
+        found.append(metric.results[0][0]['bboxes'].tolist())
+    assert found == [[[2, 2, 10, 10]], [[1, 1, 5, 5]]]
+
+
+def test_cocometric_counts_what_was_not_loaded(tmp_path):
+    """Else ``measure_what_was_loaded`` is needed no more."""
+    from mmdet.evaluation import CocoMetric
+
+    path = write_coco(tmp_path, 'val', 2, ('a', 'b'))
+    truth = json.loads(path.read_text())['annotations']
+    boxes = [a for a in truth if a['image_id'] == 1]
+    result = dict(
+        img_id=1,
+        bboxes=np.float32([[x, y, x + w, y + h] for x, y, w, h in (a['bbox'] for a in boxes)]),
+        scores=np.ones(len(boxes)),
+        labels=np.array([a['category_id'] - 1 for a in boxes]),
+    )
+    found = []
+    for compute in (CocoMetric.compute_metrics, CocoMetric.compute_metrics.__wrapped__):
+        metric = CocoMetric(str(path))
+        metric.dataset_meta = dict(classes=('a', 'b'))
+        found.append(compute(metric, [({}, result)])['bbox_mAP'])
+    assert found[0] == 1 > found[1]
+
+
+def test_a_palette_may_be_shorter_than_the_classes():
+    """Else ``lengthen_short_palettes`` is needed no more."""
+    from mmdet.visualization import local_visualizer
+
+    colours = local_visualizer.get_palette([(1, 2, 3)], 3)
+    assert len(colours) == 3 and colours[0] == (1, 2, 3)
+    assert local_visualizer.get_palette([(1, 2, 3)], 1) == [(1, 2, 3)]
+    with pytest.raises(AssertionError, match='length of palette'):
+        local_visualizer.get_palette.__wrapped__([(1, 2, 3)], 3)
+
+
+def test_mmengine_does_not_name_an_image_with_other_channels():
+    """Else ``name_images_of_other_channels`` is needed no more."""
+    from mmdet.structures import DetDataSample
+    from mmengine.model import ImgDataPreprocessor
+
+    preprocessor = ImgDataPreprocessor(mean=[1, 2, 3], std=[1, 1, 1])
+    sample = DetDataSample(metainfo=dict(img_path='grey.png'))
+    data = dict(inputs=[torch.zeros(1, 4, 4)], data_samples=[sample])
+    with pytest.raises(ValueError, match=r'grey\.png'):
+        preprocessor(data)
+    with pytest.raises(AssertionError) as original:
+        ImgDataPreprocessor.forward.__wrapped__(preprocessor, data)
+    assert 'grey.png' not in str(original.value)
+
+
+def test_mmdet_scores_no_detections(tmp_path):
+    """Without the patch pycocotools fails, and CocoMetric gives no figures."""
+    from mmdet.datasets.api_wrappers import COCO
+
+    truth = COCO(str(write_coco(tmp_path, 'val', 2, ('ant', 'bee', 'cat'))))
+    with pytest.raises(IndexError):
+        COCO.loadRes.__wrapped__(truth, [])
+    found = truth.loadRes([])
+    assert found.getImgIds() == truth.getImgIds() and found.getAnnIds() == []
+    some = dict(image_id=1, category_id=1, bbox=[1, 2, 3, 4], score=0.5)
+    assert len(truth.loadRes([some]).getAnnIds()) == 1  # and some as before
+
+
+def test_init_detector_is_told_of_the_student(tmp_path):
+    from mmdet.apis import init_detector
+
+    cfg = Config(dict(model=tiny_pair()))
+    cfg.dump(tmp_path / 'pair.py')
+    with pytest.raises(AttributeError, match='backbone'):
+        init_detector.__wrapped__(cfg)
+    for config in (cfg, str(tmp_path / 'pair.py'), tmp_path / 'pair.py'):
+        with pytest.raises(ValueError, match=r'pair \(DetectionDistill\).*student.py.*export_stud'):
+            init_detector(config, 'epoch_1.pth', device='cpu')
+    with pytest.raises(FileNotFoundError):
+        init_detector('lost.py')
+    with pytest.raises(TypeError, match='config must be a filename'):
+        init_detector(3)

@@ -191,6 +191,61 @@ def test_boxes_that_training_gets(tmp_path, family, kind, case):
     assert [log in note for log, note in zip(logs, notes, strict=True)] == [True] * len(logs)
 
 
+IGNORED = {
+    'iscrowd': (
+        'CocoDataset',
+        lambda root: coco(root, lambda c: set_all(c['annotations'], iscrowd=1)),
+    ),
+    'ignore': (
+        'CocoDataset',
+        lambda root: coco(root, lambda c: set_all(c['annotations'], ignore=1)),
+    ),
+    'difficult': ('VOCDataset', lambda root: difficult(root)),
+}
+
+
+def difficult(root):
+    voc(root)
+    for path in (root / 'Annotations').glob('*.xml'):
+        path.write_text(path.read_text().replace('<difficult>0', '<difficult>1'))
+
+
+@pytest.mark.parametrize('case', IGNORED)
+def test_boxes_that_are_all_ignored(tmp_path, case):
+    """A loss would get none of them, a metric would find nothing."""
+    kind, write = IGNORED[case]
+    write(tmp_path)
+    config = loader(kind, tmp_path)
+    with pytest.raises(ValueError, match='some box must be left to learn from'):
+        check_data(config, ('train',))
+    config.test_dataloader = config.train_dataloader
+    config.test_evaluator = dict(type='VOCMetric')
+    with pytest.raises(ValueError, match='some box must be left to find'):
+        check_data(config, ('test',))
+    config.test_evaluator = dict(type='DumpResults', out_file_path='a.pkl')
+    check_data(config, ('test',))
+
+
+@pytest.mark.parametrize('kind', ['CocoDataset', 'VOCDataset'])
+def test_boxes_of_images_that_are_filtered(tmp_path, kind):
+    (coco if kind == 'CocoDataset' else voc)(tmp_path)
+    check_data(loader(kind, tmp_path, filter_cfg=dict(min_size=120)), ('train',))
+    with pytest.raises(ValueError, match='some box must be left to learn from'):
+        check_data(loader(kind, tmp_path, filter_cfg=dict(min_size=121)), ('train',))
+
+
+def test_a_data_set_of_ones_own_is_checked(tmp_path):
+    """Whatever its name: it reads as the class does from which it is derived."""
+    from mmdet.datasets import CocoDataset
+    from mmdet.registry import DATASETS as OF_MMDET
+
+    kind = type('Insects', (CocoDataset,), dict(METAINFO=dict(classes=CLASSES)))
+    OF_MMDET.register_module(module=kind, force=True)
+    coco(tmp_path, lambda c: c['annotations'].clear())
+    with pytest.raises(ValueError, match='some box must be left to learn from'):
+        check_data(loader('CocoDataset', tmp_path, type='Insects', metainfo=None), ('train',))
+
+
 def test_other_categories_are_counted(tmp_path):
     coco(
         tmp_path,
@@ -252,7 +307,15 @@ def test_a_hundred_thousand_annotations_take_seconds(tmp_path):
 def test_the_page_has_each_rule():
     """Each rule of docs/data.md is the wording of a message, and the other way round."""
     page = (ROOT / 'docs/data.md').read_text()
-    sources = [(ROOT / f'mmkd/{name}.py').read_text() for name in ('annotations', 'image_file')]
+    names = (
+        'annotations',
+        'channels',
+        'image_file',
+        'metainfo',
+        'class_counts',
+        'evaluator_checks',
+    )
+    sources = [(ROOT / f'mmkd/{name}.py').read_text() for name in (*names, 'data_checks')]
     code = re.sub(r"'\n *f?'", '', ' '.join(sources))
     rules = re.findall(r'^\| `([^`]+)` \|', page, re.M)
     assert len(rules) >= 14

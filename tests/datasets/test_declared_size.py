@@ -36,7 +36,7 @@ TURNS = {  # EXIF orientation -> the image as viewers show it
 def notes(monkeypatch) -> list[str]:
     """What is said of images whose size does not tell; nothing was before."""
     found: list[str] = []
-    monkeypatch.setattr(image_file, '_TOLD', mmap.mmap(-1, 1))
+    monkeypatch.setattr(image_file, '_TOLD', mmap.mmap(-1, 2))
 
     def keep(text, *_, **__):
         if 'EXIF' in text:

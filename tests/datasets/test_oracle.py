@@ -366,21 +366,27 @@ def test_a_voc_loader_with_cocometric(voc, coco, tmp_path):
 # Any data
 
 SIZES = ((60, 50), (40, 64), (33, 31))
-IDS = {
-    'plain': (1, 2, 3),
-    'falling': (30, 20, 10),
-    'from 0': (0, 1, 2),
-    'large': (2**62, 2**53 + 1, 4),
-    'too large': (2**63, 1, 2),
-    'text': ('b', 'a', '1'),
-    'mixed': (1, '2', 3),
-    'floats': (1.0, 2.5, 3.0),
-    'repeated': (1, 1, 2),
-    'none': (None, 1, 2),
-}
-coordinate = st.one_of(st.integers(-30, 90), st.floats(-30, 90, width=16), st.just('a'))
-flag = st.sampled_from([0, 0, 0, 1, None, '0', '1', False, True, 'missing', 2, 'yes', [0]])
-ids = st.sampled_from([*['plain'] * 6, *IDS])
+IDS = st.sampled_from(
+    [(1, 2, 3), (30, 20, 10), (0, 1, 2), (2**62, 2**53 + 1, 4), ('bb', 'a', '1'), (1.0, 5, 3)]
+)
+coordinate = st.one_of(st.integers(-10, 50), st.floats(-10, 50, width=16))
+side = st.one_of(st.integers(2, 60), st.floats(-1, 60, width=16))
+#: What makes content unsound, or only strange: key of an annotation, or of all images.
+FAULTS = st.sampled_from(
+    [
+        *[('annotations', 'bbox', v) for v in ([1, 2, 3], [1, 2, '3', 4], None, [1, 2, 1e400, 4])],
+        *[('annotations', 'area', v) for v in (None, -1, 1e12, float('nan'))],
+        *[('annotations', 'iscrowd', v) for v in (2, 'yes', [0], -1)],
+        *[('annotations', 'ignore', v) for v in (2, 'no', {})],
+        *[('annotations', 'image_id', v) for v in (True, '2', 1.5, None, 77)],
+        *[('annotations', 'category_id', v) for v in (True, '2', 1.5, None, 77)],
+        *[('annotations', 'id', v) for v in (None, [1], 1.5, True)],
+        *[('images', 'id', v) for v in (True, None, '7', 2**64, 0.5, 1)],
+        *[('images', 'width', v) for v in (0, None, '60', 1e9)],
+        *[('categories', 'id', v) for v in (True, None, '7', 2**64, [1], 1)],
+        *[('categories', 'name', v) for v in (None, 1, 'bee', 'ants')],
+    ]
+)
 
 
 @pytest.fixture(scope='module')
@@ -400,30 +406,32 @@ def images(tmp_path_factory):
 
 @st.composite
 def contents(draw):
-    """COCO content with faults of any kind, mostly none."""
-    image_ids, category_ids = IDS[draw(ids)], IDS[draw(ids)]
-    annotation_ids = draw(st.sampled_from([1, 0, 'a', 10**30, -5]))
+    """COCO content, now and then with a fault."""
+    image_ids, category_ids = draw(IDS), draw(IDS)
+    number = draw(st.sampled_from([lambda i: i, lambda i: f'a{i}', lambda i: 10**30 - i]))
     annotations = []
-    for index in range(draw(st.integers(0, 6))):
-        box = [draw(coordinate) for _ in range(2)] + [draw(st.integers(-1, 60)) for _ in range(2)]
+    for index in range(draw(st.sampled_from([0, 3, 4, 5, 6]))):
         annotation = dict(
-            id=f'{annotation_ids}{index}' if annotation_ids == 'a' else annotation_ids + index,
-            image_id=draw(st.sampled_from([*image_ids, 1])),
-            category_id=draw(st.sampled_from([*category_ids, 1])),
-            bbox=box,
-            area=draw(st.sampled_from([100, 100.5, 1, 1e11, 0])),
-            iscrowd=draw(flag),
-            ignore=draw(st.sampled_from([0, 0, 0, 'missing', 1, '0', None])),
+            id=number(index),
+            image_id=draw(st.sampled_from(image_ids)),
+            category_id=draw(st.sampled_from(category_ids)),
+            bbox=[draw(coordinate), draw(coordinate), draw(side), draw(side)],
+            area=draw(st.sampled_from([100, 100.5, 1, 1e11])),
+            iscrowd=draw(st.sampled_from([0, 0, 0, 1, None, '0', '1', False, True, 'missing'])),
+            ignore=draw(st.sampled_from([0, 'missing', 1, '0', None])),
         )
         annotations.append({k: v for k, v in annotation.items() if v != 'missing'})
-    order = draw(st.permutations(range(3)))
     shape = [dict(file_name=f'{i}.png', width=w, height=h) for i, (w, h) in enumerate(SIZES)]
-    names = draw(st.sampled_from([CLASSES, CLASSES, ('ant', 'bee', 'cat', 'dog')[1:]]))
-    return dict(
-        images=[dict(shape[i], id=image_ids[i]) for i in order],
-        categories=[dict(id=category_ids[i], name=names[i]) for i in range(3)],
+    content = dict(
+        images=[dict(shape[i], id=image_ids[i]) for i in draw(st.permutations(range(3)))],
+        categories=[dict(id=category_ids[i], name=name) for i, name in enumerate(CLASSES)],
         annotations=annotations,
     )
+    if draw(st.integers(0, 3)) == 0:
+        part, key, value = draw(FAULTS)
+        for item in content[part][:1]:
+            item[key] = value
+    return content
 
 
 @settings(max_examples=60)
@@ -434,7 +442,7 @@ def test_any_coco_data_scores_1_or_is_refused(images, file, content, more):
     shutil.rmtree(images / 'runs', ignore_errors=True)
     cfg = coco_config(images)
     cfg.test_dataloader.dataset.metainfo = dict(
-        classes=more.draw(st.sampled_from([CLASSES, CLASSES, ('ant', 'cat'), ('cat', 'ant')]))
+        classes=more.draw(st.sampled_from([*[CLASSES] * 5, ('ant', 'cat'), ('cat', 'ant')]))
     )
     if file != 'same':
         other = images / 'annotations/evaluator.json'

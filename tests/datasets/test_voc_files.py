@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS
 
 from mmkd.datasets.annotations import check_voc
 from mmkd.datasets.data_checks import check_data
-from mmkd.datasets.voc_files import listed_images, voc_image
+from mmkd.datasets.voc_files import VocImages, listed_images
 from tests.datasets.test_annotations import loader, voc
 from tests.tiny import write_voc
 from tools.voc_to_coco import main as voc_to_coco
@@ -121,7 +121,7 @@ def test_two_images_of_one_name_are_refused(tmp_path):
         check_data(loader('VOCDataset', tmp_path), ('train',))
     shutil.copy(tmp_path / 'JPEGImages/train000.jpg', tmp_path / 'JPEGImages/x.jpg')
     check_data(loader('VOCDataset', tmp_path), ('train',))
-    assert voc_image('s3://bucket/JPEGImages', 'x.jpg') == 'x.jpg'
+    assert VocImages().find('s3://bucket/JPEGImages', 'x.jpg') == 'x.jpg'
 
 
 def test_nothing_is_converted_of_a_split_that_lacks_an_image(tmp_path):

@@ -16,6 +16,7 @@ from mmengine.registry import DefaultScope
 from torch import distributed, multiprocessing
 
 from mmkd.compat.detectors import normalise_yolov5_over_ranks
+from mmkd.distributed.first_rank import on_first_rank
 from mmkd.errors import NonFiniteError
 from tests.tiny import (
     fast_batch,
@@ -138,6 +139,36 @@ def nan_on_one_rank(folder) -> dict:
     return found
 
 
+class Unpicklable(ValueError):
+    """An error that cannot be handed to another process."""
+
+    def __init__(self, message: str, more: str) -> None:
+        super().__init__(message)
+
+
+def checks_of_the_first(rank: int) -> list:
+    """What each rank gets of a check that passes, and of two that do not."""
+
+    def passes() -> str:
+        assert rank == 0, 'a file is read once'
+        return 'a note'
+
+    def fails() -> str:
+        assert rank == 0
+        raise FileNotFoundError('ann_file must exist')
+
+    def fails_unpicklably() -> str:
+        raise Unpicklable('ann_file must be', 'more')
+
+    found: list = [on_first_rank(passes)]
+    for check in (fails, fails_unpicklably):
+        try:
+            on_first_rank(check)
+        except Exception as error:
+            found += [(type(error).__name__, str(error))]
+    return found
+
+
 def run_rank(rank: int, folder) -> None:
     distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
@@ -148,6 +179,7 @@ def run_rank(rank: int, folder) -> None:
         normalise_yolov5_over_ranks()
     found |= {case: two_steps(case, rank) for case in CASES if available(case)}
     found['nan'] = nan_on_one_rank(folder)
+    found['checks'] = checks_of_the_first(rank)
     # mmdet's own SSD, without the patch in mmkd/compat/detectors.py
     SSDHead.get_targets = SSDHead.get_targets.__wrapped__
     found['unpatched'] = two_steps('ssd', rank)
@@ -215,6 +247,13 @@ def test_mmyolos_yolov5_alone_is_not_the_same_on_two_ranks(ranks):
 def test_mmdets_ssd_alone_is_not_the_same_on_two_ranks(ranks):
     """Else the patch is no longer needed."""
     assert distance(ranks[0]['unpatched'], two_steps('ssd', None)) > 1e-2
+
+
+def test_the_first_rank_checks_and_its_error_stops_all(ranks):
+    first, second = (found['checks'] for found in ranks)
+    assert first[:2] == second[:2] == ['a note', ('FileNotFoundError', 'ann_file must exist')]
+    assert first[2] == ('Unpicklable', 'ann_file must be')
+    assert second[2] == ('RuntimeError', 'Unpicklable: ann_file must be')
 
 
 def test_one_rank_that_is_not_finite_skips_or_stops_all(ranks):

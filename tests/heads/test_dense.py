@@ -30,6 +30,9 @@ def test_rows_are_the_heads_own_and_the_same_in_training(name):
         outputs = head(maps)
         found = read(head, outputs, BATCH)
         own = (case.own or without_nms)(head, outputs, **case.cfg)
+        with torch.autocast('cpu', torch.bfloat16):
+            mixed = read(head, outputs, BATCH)
+    assert torch.equal(mixed.boxes, found.boxes) and torch.equal(mixed.log_prob, found.log_prob)
     for b, detections in enumerate(own):
         assert_rows_are_the_heads_own(found, b, detections, SHAPES[b], case.per_row)
 

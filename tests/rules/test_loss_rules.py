@@ -59,7 +59,7 @@ def softmax_head(name):
 # Names
 
 
-@pytest.mark.parametrize('name, rename', [('kd', 'loss_kd'), ('Loss_KD', 'loss_loss_kd')])
+@pytest.mark.parametrize('name, rename', [('kd', 'loss_kd'), ('Loss_KD', 'loss_kd')])
 def test_a_name_without_loss(name, rename):
     told = f'distill_losses.{name} is not back-propagated.*"{name}". Rename it to {rename}, in loss'
     with pytest.raises(ValueError, match=told):
@@ -215,24 +215,30 @@ def test_the_classes_of_a_loss_are_the_heads():
         build(tiny_ssd(), tiny_ssd(), soft, 'bbox_head', data_idx=0)
 
 
-def test_the_priors_of_a_loss_are_the_heads():
+@pytest.mark.parametrize(
+    'generator, coder, told',
+    [
+        ({}, {}, None),
+        (dict(min_sizes=[9, 16, 32, 48]), {}, r'loss_kd\.prior_generator must make the priors'),
+        ({}, dict(target_stds=[1.0] * 4), r"loss_kd\.bbox_coder must be that of the student's SSD"),
+    ],
+)
+def test_the_priors_and_coder_of_a_loss_are_the_heads(generator, coder, told):
     head = tiny_ssd()['bbox_head']
-    for changes, refused in (({}, False), (dict(min_sizes=[9, 16, 32, 48]), True)):
-        config = pair(tiny_ssd(), tiny_ssd(), {}, 'bbox_head', data_idx=1)
-        generator = dict(head['anchor_generator'], **changes)
-        config.distiller.distill_losses.loss_kd = dict(
-            type='TeacherScaledReg',
-            box_loss='giou',
-            prior_generator=generator,
-            bbox_coder=head['bbox_coder'],
-        )
-        config.distiller.loss_forward_mappings.loss_kd.scores_T = dict(
-            recorder='record', from_student=False, data_idx=0
-        )
-        if refused:
-            with pytest.raises(ValueError, match=r'loss_kd\.prior_generator must make the priors'):
-                build(config)
-        else:
+    config = pair(tiny_ssd(), tiny_ssd(), {}, 'bbox_head', data_idx=1)
+    config.distiller.distill_losses.loss_kd = dict(
+        type='TeacherScaledReg',
+        box_loss='giou',
+        prior_generator=dict(head['anchor_generator'], **generator),
+        bbox_coder=dict(head['bbox_coder'], **coder),
+    )
+    config.distiller.loss_forward_mappings.loss_kd.scores_T = dict(
+        recorder='record', from_student=False, data_idx=0
+    )
+    if told is None:
+        build(config)
+    else:
+        with pytest.raises(ValueError, match=told):
             build(config)
 
 
@@ -242,6 +248,11 @@ def test_centerness_is_no_objectness(name):
         ValueError, match='third map is centerness: it is not trained on background'
     ):
         build(name, name, dict(OBJ, box_loss='l2'), 'bbox_head')
+
+
+def test_a_softmax_has_no_objectness():
+    with pytest.raises(ValueError, match=r'SSDHead, whose scores are a softmax\. Take TeacherSc'):
+        build(tiny_ssd(), tiny_ssd(), dict(OBJ, box_loss='l2'), 'bbox_head')
 
 
 @pytest.mark.parametrize(
@@ -316,6 +327,13 @@ def test_boxes_in_strides_are_no_boxes_in_pixels():
             'detections',
         ),
         ('retinanet', 'mmcv.ops.nms.batched_nms', 'FunctionOutputs', 'detections'),
+        (
+            'faster_rcnn',
+            'mmdet.models.roi_heads.bbox_heads.bbox_head.BBoxHead.forward',
+            'MethodOutputs',
+            'proposals',
+        ),
+        ('deformable_detr', 'bbox_head.reg_branches.1.4', 'ModuleOutputs', 'queries'),
     ],
 )
 def test_what_each_model_draws_for_itself_has_no_common_rows(name, source, kind, drawn):
@@ -331,6 +349,13 @@ def test_what_each_model_draws_for_itself_has_no_common_rows(name, source, kind,
         ('faster_rcnn', 'neck', 'ModuleOutputs', dict(data_idx=0)),
         ('detr', 'encoder', 'ModuleOutputs', {}),
         ('deformable_detr', 'bbox_head.cls_branches.2', 'ModuleOutputs', {}),  # of the encoder
+        ('deformable_detr', 'bbox_head.reg_branches.2.4', 'ModuleOutputs', {}),
+        (
+            'faster_rcnn',
+            'mmdet.models.dense_heads.rpn_head.RPNHead.loss_and_predict',
+            'MethodInputs',
+            dict(data_idx=0),
+        ),
     ],
 )
 def test_what_both_see_of_the_same_image_has(name, source, kind, extra):

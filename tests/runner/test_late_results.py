@@ -11,7 +11,7 @@ from mmengine.hooks import EarlyStoppingHook, EMAHook
 
 from mmkd.compare.configs import text_of
 from mmkd.runner.exact_runner import ExactRunner
-from tests.tiny import raw_batch, tiny_pair, tiny_runner
+from tests.tiny import raw_batch, tiny_pair, tiny_runner, tiny_ssd
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 BEST = 'best_score_epoch_1.pth'
@@ -139,3 +139,14 @@ def test_an_early_stop_leaves_the_student_and_the_last_checkpoint(tmp_path):
     again = run(tmp_path, hook, 9, [1], ExactRunner, custom_hooks=hooks, **resume)
     assert again.epoch == 3 and 'This run has ended already' in logged(tmp_path)
     assert same(weights(tmp_path / 'student.pth'), exported)
+
+
+def test_a_detector_on_its_own_is_written_as_it_is(tmp_path):
+    """What a comparison asks for where the last checkpoint has no name that is known before."""
+    hook = dict(type='ExportStudentHook', filename='detector.pth')
+    runner = run(tmp_path, None, 1, model=tiny_ssd(), custom_hooks=[hook])
+    assert same(weights(tmp_path / 'detector.pth'), runner.model.state_dict())
+    assert Config.fromfile(tmp_path / 'detector.py').model.type == 'SingleStageDetector'
+    assert 'is of an earlier run' not in logged(tmp_path)
+    run(tmp_path, None, 1, model=tiny_ssd(), custom_hooks=[hook])
+    assert 'detector.pth is of an earlier run: it stays as it is until' in logged(tmp_path)

@@ -1,6 +1,7 @@
 """The tools as a user calls them, on a user's own data, teacher and student."""
 
 import importlib.util
+import io
 import json
 import math
 import os
@@ -117,15 +118,29 @@ def test_a_users_pair_from_end_to_end(project, capsys):
     own = {k.removeprefix('architecture.'): v for k, v in saved.items()}
     assert exported.keys() == own.keys()
     assert all(torch.equal(value, own[key]) for key, value in exported.items())
-    from mmdet.apis import inference_detector, init_detector
+    from mmdet.apis import DetInferencer, inference_detector, init_detector
 
     model = init_detector('deploy/small.py', 'deploy/small.pth', device='cpu')
     image = raw_batch(1)['inputs'][0].permute(1, 2, 0).numpy()
     assert hasattr(inference_detector(model, image), 'pred_instances')
+    with pytest.raises(ValueError, match=r'student\.py'):
+        init_detector('my_pair.py', str(work_dir / 'epoch_1.pth'), device='cpu')
+    inferencer = DetInferencer('deploy/small.py', 'deploy/small.pth', device='cpu')
+    inferencer(image, out_dir='drawn')
+    assert list(Path('drawn/vis').iterdir())
 
     run('train', 'my_pair.py', '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
     assert (work_dir / 'epoch_2.pth').is_file()
     assert [line['epoch'] for line in scalars(work_dir) if 'lr' in line] == [1, 1, 2, 2]
+    # A run that has ended exports again, for example after a full disk.
+    last = (work_dir / 'student.pth').read_bytes()
+    (work_dir / 'student.pth').unlink()
+    run('train', 'my_pair.py', '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
+    again, last = (
+        torch.load(io.BytesIO(b), weights_only=False)['state_dict']
+        for b in ((work_dir / 'student.pth').read_bytes(), last)
+    )
+    assert all(torch.equal(value, last[key]) for key, value in again.items())
 
 
 def test_learning_rate_follows_the_batch_size(project):
@@ -160,6 +175,15 @@ def test_amp_on_the_cpu_is_bfloat16(project, monkeypatch):
     assert torch.bfloat16 in seen
     [first, *_] = [line for line in scalars('work_dirs/my_pair') if 'loss' in line]
     assert all(math.isfinite(value) for key, value in first.items() if 'loss' in key)
+    student = Path('work_dirs/my_pair/student.py').read_text()
+    for word in ('mmkd', 'mmrazor', 'CpuAmp', 'Distill', 'Hook(', 'NonFinite', 'PairReport'):
+        assert word not in student
+    dead = {'distiller', 'balance', 'student_loss_weights', 'teacher', 'load_from', 'resume'}
+    config = Config.fromfile('work_dirs/my_pair/student.py')
+    assert not dead & set(config) and config.model.type == 'SingleStageDetector'
+    assert config.optim_wrapper.type == 'OptimWrapper'
+    assert config.visualizer.type == 'mmdet.DetLocalVisualizer'
+    assert {'load', 'classes', 'auto_scale_lr', 'test_dataloader'} <= set(config)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(project):

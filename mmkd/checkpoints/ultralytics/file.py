@@ -135,7 +135,8 @@ def is_yolov5_file(path: str | Path) -> bool:
 def _is_legacy_yolov5(path: Path) -> bool:
     with path.open('rb') as file:
         head = file.read(1 << 16)
-    return head.startswith(b'\x80\x02') and b'models.yolo' in head
+    named = (name.rpartition('.') for name in NETWORK_CLASSES)
+    return any(f'c{module}\n{name}\n'.encode() in head for module, _, name in named)
 
 
 def read_yolov5_file(path: str | Path) -> YOLOv5File:

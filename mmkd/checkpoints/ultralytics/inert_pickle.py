@@ -72,6 +72,7 @@ _ATTACKS = re.compile(
 )
 # Only scalars may be keys or set members: hashing a nested tuple that shares its parts takes time
 # exponential in its depth.
+_MAX_KEY_PARTS = 10_000
 _HASHABLE = (str, int, float, bool, bytes, type(None))
 
 
@@ -242,7 +243,20 @@ def _set_item(target: dict, key: Any, value: Any) -> None:
     target[_hashable(key, f'a {type(key).__name__} as key of a dict')] = value
 
 
+class EndlessError(CheckpointError):
+    """A pickle that would keep any reader busy for ever."""
+
+
 def _hashable(value: Any, what: str) -> Any:
+    # Python hashes a tuple that shares its parts once for each path to them.
+    todo, count = [value], 0
+    while todo:
+        part = todo.pop()
+        count += 1
+        if count > _MAX_KEY_PARTS:
+            raise EndlessError(f'{_MALFORMED}{what}, which would take for ever to hash')
+        if isinstance(part, tuple):
+            todo += part
     return value if isinstance(value, _HASHABLE) else Refused(f'{_MALFORMED}{what}')
 
 
@@ -391,6 +405,8 @@ class _Machine:
             raise CheckpointError(f'the file calls {call.text}, which is never called here')
         try:
             return _CALLS[call.text](*args)
+        except EndlessError:
+            raise
         except CheckpointError as error:
             return Refused(str(error))
         except Exception as error:
@@ -399,7 +415,7 @@ class _Machine:
     def build(self, state: Any) -> None:
         target = self.stack[-1]
         # torch.save gives a state dict an attribute with its version numbers: of no use here.
-        if type(target) is OrderedDict or isinstance(target, Refused):
+        if type(target) is OrderedDict or isinstance(target, Refused | TensorRef):
             return
         _need(isinstance(target, Bag), f'a state for a {type(target).__name__}')
         _need(type(state) in (dict, tuple), f'a state that is a {type(state).__name__}')
@@ -444,13 +460,18 @@ def read_pickle(
 
 
 def storages_of(data: bytes) -> list[StorageRef]:
-    """The storages that a pickle claims to be in its archive, of whatever else it may hold.
+    """The storages that a pickle claims to be in its archive, as far as it can be followed.
 
     Raises:
-        CheckpointError: The pickle is malformed.
+        EndlessError: It would keep any reader busy for ever.
     """
     machine = _Machine(())
-    _run(machine, data)
+    try:
+        _run(machine, data)
+    except EndlessError:
+        raise
+    except CheckpointError:
+        pass  # whoever reads all of it says what is wrong
     return machine.storages
 
 

@@ -1,5 +1,6 @@
 """The zip archives that ``torch.save`` writes, read without ``torch.load``."""
 
+import stat
 import zipfile
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +32,10 @@ class TorchArchive:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            self._bytes_left = self.path.stat().st_size
+            status = self.path.stat()
+            if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+                raise OSError(0, 'it is no regular file')
+            self._bytes_left = status.st_size
             with self.path.open('rb') as file:
                 head = file.read(len(_LEGACY_MAGIC))
         except OSError as error:

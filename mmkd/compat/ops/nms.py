@@ -6,7 +6,7 @@ from torch import Tensor
 from mmkd.compat.ops.torchvision_op import torchvision_op
 from mmkd.geometry.multi_level_maps import upcast
 
-SUPPLIED = ('nms', 'nms_match', 'softnms')
+SUPPLIED = ('nms', 'softnms', 'nms_match')
 
 
 NMS_BLOCK = 256  # boxes whose overlaps are held at a time: NMS_BLOCK * N values

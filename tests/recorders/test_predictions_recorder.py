@@ -1,0 +1,164 @@
+"""``type='Predictions'`` through the algorithm: the student in its loss, the teacher in eval."""
+
+import copy
+
+import pytest
+import torch
+from mmrazor.registry import MODELS
+from torch import nn
+
+from mmkd.heads import Predictions
+from tests.heads.models import small
+from tests.tiny import fast_batch, freeze_bn, raw_batch, tiny_ssd, tiny_yolov5
+
+
+@MODELS.register_module()
+class SeenRows(nn.Module):
+    """Keeps what it is given."""
+
+    def forward(self, preds_S, preds_T):
+        self.seen = preds_S, preds_T
+        return preds_S.logits.mean() + preds_S.boxes.mean()
+
+
+def pair(student, teacher, recorder=None, **mapping):
+    recorder = dict(type='Predictions', **(recorder or {}))
+    ask = dict(recorder='rows', **mapping)
+    model = MODELS.build(
+        dict(
+            _scope_='mmrazor',
+            type='DetectionDistill',
+            architecture=student,
+            teacher=teacher,
+            distiller=dict(
+                type='ConfigurableDistiller',
+                student_recorders=dict(rows=recorder),
+                teacher_recorders=dict(rows=recorder),
+                distill_losses=dict(loss_rows=dict(type='SeenRows')),
+                loss_forward_mappings=dict(
+                    loss_rows=dict(
+                        preds_S=dict(from_student=True, **ask),
+                        preds_T=dict(from_student=False, **ask),
+                    )
+                ),
+            ),
+        )
+    )
+    model.student.init_weights()
+    return model
+
+
+def step(model, batch=None, size=64):
+    batch = batch or raw_batch(size=size)
+    data = model.data_preprocessor(batch, training=True)
+    losses = model.loss(data['inputs'], data['data_samples'])
+    assert 'distill.loss_rows' in losses
+    s, t = model.distiller.distill_losses['loss_rows'].seen
+    tensors = [v for v in (t.log_prob, t.boxes) if v.requires_grad]
+    assert isinstance(s, Predictions) and not tensors
+    return losses, s, t
+
+
+def copied_teacher(model):
+    """The teacher becomes the student's copy."""
+    model.teacher.load_state_dict(model.student.state_dict())
+    freeze_bn(model.student)
+    return model
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['fcos/fcos_r50-caffe_fpn_gn-head_1x_coco', 'vfnet/vfnet_r50_fpn_1x_coco'],
+)
+def test_a_student_and_its_copy_predict_the_same(name):
+    config = small(name)
+    if 'fcos' in name:
+        config.bbox_head.norm_on_bbox = True
+    model = copied_teacher(pair(config, copy.deepcopy(config)))
+    losses, s, t = step(model)
+    torch.testing.assert_close(s.boxes.detach(), t.boxes, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(s.log_prob.detach(), t.log_prob, rtol=1e-4, atol=1e-4)
+    assert torch.equal(s.priors, t.priors)
+    losses['distill.loss_rows'].backward()
+    assert model.student.backbone.conv1.weight.grad.any()
+    assert 'forward' not in model.student.bbox_head.__dict__
+    assert 'forward' not in model.teacher.__dict__
+
+
+@pytest.mark.parametrize('source', ['', 'bbox_head'])
+def test_any_teacher_and_student(source):
+    """Softmax and priors on one side; the rows have padding where the images have."""
+    model = pair(tiny_ssd(), small('gfl/gfl_r50_fpn_1x_coco'), dict(source=source))
+    batch = raw_batch()
+    batch['data_samples'][1].set_metainfo(dict(img_shape=(64, 32)))
+    batch['inputs'][1] = batch['inputs'][1][:, :, :32]
+    _, s, t = step(model.train(), batch)
+    assert s.log_prob.shape[2] == t.log_prob.shape[2] == 3
+    assert s.valid[0].all()
+    assert torch.equal(s.valid[1], s.priors[:, 0] < 32)
+
+
+def test_a_two_stage_pair():
+    config = small('faster_rcnn/faster-rcnn_r50_fpn_1x_coco')
+    cascade = small('cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco')
+    model = pair(config, cascade).train()
+    losses, s, t = step(model)
+    assert s.class_boxes.shape == (*s.boxes.shape[:2], 3, 4) and t.class_boxes is None
+    assert s.valid.any(1).all() and s.priors is None
+    losses['distill.loss_rows'].backward()
+    grads = [p.grad for p in model.student.roi_head.parameters()]
+    assert all(g is not None and g.isfinite().all() for g in grads)
+
+    model = pair(config, copy.deepcopy(config), dict(source='rpn_head')).train()
+    _, s, t = step(model)
+    assert s.log_prob.shape[2] == 1 and s.boxes.shape == t.boxes.shape
+
+
+def test_an_untrained_sparse_rcnn_runs():
+    config = small('sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco')
+    config.rpn_head.num_proposals = 10
+    config.roi_head.update(
+        num_stages=2, stage_loss_weights=[1, 1], bbox_head=config.roi_head.bbox_head[:2]
+    )
+    config.train_cfg.rcnn = config.train_cfg.rcnn[:2]
+    losses, s, t = step(pair(config, copy.deepcopy(config)).train())
+    assert s.boxes.shape == t.boxes.shape == (2, 10, 4) and s.class_boxes is None
+    losses['distill.loss_rows'].backward()
+
+
+def test_the_layers_of_a_detr():
+    config = small('dino/dino-4scale_r50_8xb2-12e_coco', num_queries=20)
+    model = pair(config, copy.deepcopy(config), dict(layers='all'), data_idx=0).train()
+    _, s, t = step(model)
+    assert s.boxes.shape == t.boxes.shape == (2, 20, 4)
+    recorder = model.distiller.student_recorders.get_recorder('rows')
+    assert recorder.data_buffer == []  # released
+
+
+def test_mmyolos_fast_batches():
+    pytest.importorskip('mmyolo')
+    student, teacher = (dict(tiny_yolov5(w), _scope_='mmyolo') for w in (0.0625, 0.125))
+    _, s, t = step(pair(student, teacher).train(), fast_batch(raw_batch()))
+    assert s.boxes.shape == t.boxes.shape == (2, 3 * (64 + 16 + 4), 4)
+    assert torch.equal(s.priors, t.priors)
+
+
+def test_two_recorders_of_one_model_and_a_copy_of_it():
+    model = pair(tiny_ssd(), tiny_ssd())
+    twin = copy.deepcopy(model)
+    assert twin.teacher is model.teacher
+    step(twin.train())
+    recorder = twin.distiller.student_recorders.get_recorder('rows')
+    assert recorder._model is twin.student
+    assert twin.distiller.teacher_recorders.get_recorder('rows')._model is model.teacher
+
+
+def test_errors_come_before_the_first_step():
+    with pytest.raises(ValueError, match=r"layers must be 'last' or 'all', but got 'first'"):
+        pair(tiny_ssd(), tiny_ssd(), dict(layers='first'))
+    with pytest.raises(ValueError, match=r"layers='all' is for DETRs.*SSDHead"):
+        pair(tiny_ssd(), tiny_ssd(), dict(layers='all'))
+    with pytest.raises(ValueError, match=r'source must be a head.*"head".*Take one of bbox_head'):
+        pair(tiny_ssd(), tiny_ssd(), dict(source='head'))
+    with pytest.raises(ValueError, match=r'no reader for ResNet'):
+        pair(tiny_ssd(), tiny_ssd(), dict(source='backbone'))
