@@ -24,7 +24,7 @@ test: .venv/.installed-all
 	$(ON_CPU) $(BIN)/python -m pytest -n 2
 
 test-gpu: .venv/.installed-all
-	CUDA_VISIBLE_DEVICES=0 $(BIN)/python -m pytest tests/test_training.py -k gpu
+	CUDA_VISIBLE_DEVICES=0 $(BIN)/python -m pytest tests/runner/test_training.py -k gpu
 
 # Run in the environment's own folder, from which the clone is not seen.
 test-wheel:

@@ -27,7 +27,7 @@ import mmkd  # noqa: F401  (first: it makes mmdet importable)
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 
-from mmkd.data_checks import check_data
+from mmkd.datasets.data_checks import check_data
 
 TARGET = 25.0
 

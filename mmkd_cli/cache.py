@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     from mmengine.logging import print_log
 
     from mmkd.cache import fill_cache
-    from mmkd.data_checks import check_data
+    from mmkd.datasets.data_checks import check_data
 
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)

@@ -34,11 +34,11 @@ def convert(
     Raises:
         CheckpointError: ``target`` exists, or ``source`` is not as it must be.
     """
-    from mmkd.algorithm import build_detector
-    from mmkd.checkpoint import save_whole
-    from mmkd.foreign import describe_foreign
-    from mmkd.reader import find_checkpoint
-    from mmkd.yolov5 import (
+    from mmkd.algorithms.build_detector import build_detector
+    from mmkd.checkpoints.detector_checkpoint import save_whole
+    from mmkd.checkpoints.foreign import describe_foreign
+    from mmkd.checkpoints.reader import find_checkpoint
+    from mmkd.checkpoints.ultralytics import (
         CheckpointError,
         convert_yolov5,
         load_yolov5_state_dict,

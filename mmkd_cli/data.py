@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmkd_cli.shipped import run_file, shipped
 
-#: Settings of the digits and their defaults, those of ``mmkd.digits.DigitsSettings``.
+#: Settings of the digits and their defaults, those of ``mmkd.datasets.digits.DigitsSettings``.
 DIGITS = dict(train=2400, val=300, seed=0, canvas=128, min_size=16, max_size=56)
 
 
@@ -50,7 +50,7 @@ def make_digits(args: argparse.Namespace) -> int:
     """Draw the digits."""
     from rich.progress import track
 
-    from mmkd import digits
+    from mmkd.datasets import digits
 
     settings = digits.DigitsSettings(**{name: getattr(args, name) for name in DIGITS})
     try:

@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> None:
     """Write the student."""
     from mmengine.config import Config
 
-    from mmkd.export import check_student, export_student
+    from mmkd.export.export_student import check_student, export_student
 
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mmengine.config import Config, DictAction
 
 from mmkd.compare import ARMS
-from mmkd.digits import DigitsSettings
+from mmkd.datasets.digits import DigitsSettings
 from mmkd_cli import compare, data
 from mmkd_cli.main import COMMANDS, build_parser, main
 from mmkd_cli.options import ConfigOptions

@@ -13,10 +13,11 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmkd.config_literals import ConfigLiterals, read_literals
-from mmkd.data_checks import _leaf_datasets
-from mmkd.export import is_distillation, student_config
-from mmkd.weight_meaning import differences
+from mmkd.checkpoints.weight_meaning import differences
+from mmkd.config.config_literals import ConfigLiterals, read_literals
+from mmkd.config.pair_config import is_distillation
+from mmkd.datasets.data_checks import _leaf_datasets
+from mmkd.export.student_config import student_config
 from tests.tiny import ROOT, write_coco, write_voc
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))

@@ -1,4 +1,4 @@
-"""The digits demo: its data and what it plans; the rest is the comparison's (test_compare.py)."""
+"""The digits demo: its data and what it plans; the rest is that of a comparison."""
 
 import pytest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mmkd
-from mmkd import compat
+from mmkd.compat import mmcv_ops, packages
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -46,20 +46,21 @@ def test_requirements_are_those_documented():
     assert 'torch>=2.4,<2.15' in ours and 'from 2.4 to 2.14' in GUIDE
     # The original packages replace the onedl-* ones and bring some; all else is as there.
     brought = {'numpy', 'pycocotools'}
-    tools = {'mypy', 'ruff', 'setuptools>=77'}  # there setuptools has an upper bound
+    # there setuptools has an upper bound
+    tools = {'furo', 'mypy', 'myst-parser', 'ruff', 'setuptools>=77', 'sphinx'}
     rest = {pin for pin in ours if not pin.startswith('onedl-')}
     assert rest - set(originals) == brought | tools
 
 
 def test_uninstall_command_names_every_distribution():
     command = re.search(r'pip uninstall -y (.+)', GUIDE)[1].split()
-    known = {name for names in compat.PROVIDERS.values() for name in names}
+    known = {name for names in packages.PROVIDERS.values() for name in names}
     assert known - set(command) == {'mmengine-lite', 'mmcv-full'}  # long out of use
 
 
 def test_compile_command_is_the_one_that_errors_give(monkeypatch):
-    monkeypatch.setattr(compat, 'installed', lambda package: {'onedl-mmcv': '2.3.6'})
-    for command in re.findall(r'"(pip install [^"]+)"', compat.build_advice()):
+    monkeypatch.setattr(packages, 'installed', lambda package: {'onedl-mmcv': '2.3.6'})
+    for command in re.findall(r'"(pip install [^"]+)"', packages.build_advice()):
         assert command in GUIDE
 
 
@@ -81,9 +82,9 @@ def test_each_python_that_is_promised_is_named():
     assert '3.10 to 3.13' in GUIDE
 
 
-@pytest.mark.parametrize('name', compat.supplied_ops())
+@pytest.mark.parametrize('name', mmcv_ops.supplied_ops())
 def test_supplied_ops_exist(name):
-    assert callable(compat.supplied_ops()[name])
+    assert callable(mmcv_ops.supplied_ops()[name])
 
 
 def test_ci_runs_the_gate():

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmkd.plain_numpy import PlainArray
+from mmkd.checkpoints.plain_numpy import PlainArray
 
 KINDS = ['?', 'i1', 'u1', 'i2', '<u4', '>i4', 'i8', 'f2', 'f4', '>f8', 'c8', 'S3', 'U2']
 

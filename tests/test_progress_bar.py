@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.model import BaseModel
 
-from mmkd.runner import ExactRunner
+from mmkd.runner.exact_runner import ExactRunner
 
 pytest.importorskip('rich')
 

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip('sklearn')
 
-from mmkd.digits import DigitsSettings, make_digits
+from mmkd.datasets.digits import DigitsSettings, make_digits
 from tests.tiny import ROOT
 
 PAIR = """

@@ -9,8 +9,8 @@ import math
 import random
 from pathlib import Path
 
-from mmkd.annotations import check_coco
-from mmkd.whole import write_whole
+from mmkd.datasets.annotations import check_coco
+from mmkd.fileio.atomic_writes import write_whole
 
 
 def part(text: str) -> tuple[str, float]:

@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmkd.checkpoint import load_detector
-from mmkd.config_errors import config_errors, message_first
-from mmkd.data_checks import check_data
-from mmkd.data_origin import check_data_origin
-from mmkd.export import student_config
-from mmkd.launch import prepare_launch
+from mmkd.checkpoints.data_origin import check_data_origin
+from mmkd.checkpoints.detector_checkpoint import load_detector
+from mmkd.config.config_errors import config_errors, message_first
+from mmkd.datasets.data_checks import check_data
+from mmkd.distributed.unwrapped import unwrapped
+from mmkd.export.student_config import student_config
+from mmkd.runner.launch import prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,7 +60,7 @@ def test(cfg: Config, checkpoint: str, launcher: str = 'none') -> dict:
         runner = Runner.from_cfg(cfg)
         for note in notes:
             runner.logger.warning(note)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         load_detector(model, checkpoint, 'checkpoint')
         classes = getattr(runner.test_dataloader.dataset, 'metainfo', {}).get('classes')
         check_data_origin(model, cfg, classes)

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from mmkd.amp import use_amp
 from mmkd.cache import draw_cached_views
-from mmkd.config_errors import ConfigError, config_errors, message_first
-from mmkd.data_checks import check_data
-from mmkd.export import is_distillation
-from mmkd.launch import prepare_launch
-from mmkd.resume import prepare_resume
-from mmkd.runner import ExactRunner
-from mmkd.schedule import check_schedule
+from mmkd.config.config_errors import ConfigError, config_errors, message_first
+from mmkd.config.pair_config import is_distillation
+from mmkd.datasets.data_checks import check_data
+from mmkd.rules.schedule import check_schedule
+from mmkd.runner.amp import use_amp
+from mmkd.runner.exact_runner import ExactRunner
+from mmkd.runner.launch import prepare_launch
+from mmkd.runner.resume import prepare_resume
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,9 +10,9 @@ import mmkd  # noqa: F401  (first: it makes mmdet importable)
 # isort: split
 from mmdet.datasets import XMLDataset
 
-from mmkd.annotations import check_images, check_voc
-from mmkd.voc_files import VocImages
-from mmkd.whole import write_whole
+from mmkd.datasets.annotations import check_images, check_voc
+from mmkd.datasets.voc_files import VocImages
+from mmkd.fileio.atomic_writes import write_whole
 
 
 def convert(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict, int]:

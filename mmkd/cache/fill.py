@@ -14,10 +14,10 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import MODELS, init_default_scope
 
+from mmkd.cache.cached_teacher import algorithm_key, cache_config
 from mmkd.cache.key import check_key, data_key
 from mmkd.cache.record import RecordLayout, plan_fields
 from mmkd.cache.store import Store, read_index, write_index
-from mmkd.cache.teacher import algorithm_key, cache_config
 from mmkd.cache.views import (
     FixedViews,
     build_collate,

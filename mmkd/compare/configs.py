@@ -11,11 +11,12 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.hub import get_config
 
-from mmkd.config_keys import RUNNER_KEYS
-from mmkd.export import is_distillation, student_config
-from mmkd.fetch import is_address
-from mmkd.reader import find_checkpoint
-from mmkd.yolov5 import is_yolov5_file
+from mmkd.checkpoints.fetch import is_address
+from mmkd.checkpoints.reader import find_checkpoint
+from mmkd.checkpoints.ultralytics import is_yolov5_file
+from mmkd.config.key_finder import RUNNER_KEYS
+from mmkd.config.pair_config import is_distillation
+from mmkd.export.student_config import student_config
 
 _METRICS = ('CocoMetric', 'VOCMetric')
 

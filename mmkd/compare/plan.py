@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from mmkd.algorithm import build_detector
+from mmkd.algorithms.build_detector import build_detector
 from mmkd.compare.configs import (
     alone,
     digest,
@@ -22,10 +22,10 @@ from mmkd.compare.configs import (
     with_model,
     write_out_models,
 )
-from mmkd.data_checks import annotation_files, check_data, check_fit
-from mmkd.job import Step, python
-from mmkd.report.runs import TITLES, Run, read_run
-from mmkd.schedule import check_schedule
+from mmkd.compare.job import Step, python
+from mmkd.compare.report.runs import TITLES, Run, read_run
+from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
+from mmkd.rules.schedule import check_schedule
 from mmkd_cli.shipped import shipped
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -33,7 +33,7 @@ ARMS = tuple(arm for arm in TITLES if arm != 'teacher')
 _SECONDS = dict(teacher=150, baseline=70, kd=100, shuffled=100)  # in proportion
 _TEST_SECONDS = 10
 #: What draws and runs comparisons; a change there trains nothing anew.
-_NOT_TRAINING = ('compare', 'report', 'job.py', 'overlays.py', 'workers.py', 'digits.py')
+_NOT_TRAINING = ('compare/', 'visualization/', 'datasets/digits.py')
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Comparison:
         code = [
             path
             for path in sorted(_PACKAGE.rglob('*.py'))
-            if path.relative_to(_PACKAGE).parts[0] not in _NOT_TRAINING
+            if not path.relative_to(_PACKAGE).as_posix().startswith(_NOT_TRAINING)
         ]
         common = [*code, *inputs, *annotation_files(self.pair, ('train', 'test'))]
         return [step for detector in self.detectors for step in self._steps(detector, common)]

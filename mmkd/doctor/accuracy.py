@@ -9,10 +9,10 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Subset
 
-from mmkd.algorithm import DetectionDistill
-from mmkd.data_origin import data_differences
+from mmkd.algorithms.detection_distill import DetectionDistill
+from mmkd.checkpoints.data_origin import data_differences
+from mmkd.checkpoints.loading import kept
 from mmkd.doctor.report import Section
-from mmkd.loading import kept
 
 #: mAP by which two ways of preprocessing may differ: rounding, and padding of another value.
 TOLERANCE = 0.02

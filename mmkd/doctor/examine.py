@@ -10,12 +10,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmkd.algorithm import DetectionDistill
+from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.connectors.imitation_mask_connector import ground_truth
-from mmkd.data_checks import check_data
+from mmkd.datasets.data_checks import check_data
 from mmkd.doctor import accuracy, cost, models, pictures, step
 from mmkd.doctor.report import Report, Section
-from mmkd.schedule import check_schedule
+from mmkd.rules.schedule import check_schedule
 
 #: Told the part that is examined, how much of it is done, and of how much.
 Progress = Callable[[str, int, int], None]

@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import nn
 
-from mmkd.algorithm import DetectionDistill
-from mmkd.checks import DIFFERENCE
-from mmkd.data_origin import data_differences
+from mmkd.algorithms.detection_distill import DetectionDistill
+from mmkd.checkpoints.data_origin import data_differences
+from mmkd.checkpoints.loading import Loaded, first, kept
+from mmkd.checkpoints.weight_meaning import shown
 from mmkd.doctor.report import Section
-from mmkd.loading import Loaded, first, kept
-from mmkd.weight_meaning import shown
+from mmkd.rules.distiller_rules import DIFFERENCE
 
 
 def check_weights(

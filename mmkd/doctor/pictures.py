@@ -5,12 +5,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from mmkd.algorithm import DetectionDistill
+from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.connectors.imitation_mask_connector import ground_truth
 from mmkd.doctor.models import preprocessing
 from mmkd.doctor.report import Section
 from mmkd.doctor.step import Step
-from mmkd.overlays import over_image, prior_offset, teacher_view
+from mmkd.visualization.overlays import over_image, prior_offset, teacher_view
 
 
 def check_pictures(

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmkd.algorithm import DetectionDistill
-from mmkd.balance import flat_gradient, reduced
+from mmkd.algorithms.detection_distill import DetectionDistill
+from mmkd.algorithms.gradient_balance import flat_gradient, reduced
+from mmkd.algorithms.loss_watch import excused
 from mmkd.doctor.report import Section
-from mmkd.loss_watch import excused
 
 #: Outside of these ratios of gradient norms, a term has no or all the say.
 LEAST, MOST = 0.001, 10.0

@@ -4,8 +4,8 @@ import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from mmkd.levels import Levels, as_levels, describe, paired_levels, upcast
-from mmkd.normalizer import across_ranks
+from mmkd.distributed.avg_factor import across_ranks
+from mmkd.geometry.multi_level_maps import Levels, as_levels, describe, paired_levels, upcast
 
 
 def masked_square_error(feature_S: Tensor, feature_T: Tensor, mask: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from mmkd.levels import Levels, cat_targets, flatten_levels, paired_levels
-from mmkd.normalizer import across_ranks
+from mmkd.distributed.avg_factor import across_ranks
+from mmkd.geometry.multi_level_maps import Levels, cat_targets, flatten_levels, paired_levels
 
 
 def teacher_bounded_reg(

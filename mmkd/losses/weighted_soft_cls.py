@@ -7,8 +7,14 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmkd.levels import Levels, cat_targets, describe, flatten_levels, paired_levels
-from mmkd.normalizer import across_ranks
+from mmkd.distributed.avg_factor import across_ranks
+from mmkd.geometry.multi_level_maps import (
+    Levels,
+    cat_targets,
+    describe,
+    flatten_levels,
+    paired_levels,
+)
 
 
 def mine(hardness: Tensor, positive: Tensor, eligible: Tensor, neg_pos_ratio: float) -> Tensor:

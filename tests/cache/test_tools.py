@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from tests import test_tools
 from tests.cache.conftest import PIPELINE, dataset
 from tests.tiny import ROOT, tiny_pair
+from tests.tools import test_tools
 
 SCHEDULE = """
 default_scope = 'mmdet'
