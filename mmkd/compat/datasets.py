@@ -9,11 +9,13 @@ from typing import Any
 
 import cv2
 
-from mmkd.compat.apply import COMMON
 from mmkd.datasets.image_file import check_declared_size, check_depth, check_whole
 from mmkd.datasets.kept_boxes import keep_in_coco, keep_once, keep_valid_boxes
 from mmkd.datasets.voc_files import VocImages, listed_images
 from mmkd.errors import ImageError
+
+# The types of image that all transforms work on.
+COMMON = ('uint8', 'float32')
 
 
 def read_voc_lists_and_suffixes() -> None:

@@ -180,7 +180,7 @@ def test_an_evaluator_of_another_split_is_refused_first(here):
         DIGITS,
         Path('job'),
         [0],
-        options={'test_evaluator.ann_file': 'data/digits/annotations/val.json'},
+        options={'test_evaluator.ann_file': 'data/digits/annotations/train.json'},
     )
     with pytest.raises(ValueError, match='test_evaluator: the truth of CocoMetric must be that of'):
         comparison.check_data()

@@ -30,6 +30,9 @@ def forms():
     for config in configs:
         for phase in ('train', 'val', 'test'):
             config[f'{phase}_dataloader'].dataset.data_root = f'{FOLDER}/'
+            evaluator = config.get(f'{phase}_evaluator') or {}
+            if 'ann_file' in evaluator:
+                evaluator.ann_file = evaluator.ann_file.replace('data/bccd', str(FOLDER))
         check_data(config, ('train', 'val', 'test'))
     return [DATASETS.build({**c.val_dataloader.dataset, '_scope_': 'mmdet'}) for c in configs]
 
