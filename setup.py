@@ -1,40 +1,37 @@
-"""What mmkd needs, pinned to what it has been tested with."""
+"""Builds the package as pyproject.toml describes it, and adds the configs and tools to a wheel."""
 
-import re
+import shutil
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
+from setuptools.command.build_py import build_py
 
-root = Path(__file__).parent
-version = re.search(r"^__version__ = '(.+)'$", (root / 'mmkd/__init__.py').read_text(), re.M)
+ROOT = Path(__file__).parent
+SHIPPED = ('configs', 'tools', 'model-index.yml')
 
-requires = [
-    # OpenMMLab's packages in their maintained form: the same import names, with NumPy 2 and
-    # current torch. Each needs the others in these versions, and mmkd.compat knows these.
-    'onedl-mmengine==0.10.12',
-    'onedl-mmcv==2.3.6',
-    'onedl-mmdetection==3.5.1',
-    'mmrazor==1.0.0',
-    'joblib',  # mmrazor imports it without saying so
-    'numpy',
-    'pycocotools',
-    'torch>=2.4,<2.14',
-]
-extras = {
-    'demo': ['matplotlib', 'rich', 'scikit-learn'],
-    'yolo': ['mmyolo==0.6.0'],  # GPL-3.0, unlike mmkd: nothing of mmkd imports it by itself
-    'test': ['hypothesis', 'pytest', 'pytest-xdist'],
-    'dev': ['mypy', 'ruff'],
-}
-extras['all'] = sorted({requirement for extra in extras.values() for requirement in extra})
 
-setup(
-    name='mmkd',
-    version=version[1],
-    description='Knowledge distillation for MMDetection detectors',
-    license='Apache-2.0',
-    packages=find_packages(include=['mmkd', 'mmkd.*']),
-    python_requires='>=3.10',
-    install_requires=requires,
-    extras_require=extras,
-)
+class BuildPy(build_py):
+    """Copies what is shipped to ``mmkd/.mim``, where OpenMMLab's packages have theirs.
+
+    An editable installation has links there.
+    """
+
+    def run(self) -> None:
+        super().run()
+        package = ROOT if self.editable_mode else Path(self.build_lib)
+        target = package / 'mmkd/.mim'
+        shutil.rmtree(target, ignore_errors=True)  # of an earlier build
+        if self.editable_mode:
+            target.mkdir()
+            for name in SHIPPED:
+                (target / name).symlink_to(Path('../..') / name)
+            return
+        ignore = shutil.ignore_patterns('__pycache__', '*.py[cod]')
+        for name in SHIPPED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, target / name, ignore=ignore)
+            else:
+                shutil.copy2(ROOT / name, target / name)
+
+
+setup(cmdclass={'build_py': BuildPy})

@@ -30,7 +30,7 @@ from mmdet.registry import MODELS, TASK_UTILS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmkd.compat import supplied_ops
+from mmkd.compat.mmcv_ops import supplied_ops
 
 CONFIGS = Path(mmdet.models.__file__).parents[1] / '.mim/configs'
 

@@ -17,7 +17,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmkd.geometry import imitation_masks
+from mmkd.geometry.anchor_grid import imitation_masks
 
 SIZES = [(10.0, 13.0), (16.0, 30.0), (33.0, 23.0)]
 STRIDE, GRID, IMAGES, BOXES = 8, 80, 8, 50

@@ -1,4 +1,4 @@
-"""SSD300-MobileNetV2 on VOC07+12, the student alone: the control of every distilled run.
+"""SSD300-MobileNetV2 on VOC07+12, the baseline of every distilled run.
 
 tools/dist_train.sh configs/ssd300_mbv2_voc.py 8
 Expected: not run.

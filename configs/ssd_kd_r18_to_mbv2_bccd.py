@@ -1,7 +1,7 @@
 """SSD on a ResNet-18 of width 32 teaches one on a MobileNetV2 of half width on BCCD.
 
 python tools/train.py configs/ssd_kd_r18_to_mbv2_bccd.py
-Expected: see docs/results.md; the student alone is configs/ssd_mbv2_bccd.py.
+Expected: see docs/results.md; the baseline is configs/ssd_mbv2_bccd.py.
 """
 
 _base_ = ['./ssd_mbv2_bccd.py', './_base_/methods/ssd_scaled.py']

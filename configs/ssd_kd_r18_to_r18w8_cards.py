@@ -1,7 +1,7 @@
 """SSD on a ResNet-18 of width 32 teaches one of width 8 on playing cards.
 
 python tools/train.py configs/ssd_kd_r18_to_r18w8_cards.py
-Expected: see docs/results.md; the student alone is configs/ssd_r18w8_cards.py.
+Expected: see docs/results.md; the baseline is configs/ssd_r18w8_cards.py.
 """
 
 _base_ = ['./ssd_r18w8_cards.py', './_base_/methods/ssd_balanced.py']

@@ -1,7 +1,7 @@
 """SSD300-VGG16 teaches SSD300-MobileNetV2 on COCO (COCO mAP).
 
 tools/dist_train.sh configs/ssd_kd_vgg_to_mbv2_coco.py 8
-Expected: not run; the student alone is configs/ssd300_mbv2_coco.py.
+Expected: not run; the baseline is configs/ssd300_mbv2_coco.py.
 """
 
 _base_ = ['./ssd300_mbv2_coco.py', './_base_/methods/ssd_chen2017.py']

@@ -1,7 +1,7 @@
 """SSD300-VGG16 teaches SSD300-MobileNetV2 on VOC07+12 with plain soft targets.
 
 tools/dist_train.sh configs/ssd_kd_vgg_to_mbv2_soft.py 8
-Expected: not run; the student alone is configs/ssd300_mbv2_voc.py.
+Expected: not run; the baseline is configs/ssd300_mbv2_voc.py.
 """
 
 _base_ = ['./ssd300_mbv2_voc.py', './_base_/methods/ssd_soft_target.py']

@@ -1,4 +1,4 @@
-"""SSD on a MobileNetV2 of half width on BCCD, the student alone: the control of the distilled runs.
+"""SSD on a MobileNetV2 of half width on BCCD, the baseline of the distilled runs.
 
 python tools/train.py configs/ssd_mbv2_bccd.py
 Expected: see docs/results.md.

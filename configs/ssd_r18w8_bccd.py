@@ -1,4 +1,4 @@
-"""SSD on a ResNet-18 of width 8 on BCCD, the student alone: the control of the distilled runs.
+"""SSD on a ResNet-18 of width 8 on BCCD, the baseline of the distilled runs.
 
 python tools/train.py configs/ssd_r18w8_bccd.py
 Expected: see docs/results.md.

@@ -1,7 +1,7 @@
 """YOLOv5m teaches YOLOv5s on BCCD at 640x480: classes, boxes and features.
 
 python tools/train.py configs/yolov5_kd_m_to_s_bccd_640.py
-Expected: not run to its end (docs/results.md); the student alone is configs/yolov5_s_bccd_640.py.
+Expected: not run to its end (docs/results.md); the baseline is configs/yolov5_s_bccd_640.py.
 """
 
 _base_ = ['./yolov5_s_bccd_640.py', './_base_/methods/yolov5_balanced.py']

@@ -1,7 +1,7 @@
 """YOLOv5m teaches YOLOv5s on COCO: fine-grained feature imitation.
 
 tools/dist_train.sh configs/yolov5_kd_m_to_s_imitation.py 8
-Expected: not run; the student alone is configs/yolov5_s_coco.py.
+Expected: not run; the baseline is configs/yolov5_s_coco.py.
 """
 
 _base_ = ['./yolov5_s_coco.py', './_base_/methods/yolov5_imitation.py']

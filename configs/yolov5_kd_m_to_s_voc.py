@@ -1,7 +1,7 @@
 """YOLOv5m teaches YOLOv5s on VOC 07+12: objectness-scaled output distillation.
 
 tools/dist_train.sh configs/yolov5_kd_m_to_s_voc.py 1
-Expected: not run; the student alone is configs/yolov5_s_voc.py.
+Expected: not run; the baseline is configs/yolov5_s_voc.py.
 """
 
 _base_ = ['./yolov5_s_voc.py', './_base_/methods/yolov5_output.py']

@@ -1,7 +1,7 @@
 """YOLOv5n teaches one of half its width on playing cards: classes, boxes and features.
 
 python tools/train.py configs/yolov5_kd_n_to_w8_cards.py
-Expected: see docs/results.md; the student alone is configs/yolov5_w8_cards.py.
+Expected: see docs/results.md; the baseline is configs/yolov5_w8_cards.py.
 """
 
 _base_ = ['./yolov5_w8_cards.py', './_base_/methods/yolov5_balanced.py']

@@ -1,7 +1,7 @@
 """YOLOv5s teaches a new YOLOv5s on COCO: a pair of the same structure.
 
 tools/dist_train.sh configs/yolov5_kd_s_to_s.py 8
-Expected: not run; the student alone is configs/yolov5_s_coco.py.
+Expected: not run; the baseline is configs/yolov5_s_coco.py.
 """
 
 _base_ = ['./yolov5_s_coco.py', './_base_/methods/yolov5_output.py']

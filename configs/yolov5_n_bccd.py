@@ -1,4 +1,4 @@
-"""YOLOv5n on blood cells (BCCD in COCO form, data/bccd/) at 256x192, the student alone.
+"""YOLOv5n on blood cells (BCCD in COCO form, data/bccd/) at 256x192: the baseline.
 
 python tools/train.py configs/yolov5_n_bccd.py
 Expected: coco/bbox_mAP 0.496 on val (seed 10, CPU, one thread; one run).
@@ -19,7 +19,7 @@ model = dict(
     bbox_head=dict(
         head_module=dict(num_classes=len(classes)),
         prior_generator=dict(base_sizes=anchors),
-        # YOLOv5's rules for few classes and small images; see docs/results.md.
+        # YOLOv5's rules for few classes and small images; see docs/experiments.md.
         loss_cls=dict(loss_weight=0.5 * len(classes) / 80),
         loss_obj=dict(loss_weight=(img_scale[0] / 640) ** 2),
     )

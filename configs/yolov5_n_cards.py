@@ -6,7 +6,7 @@ Expected: coco/bbox_mAP 0.573 on val (seed 10, CPU, one thread; one run).
 
 _base_ = './_base_/yolov5_n_small.py'
 
-data_root = 'data/cards/'  # docs/results.md says where from
+data_root = 'data/cards/'  # docs/experiments.md says where from
 classes = ('nine', 'ten', 'jack', 'queen', 'king', 'ace')
 max_epochs = 100
 img_scale = (160, 192)
@@ -19,7 +19,7 @@ model = dict(
     bbox_head=dict(
         head_module=dict(num_classes=len(classes)),
         prior_generator=dict(base_sizes=anchors),
-        # YOLOv5's rules for few classes and small images; see docs/results.md.
+        # YOLOv5's rules for few classes and small images; see docs/experiments.md.
         loss_cls=dict(loss_weight=0.5 * len(classes) / 80),
         loss_obj=dict(loss_weight=(img_scale[0] / 640) ** 2),
     )

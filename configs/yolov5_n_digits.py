@@ -1,4 +1,4 @@
-"""YOLOv5n on digits of 128 px, the student alone.
+"""YOLOv5n on digits of 128 px: the baseline.
 
 python tools/make_digits.py && python tools/train.py configs/yolov5_n_digits.py
 Expected: see docs/results.md.

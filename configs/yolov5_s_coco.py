@@ -1,4 +1,4 @@
-"""YOLOv5s on COCO for 101 epochs, the student alone: the control of yolov5_kd_m_to_s.
+"""YOLOv5s on COCO for 101 epochs, the baseline of yolov5_kd_m_to_s.
 
 tools/dist_train.sh configs/yolov5_s_coco.py 8
 Expected: not run. MMYOLO reports box AP 37.7 after 300 epochs.

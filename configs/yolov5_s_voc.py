@@ -1,4 +1,4 @@
-"""YOLOv5s on VOC 07+12 from COCO's weights, alone: the control of yolov5_kd_m_to_s_voc.
+"""YOLOv5s on VOC 07+12 from COCO's weights: the baseline of yolov5_kd_m_to_s_voc.
 
 tools/dist_train.sh configs/yolov5_s_voc.py 1
 Expected: not run.

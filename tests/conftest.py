@@ -5,6 +5,7 @@ import os
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest
+import torch
 
 import mmkd  # noqa: F401  (first: it makes mmdet importable, and registers everything)
 
@@ -13,6 +14,7 @@ from hypothesis import settings
 from mmdet.datasets import VOCDataset
 from mmengine.registry import DefaultScope
 
+from tests.site import Site
 from tests.tiny import write_voc
 
 # One verdict per commit: no limit on the time of an example, the same examples in each run.
@@ -36,3 +38,35 @@ def mmdet_scope():
     """Names are looked up in mmdet, as under a config with ``default_scope = 'mmdet'``."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
+
+
+@pytest.fixture
+def site():
+    """A web server, empty so far."""
+    site = Site()
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """torch's folder for what it fetches, empty."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    monkeypatch.setenv('MMENGINE_HOME', str(tmp_path / 'mmengine'))
+    monkeypatch.setattr(torch.hub, '_hub_dir', None)
+    return tmp_path / 'torch/hub/checkpoints'
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """What has been logged since the test began, by any of mmengine's loggers, in one text."""
+    from mmengine.logging import MMLogger
+
+    messages, handle = [], MMLogger.callHandlers
+
+    def keep(self, record):
+        messages.append(record.getMessage())
+        handle(self, record)
+
+    monkeypatch.setattr(MMLogger, 'callHandlers', keep)
+    return lambda: '\n'.join(messages)

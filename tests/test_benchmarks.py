@@ -18,6 +18,12 @@ def test_runs(name, monkeypatch, capsys):
     assert 'ratio' in capsys.readouterr().out
 
 
+def test_the_cost_of_the_checks_before_a_run(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['start_up', '--quick'])
+    runpy.run_path(str(FOLDER / 'start_up.py'), run_name='__main__')
+    assert 'target 25 s: met' in capsys.readouterr().out
+
+
 def test_the_cost_of_a_step(monkeypatch, capsys):
     pytest.importorskip('mmyolo')
     monkeypatch.setattr(sys, 'argv', ['run', '--quick', '--pairs', 'yolov5', '--threads', '1'])

@@ -1,6 +1,7 @@
 """Every config in the tree: loaded, built, and trained for one step on a tiny data set."""
 
 import ast
+import copy
 import importlib.util
 import math
 from pathlib import Path
@@ -12,8 +13,11 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mmkd.data_checks import _leaf_datasets
-from mmkd.export import is_distillation, student_config
+from mmkd.checkpoints.weight_meaning import differences
+from mmkd.config.config_literals import ConfigLiterals, read_literals
+from mmkd.config.pair_config import is_distillation
+from mmkd.datasets.data_checks import _leaf_datasets
+from mmkd.export.student_config import student_config
 from tests.tiny import ROOT, write_coco, write_voc
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
@@ -95,6 +99,14 @@ def without_downloads(model: dict) -> None:
             without_downloads(value)
 
 
+def check_own_checkpoint(model: torch.nn.Module, config: Config) -> None:
+    """A checkpoint of this model with this config in it loads without a word."""
+    plain = Config(config.to_dict(), format_python_code=False)
+    text = plain.pretty_text
+    assert read_literals(text) == ConfigLiterals(plain.to_dict())
+    assert differences(model, dict(cfg=text)) == ((), ())
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=NAMES)
 def test_one_step(path, tmp_path, monkeypatch):
     def refuse(filename, *args, **kwargs):
@@ -122,7 +134,9 @@ def test_one_step(path, tmp_path, monkeypatch):
     else:
         without_downloads(config.model)
     torch.manual_seed(0)
+    written = copy.deepcopy(config)
     runner = Runner.from_cfg(config)
+    check_own_checkpoint(getattr(runner.model, 'student', runner.model), written)
     before = {k: v.clone() for k, v in runner.model.state_dict().items()}
     seen = {}
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""The digits demo: its data and what it plans; the rest is the comparison's (test_compare.py)."""
+"""The digits demo: its data and what it plans; the rest is that of a comparison."""
 
 import pytest
 
@@ -7,7 +7,7 @@ pytest.importorskip('rich')
 pytest.importorskip('sklearn')
 
 from mmkd.compare import Comparison
-from tools import demo
+from mmkd_cli.main import main
 
 SIZE = ['--images', '8', '4']
 
@@ -16,7 +16,7 @@ def test_a_failing_step_says_why(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'data/digits').mkdir(parents=True)
     (tmp_path / 'data/digits/mine.txt').write_text('words')
-    assert demo.main([*SIZE, '--work-dir', 'job']) == 1
+    assert main(['demo', *SIZE, '--work-dir', 'job']) == 1
     assert 'is not a digits data set' in ' '.join(capsys.readouterr().out.split())
 
 
@@ -28,9 +28,9 @@ def test_every_step_waits_for_the_data_and_no_epoch_is_validated(tmp_path, monke
         planned.extend([comparison, workers, *before])
         return 0
 
-    monkeypatch.setattr(demo, 'run_comparison', stop)
+    monkeypatch.setattr('mmkd.compare.run_comparison', stop)
     options = ['--seeds', '0', '1', '--workers', '3', '--cfg-options', 'train_cfg.max_epochs=2']
-    assert demo.main([*SIZE, *options]) == 0
+    assert main(['demo', *SIZE, *options]) == 0
     comparison, workers, data = planned
     assert workers == 3
     steps = comparison.steps(data.outputs)

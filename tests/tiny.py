@@ -274,7 +274,9 @@ def freeze_bn(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def tiny_runner(model: torch.nn.Module, images: list[dict], work_dir: Path, **changes) -> Runner:
+def tiny_runner(
+    model: torch.nn.Module, images: list[dict], work_dir: Path, runner=None, **changes
+) -> Runner:
     """A runner that trains ``model`` on batches of one, in order, and logs each iteration."""
     items = [dict(inputs=b['inputs'][0], data_samples=b['data_samples'][0]) for b in images]
     for i, item in enumerate(items):
@@ -293,4 +295,4 @@ def tiny_runner(model: torch.nn.Module, images: list[dict], work_dir: Path, **ch
         default_scope='mmdet',
         experiment_name=f'{work_dir.name}_{time.monotonic_ns()}',
     )
-    return Runner(model=model, work_dir=str(work_dir), **{**settings, **changes})
+    return (runner or Runner)(model=model, work_dir=str(work_dir), **{**settings, **changes})

@@ -1,44 +1,8 @@
-"""Pay for the teacher once: keep its records of V augmented views of each image on the disk.
+"""Fill a cache of the teacher's records: the command ``mmkd cache``."""
 
-Interrupted, it goes on where it was when called again with the same arguments.
-"""
+import sys
 
-import argparse
-from pathlib import Path
-
-from mmengine.config import Config, DictAction
-
-from mmkd.cache import fill_cache
-from mmkd.data_checks import check_data
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file of a pair')
-    parser.add_argument('--views', type=int, required=True, help='augmented views per image')
-    parser.add_argument('--out', help="folder; else the config's model.teacher_cache or work_dirs/")
-    parser.add_argument('--seed', type=int, default=0, help='of the views')
-    parser.add_argument('--processes', type=int, default=1, help='each runs a teacher of its own')
-    parser.add_argument('--batch-size', type=int, default=8)
-    parser.add_argument(
-        '--dry-run', action='store_true', help='only show what it needs of the disk'
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, help='key=value, into the config'
-    )
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
-    check_data(cfg, ('train',))
-    cache = cfg.model.get('teacher_cache')
-    named = cache.get('folder') if isinstance(cache, dict) else cache
-    folder = args.out or named or f'work_dirs/{Path(args.config).stem}/teacher_cache'
-    fill_cache(cfg, folder, args.views, args.seed, args.processes, args.batch_size, args.dry_run)
-
+from mmkd_cli.main import main
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main(['cache', *sys.argv[1:]]))

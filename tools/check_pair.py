@@ -1,66 +1,8 @@
-"""Check a distillation pair before it is trained: exit status 0 only when all is well."""
+"""Check a pair before it is trained: the command ``mmkd check``."""
 
-import argparse
-import contextlib
-import io
-import json
 import sys
-from collections.abc import Iterator
 
-from mmengine.config import Config, DictAction
-
-from mmkd.doctor import Progress, Report, examine, show
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config of the pair')
-    parser.add_argument('--images', type=int, default=64, help='for mAP; 0 leaves it out')
-    parser.add_argument('--json', action='store_true', help='print the report as JSON')
-    parser.add_argument('--show-dir', help='draw masks and weights on training images there')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, help='key=value, into the config'
-    )
-    return parser.parse_args(argv)
-
-
-@contextlib.contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A line on stderr with the part that is examined."""
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    with Bars(console=Console(stderr=True), transient=True, redirect_stdout=False) as bars:
-        task = bars.add_task('')
-        yield lambda part, done, total: bars.update(
-            task, description=part, completed=done, total=total
-        )
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    try:
-        from rich.console import Console
-    except ImportError:
-        if not args.json:
-            raise SystemExit(
-                "The report needs rich, which is not installed. pip install 'mmkd[demo]', or --json"
-            ) from None
-    report = Report(args.config)
-    with contextlib.ExitStack() as stack:
-        tell = {} if args.json else {'progress': stack.enter_context(progress_bar())}
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # of pycocotools
-        with report.section('Config'):
-            cfg = Config.fromfile(args.config)
-            cfg.merge_from_dict(args.cfg_options)
-        if report.ok:
-            report = examine(cfg, args.images, args.show_dir, **tell)
-    if args.json:
-        print(json.dumps(report.as_dict(), indent=2, allow_nan=False))
-    else:
-        show(report, Console(width=None if sys.stdout.isatty() else 110))
-    return 0 if report.ok else 1
-
+from mmkd_cli.main import main
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(['check', *sys.argv[1:]]))

@@ -1,4 +1,4 @@
-"""Compare a pair's student alone, distilled and distilled from a shuffled teacher, over seeds.
+"""Compare a pair's baseline, distilled student and control (a shuffled teacher) over seeds.
 
 python tools/compare.py configs/ssd_kd_r18_to_r18w8_digits.py --seeds 0 1 2
 

@@ -1,51 +1,8 @@
-"""Write an Ultralytics YOLOv5 checkpoint as an MMYOLO checkpoint.
+"""Convert an Ultralytics YOLOv5 checkpoint: the command ``mmkd convert``."""
 
-python tools/convert_yolov5.py yolov5m.pt yolov5m.pth --config configs/yolov5_m_coco.py
-"""
-
-import argparse
-import hashlib
 import sys
-from pathlib import Path
 
-from mmkd.algorithm import build_detector
-from mmkd.checkpoint import save_whole
-from mmkd.yolov5 import CheckpointError, convert_yolov5, load_yolov5_state_dict, read_yolov5_file
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('source', type=Path, help='.pt file of YOLOv5 v6.0 to 7.0')
-    parser.add_argument('target', type=Path, help='.pth file to write')
-    parser.add_argument('--config', help='config of a YOLOv5 that the weights must fit')
-    parser.add_argument('--force', action='store_true', help='overwrite the target')
-    args = parser.parse_args()
-    try:
-        convert(args.source, args.target, args.config, args.force)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
-
-
-def convert(source: Path, target: Path, config: str | None = None, force: bool = False) -> None:
-    """Convert ``source``; ``target`` appears whole or not at all."""
-    if target.exists() and not force:
-        raise CheckpointError(f'{target}: exists; give another name, or --force to overwrite it')
-    file = read_yolov5_file(source)
-    if config:
-        state = load_yolov5_state_dict(source, build_detector(config, '--config'))
-    else:
-        state = convert_yolov5(file)
-    meta = {
-        'dataset_meta': {'classes': file.class_names},
-        'anchors': file.anchors,
-        'strides': file.strides,
-        'source': source.name,
-        'source_sha256': hashlib.sha256(source.read_bytes()).hexdigest(),
-        'source_weights': f'{file.source} of {file.network_class} {file.date}'.strip(),
-    }
-    save_whole({'meta': meta, 'state_dict': state}, target)
-    print(f'{target}: {len(state)} tensors, {file.num_classes} classes, from {source}')
-
+from mmkd_cli.main import main
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main(['convert', *sys.argv[1:]]))

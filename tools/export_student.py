@@ -1,27 +1,8 @@
-"""Write the student of a distillation checkpoint as an mmdet checkpoint with its config."""
+"""Write the student of a checkpoint: the command ``mmkd export``."""
 
-import argparse
+import sys
 
-from mmengine.config import Config, DictAction
-
-from mmkd.export import export_student
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config of the distillation run')
-    parser.add_argument('checkpoint', help='what that run saved')
-    parser.add_argument('out', help='the file to write, NAME.pth; the config becomes NAME.py')
-    parser.add_argument('--force', action='store_true', help='overwrite the file')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, help='key=value, into the config'
-    )
-    args = parser.parse_args()
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options)
-    out = export_student(args.checkpoint, config, args.out, args.force)
-    print(f'{out} and {out.with_suffix(".py")}')
-
+from mmkd_cli.main import main
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main(['export', *sys.argv[1:]]))

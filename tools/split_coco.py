@@ -9,8 +9,8 @@ import math
 import random
 from pathlib import Path
 
-from mmkd.annotations import check_coco
-from mmkd.whole import write_whole
+from mmkd.datasets.annotations import check_coco
+from mmkd.fileio.atomic_writes import write_whole
 
 
 def part(text: str) -> tuple[str, float]:
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
         check_coco('annotations', str(args.annotations), None, training=False)
     except ValueError as error:
         raise SystemExit(str(error)) from None
-    parts = split(json.loads(args.annotations.read_text()), shares, args.seed)
+    parts = split(json.loads(args.annotations.read_text(encoding='utf-8')), shares, args.seed)
     empty = [name for name, content in parts.items() if not content['images']]
     if empty:
         raise SystemExit(f'Each part must have images, but none are left for {", ".join(empty)}.')

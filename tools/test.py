@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmkd.checkpoint import load_detector
-from mmkd.config_errors import config_errors, message_first
-from mmkd.data_checks import check_data
-from mmkd.export import student_config
-from mmkd.launch import prepare_launch
+from mmkd.checkpoints.data_origin import check_data_origin
+from mmkd.checkpoints.detector_checkpoint import load_detector
+from mmkd.config.config_errors import config_errors, message_first
+from mmkd.datasets.data_checks import check_data
+from mmkd.distributed.unwrapped import unwrapped
+from mmkd.export.student_config import student_config
+from mmkd.runner.launch import prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,15 +49,22 @@ def main() -> None:
         evaluators = cfg.test_evaluator
         cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
     sys.excepthook = message_first
+    test(cfg, args.checkpoint, args.launcher)
+
+
+def test(cfg: Config, checkpoint: str, launcher: str = 'none') -> dict:
+    """Evaluate a detector's config with the weights of ``checkpoint``; an error names its key."""
     with config_errors(cfg):
+        prepare_launch(cfg, launcher)
         notes = check_data(cfg, ('test',))
-        prepare_launch(cfg, args.launcher)
         runner = Runner.from_cfg(cfg)
         for note in notes:
             runner.logger.warning(note)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        load_detector(model, args.checkpoint, 'checkpoint')
-        runner.test()
+        model = unwrapped(runner.model)
+        load_detector(model, checkpoint, 'checkpoint')
+        classes = getattr(runner.test_dataloader.dataset, 'metainfo', {}).get('classes')
+        check_data_origin(model, cfg, classes)
+        return runner.test()
 
 
 if __name__ == '__main__':

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from mmkd.amp import use_amp
 from mmkd.cache import draw_cached_views
-from mmkd.config_errors import ConfigError, config_errors, message_first
-from mmkd.data_checks import check_data
-from mmkd.export import is_distillation
-from mmkd.launch import prepare_launch
-from mmkd.resume import prepare_resume
-from mmkd.runner import ExactRunner
+from mmkd.config.config_errors import ConfigError, config_errors, message_first
+from mmkd.config.pair_config import is_distillation
+from mmkd.datasets.data_checks import check_data
+from mmkd.rules.schedule import check_schedule
+from mmkd.runner.amp import use_amp
+from mmkd.runner.exact_runner import ExactRunner
+from mmkd.runner.launch import prepare_launch
+from mmkd.runner.resume import prepare_resume
 
 
 def parse_args() -> argparse.Namespace:
@@ -74,8 +75,8 @@ def train(cfg: Config, launcher: str = 'none') -> None:
             hooks['pair_report'] = dict(type='PairReportHook')
             hooks['export_student'] = dict(type='ExportStudentHook')
         cfg.default_hooks = {**hooks, **(cfg.get('default_hooks') or {})}
-        notes = check_data(cfg, ('train', 'val'))
         prepare_launch(cfg, launcher)
+        notes = check_data(cfg, ('train', 'val')) + check_schedule(cfg)
         runner = ExactRunner.from_cfg(cfg)
         draw_cached_views(runner)
         for note in notes:

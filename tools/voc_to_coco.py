@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import mmkd  # noqa: F401  (first: it makes mmdet importable)
@@ -9,11 +10,27 @@ import mmkd  # noqa: F401  (first: it makes mmdet importable)
 # isort: split
 from mmdet.datasets import XMLDataset
 
-from mmkd.whole import write_whole
+from mmkd.datasets.annotations import check_images, check_voc
+from mmkd.datasets.voc_files import VocImages
+from mmkd.fileio.atomic_writes import write_whole
 
 
 def convert(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict, int]:
-    """COCO content of one split, and how many boxes without an area were left out."""
+    """COCO content of one split, and how many boxes without an area were left out.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing, or breaks a rule of docs/data.md.
+    """
+    names, _ = check_voc(
+        split,
+        str(root / f'ImageSets/Main/{split}.txt'),
+        str(root / 'Annotations'),
+        classes,
+        training=False,
+    )
+    folder = str(root / 'JPEGImages')
+    find = VocImages().find
+    check_images(split, folder, [find(folder, f'{name}.jpg') for name in names], f'{split}.txt')
     dataset = XMLDataset(
         data_root=f'{root}/',
         ann_file=f'ImageSets/Main/{split}.txt',
@@ -30,7 +47,7 @@ def convert(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict, int
         images.append(
             dict(
                 id=index + 1,
-                file_name=Path(info['img_path']).name,
+                file_name=os.path.relpath(info['img_path'], root / 'JPEGImages'),
                 height=info['height'],
                 width=info['width'],
             )
@@ -54,19 +71,23 @@ def convert(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict, int
     return dict(images=images, annotations=annotations, categories=categories), empty
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('root', type=Path, help='has JPEGImages, Annotations, ImageSets/Main')
     parser.add_argument('--classes', nargs='+', required=True, help='in the order of the labels')
     parser.add_argument('--splits', nargs='+', default=['train', 'val', 'test'])
     parser.add_argument('--force', action='store_true', help='overwrite the JSON files')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     out = {split: args.root / f'annotations/{split}.json' for split in args.splits}
     for path in out.values():
         if path.exists() and not args.force:
             raise SystemExit(f'{path} must not exist yet, but it does; --force overwrites it.')
+    try:
+        contents = {split: convert(args.root, split, tuple(args.classes)) for split in out}
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
     for split, path in out.items():
-        content, empty = convert(args.root, split, tuple(args.classes))
+        content, empty = contents[split]
         write_whole(path, json.dumps(content).encode())
         boxes = len(content['annotations'])
         print(f'{path}: {len(content["images"])} images, {boxes} boxes, {empty} empty left out')

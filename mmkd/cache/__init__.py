@@ -5,8 +5,8 @@
 stands in for it.
 """
 
+from mmkd.cache.cached_teacher import CachedTeacher
 from mmkd.cache.fill import fill_cache
-from mmkd.cache.teacher import CachedTeacher
 from mmkd.cache.views import draw_cached_views
 
 __all__ = ['CachedTeacher', 'draw_cached_views', 'fill_cache']

@@ -9,7 +9,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmkd.levels import flatten_levels
+from mmkd.geometry.multi_level_maps import flatten_levels
 
 Shapes = Sequence[Sequence[int]]  # of the levels, (A * width, H, W)
 

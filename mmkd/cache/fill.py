@@ -14,10 +14,10 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import MODELS, init_default_scope
 
+from mmkd.cache.cached_teacher import algorithm_key, cache_config
 from mmkd.cache.key import check_key, data_key
 from mmkd.cache.record import RecordLayout, plan_fields
 from mmkd.cache.store import Store, read_index, write_index
-from mmkd.cache.teacher import algorithm_key, cache_config
 from mmkd.cache.views import (
     FixedViews,
     build_collate,
@@ -42,7 +42,9 @@ class Filler:
         init_default_scope(cfg.get('default_scope', 'mmdet'))
         model = {k: v for k, v in cfg.model.items() if k != 'teacher_cache'}
         self.model = MODELS.build(model).to(device)
-        self.views = FixedViews(image_dataset(cfg.train_dataloader.dataset), views, seed)
+        dataset = image_dataset(cfg.train_dataloader.dataset)
+        self.model.check_data_origin(cfg, dataset.metainfo.get('classes'))
+        self.views = FixedViews(dataset, views, seed)
         self.collate = build_collate(cfg.train_dataloader)
 
     def look(self, items: Sequence[int]) -> tuple[list[int], Any]:

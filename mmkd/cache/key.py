@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmkd.teacher import FrozenTeacher
+from mmkd.teachers.frozen_teacher import FrozenTeacher
 
 
 def digest(value: Any) -> str:

@@ -8,7 +8,7 @@ from mmrazor.models.task_modules import RecorderManager
 from torch import Tensor, nn
 
 from mmkd.cache.codecs import Dense, NearBoxes, Softmax, SparseSoftmax
-from mmkd.levels import describe
+from mmkd.geometry.multi_level_maps import describe
 
 
 def plan_fields(

@@ -19,7 +19,8 @@ from torch.utils.data import Dataset
 from mmkd.cache.key import check_key, data_key
 from mmkd.cache.record import RecordLayout
 from mmkd.cache.store import Store, read_index
-from mmkd.config_keys import dicts
+from mmkd.config.key_finder import dicts
+from mmkd.distributed.unwrapped import unwrapped
 
 #: How a record travels: a key of the data set's items and of the batch.
 RECORD = 'teacher_record'
@@ -181,7 +182,7 @@ def draw_cached_views(runner: Runner) -> None:
     cache = runner.cfg.model.get('teacher_cache')
     if not cache:
         return
-    check_repeatable(runner.cfg, getattr(runner.model, 'module', runner.model))
+    check_repeatable(runner.cfg, unwrapped(runner.model))
     folder = cache['folder'] if isinstance(cache, Mapping) else cache
     loader: Any = runner._train_dataloader
     runner._train_dataloader = {

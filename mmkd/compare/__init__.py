@@ -1,4 +1,4 @@
-"""The proof of a pair: its teacher, the student alone, the distilled student, and the control."""
+"""The proof of a pair: its teacher, the baseline, the distilled student, and the control."""
 
 from mmkd.compare.plan import ARMS, Comparison
 from mmkd.compare.run import run_comparison

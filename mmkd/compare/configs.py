@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.hub import get_config
 
-from mmkd.config_keys import RUNNER_KEYS
-from mmkd.export import is_distillation, student_config
+from mmkd.checkpoints.fetch import is_address
+from mmkd.checkpoints.reader import find_checkpoint
+from mmkd.checkpoints.ultralytics import is_yolov5_file
+from mmkd.config.key_finder import RUNNER_KEYS
+from mmkd.config.pair_config import is_distillation
+from mmkd.export.student_config import student_config
 
 _METRICS = ('CocoMetric', 'VOCMetric')
 
@@ -35,6 +40,12 @@ def read_pair(path: str | Path, options: Mapping[str, Any], val_interval: int | 
             f'the config to compare must be a pair, whose model has architecture and teacher, but '
             f'"{path}" is not. Give the config that distils; docs/pairs.md says how to write one.'
         )
+    for key in ('train_cfg', 'train_dataloader', 'test_dataloader', 'test_evaluator', 'test_cfg'):
+        if not config.get(key):
+            raise ValueError(
+                f'a comparison trains and evaluates, so the config must have {key}, but "{path}" '
+                f'has none. Add it; docs/your_own_data.md shows a whole config.'
+            )
     for metric in evaluators(config):
         if str(metric.get('type')).split('.')[-1] not in _METRICS:
             raise ValueError(
@@ -79,7 +90,7 @@ def alone(pair: Config) -> Config:
         ValueError: those weights are an Ultralytics checkpoint.
     """
     start = pair.model.get('student_ckpt') or pair.get('load_from')
-    if start and str(start).endswith('.pt'):
+    if start and _is_yolov5(str(start)):
         raise ValueError(
             f'student_ckpt must be a file that mmdet itself can start from, but is "{start}". '
             'Convert it with tools/convert_yolov5.py and name the .pth file.'
@@ -88,6 +99,15 @@ def alone(pair: Config) -> Config:
     if start:
         student.load_from = start
     return student
+
+
+def _is_yolov5(start: str) -> bool:
+    if is_address(start) and not start.endswith('.pt'):
+        return False  # most likely; a plan is made without fetching, and the reader looks later
+    try:
+        return is_yolov5_file(find_checkpoint(start, 'student_ckpt'))
+    except FileNotFoundError:
+        return start.endswith('.pt')
 
 
 def with_model(pair: Config, model: Any) -> Config:
@@ -126,6 +146,8 @@ def taught(pair: Config, teacher_ckpt: str, shuffled: bool = False) -> Config:
     """The pair with its teacher's weights; ``shuffled`` for the control."""
     config = Config(pair.to_dict())
     config.model.teacher_ckpt = teacher_ckpt
+    if config.get('default_hooks'):
+        config.default_hooks.pop('export_student', None)  # tools/train.py has its own
     if shuffled:
         config.model.shuffle_teacher = True
     return config
@@ -135,9 +157,41 @@ def last_checkpoint(config: Config) -> str:
     """Name of the file that holds the detector when its training has ended."""
     if is_distillation(config):
         return 'student.pth'
+    if any(_is_a(hook, EarlyStoppingHook) for hook in _hooks(config)):
+        return 'detector.pth'  # after which epoch is not known yet
     loop = config.train_cfg
     epochs = loop.get('max_epochs')
     return f'epoch_{epochs}.pth' if epochs else f'iter_{loop.max_iters}.pth'
+
+
+def keep_last(config: Config) -> Config:
+    """See to it that the training of a detector on its own leaves :func:`last_checkpoint`.
+
+    ``CheckpointHook`` may give it another name or place, save by another unit, or not at the end.
+    """
+    name, by_epoch = last_checkpoint(config), bool(config.train_cfg.get('max_epochs'))
+    saved = [
+        hook.get('filename_tmpl') or ('epoch_{}.pth' if by_epoch else 'iter_{}.pth')
+        for hook in _hooks(config)
+        if _is_a(hook, CheckpointHook)
+        and hook.get('by_epoch', True) is by_epoch
+        and hook.get('save_last', True)
+        and not hook.get('out_dir')
+    ]
+    last = config.train_cfg.get('max_epochs') or config.train_cfg.get('max_iters')
+    if not is_distillation(config) and name not in [text.format(last) for text in saved]:
+        hooks = config.get('default_hooks') or {}
+        config.default_hooks = {**hooks, 'export': dict(type='ExportStudentHook', filename=name)}
+    return config
+
+
+def _hooks(config: Config) -> list[Any]:
+    default = {'checkpoint': dict(type='CheckpointHook'), **(config.get('default_hooks') or {})}
+    return [*default.values(), *(config.get('custom_hooks') or ())]
+
+
+def _is_a(hook: Any, kind: type) -> bool:
+    return isinstance(hook, Mapping) and str(hook.get('type')).split('.')[-1] == kind.__name__
 
 
 def text_of(config: Config) -> str:

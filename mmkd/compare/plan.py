@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
-from mmkd.algorithm import build_detector
+from mmkd.algorithms.build_detector import build_detector
 from mmkd.compare.configs import (
     alone,
     digest,
+    keep_last,
     last_checkpoint,
     read_pair,
     taught,
@@ -19,16 +22,18 @@ from mmkd.compare.configs import (
     with_model,
     write_out_models,
 )
-from mmkd.data_checks import annotation_files, check_data
-from mmkd.job import Step, python
-from mmkd.report.runs import TITLES, Run, read_run
+from mmkd.compare.job import Step, python
+from mmkd.compare.report.runs import TITLES, Run, read_run
+from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
+from mmkd.rules.schedule import check_schedule
+from mmkd_cli.shipped import shipped
 
-ROOT = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parents[1]
 ARMS = tuple(arm for arm in TITLES if arm != 'teacher')
 _SECONDS = dict(teacher=150, baseline=70, kd=100, shuffled=100)  # in proportion
 _TEST_SECONDS = 10
 #: What draws and runs comparisons; a change there trains nothing anew.
-_NOT_TRAINING = ('compare', 'report', 'job.py', 'overlays.py', 'workers.py', 'digits.py')
+_NOT_TRAINING = ('compare/', 'visualization/', 'datasets/digits.py')
 
 
 @dataclass(frozen=True)
@@ -99,11 +104,15 @@ class Comparison:
         teacher = Detector('teacher', self.seeds[0], folder, weights, trained=train_teacher)
         self.detectors = [teacher]
         #: Config of each training.
-        self.configs: dict[str, Config] = {} if training is None else {'teacher': training}
+        self.configs: dict[str, Config] = {}
+        if training is not None:
+            self.configs['teacher'] = keep_last(training)
         for arm in ARMS:
             if arm in arms:
                 self.configs[arm] = (
-                    alone(pair) if arm == 'baseline' else taught(pair, weights, arm == 'shuffled')
+                    keep_last(alone(pair))
+                    if arm == 'baseline'
+                    else taught(pair, weights, arm == 'shuffled')
                 )
         for seed in self.seeds:
             for arm in (arm for arm in ARMS if arm in arms):
@@ -131,9 +140,21 @@ class Comparison:
             self.path(f'test_{name}').write_text(text_of(config))
 
     def check_data(self) -> None:
-        """Check the data sets of each training before anything runs."""
+        """Check each training and evaluation before anything runs; files of several once."""
+        checked: list[list] = []
+        trained = [(config, ('train', 'val', 'test')) for config in self.configs.values()]
+        for config, phases in [*trained, *((test, ('test',)) for test in self.tests.values())]:
+            data = [
+                config.get(f'{phase}_{part}')
+                for phase in phases
+                for part in ('dataloader', 'evaluator')
+            ]
+            check = check_fit if data in checked else check_data
+            checked += [data, data[-2:]]
+            for note in check(config, phases):
+                print_log(note, 'current', WARNING)
         for config in self.configs.values():
-            check_data(config, ('train', 'val', 'test'))
+            check_schedule(config)
 
     def steps(self, inputs: Sequence[Path] = ()) -> list[Step]:
         """The job: training and evaluation of each detector; writes the configs.
@@ -142,11 +163,10 @@ class Comparison:
             inputs (Sequence[Path]): More files that every step depends on.
         """
         self.write_configs()
-        package = ROOT / 'mmkd'
         code = [
             path
-            for path in sorted(package.rglob('*.py'))
-            if path.relative_to(package).parts[0] not in _NOT_TRAINING
+            for path in sorted(_PACKAGE.rglob('*.py'))
+            if not path.relative_to(_PACKAGE).as_posix().startswith(_NOT_TRAINING)
         ]
         common = [*code, *inputs, *annotation_files(self.pair, ('train', 'test'))]
         return [step for detector in self.detectors for step in self._steps(detector, common)]
@@ -158,10 +178,10 @@ class Comparison:
         steps = []
         if detector.trained:
             config = self.configs[arm]
-            inputs = [ROOT / 'tools/train.py', self.path(arm), *common]
+            inputs = [shipped('tools/train.py'), self.path(arm), *common]
             if arm in ('kd', 'shuffled') and '://' not in self.teacher.checkpoint:
                 inputs.append(Path(self.teacher.checkpoint))
-            command = [ROOT / 'tools/train.py', self.path(arm), '--work-dir', folder]
+            command = [shipped('tools/train.py'), self.path(arm), '--work-dir', folder]
             steps.append(
                 Step(
                     f'{folder.name}-train',
@@ -176,7 +196,7 @@ class Comparison:
                 )
             )
         config_path = self.path('test_teacher' if arm == 'teacher' else 'test_student')
-        command = [ROOT / 'tools/test.py', config_path, detector.checkpoint]
+        command = [shipped('tools/test.py'), config_path, detector.checkpoint]
         out = folder / 'predictions.pkl'
         steps.append(
             Step(
@@ -184,7 +204,7 @@ class Comparison:
                 f'{title}: evaluation',
                 python(*command, '--work-dir', folder / 'test', '--out', out),
                 outputs=[out],
-                inputs=[ROOT / 'tools/test.py', config_path, *common, *weights],
+                inputs=[shipped('tools/test.py'), config_path, *common, *weights],
                 seconds=_TEST_SECONDS,
             )
         )

@@ -14,18 +14,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mmkd.algorithm import DetectionDistill
+from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.compare.configs import taught
+from mmkd.compare.job import FolderInUse, Step, StepFailed, run_steps, sole_user
 from mmkd.compare.plan import Comparison
-from mmkd.job import FolderInUse, Step, StepFailed, run_steps, sole_user
-from mmkd.overlays import overlays
-from mmkd.report import tables
-from mmkd.report.curves import draw_curves
-from mmkd.report.page import Report, write_report
-from mmkd.report.pictures import Picture, detected_boxes, draw_pictures, truth_boxes
-from mmkd.report.runs import TITLES
-from mmkd.report.summary import summary
-from mmkd.workers import describe_machine, worker_environments
+from mmkd.compare.report import tables
+from mmkd.compare.report.curves import draw_curves
+from mmkd.compare.report.page import Report, write_report
+from mmkd.compare.report.runs import TITLES
+from mmkd.compare.report.summary import summary
+from mmkd.compare.workers import describe_machine, worker_environments
+from mmkd.visualization.overlays import overlays
+from mmkd.visualization.pictures import Picture, detected_boxes, draw_pictures, ground_truth_boxes
 
 
 def run_comparison(
@@ -150,7 +150,7 @@ def look_at(comparison: Comparison, count: int) -> tuple[list[Picture], str]:
         pair, fault = None, _fault(error)
     for index in range(min(count, len(dataset))):
         info = dataset.get_data_info(index)
-        boxes = {'Truth': truth_boxes(info['instances'], classes)}
+        boxes = {'Ground truth': ground_truth_boxes(info['instances'], classes)}
         for arm, items in found.items():
             [item] = [item for item in items if item['img_path'] == info['img_path']]
             boxes[arm] = detected_boxes(item['pred_instances'], classes)

@@ -9,7 +9,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmkd.levels import Levels, as_levels, describe
+from mmkd.geometry.multi_level_maps import Levels, as_levels, describe
 
 
 @MODELS.register_module()

@@ -4,7 +4,7 @@ from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from mmkd.levels import Levels, as_levels, describe, flatten_levels
+from mmkd.geometry.multi_level_maps import Levels, as_levels, describe, flatten_levels
 
 
 @MODELS.register_module()

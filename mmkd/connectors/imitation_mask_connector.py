@@ -8,9 +8,9 @@ from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from mmkd.geometry import AnchorGrid, grid_masks
-from mmkd.levels import as_levels, describe
-from mmkd.priors import level_anchors
+from mmkd.geometry.anchor_grid import AnchorGrid, grid_masks
+from mmkd.geometry.multi_level_maps import as_levels, describe
+from mmkd.heads.level_anchors import level_anchors
 
 
 @MODELS.register_module()

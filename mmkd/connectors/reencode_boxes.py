@@ -5,8 +5,8 @@ from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from mmkd.levels import Levels, as_levels, describe, flatten_levels
-from mmkd.priors import build_task_util
+from mmkd.geometry.multi_level_maps import Levels, as_levels, describe, flatten_levels
+from mmkd.heads.level_anchors import build_task_util
 
 
 @MODELS.register_module()

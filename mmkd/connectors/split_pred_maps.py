@@ -6,7 +6,7 @@ from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from mmkd.levels import as_levels, describe
+from mmkd.geometry.multi_level_maps import as_levels, describe
 
 
 @MODELS.register_module()

@@ -4,7 +4,6 @@ A check is a function that fills a :class:`Section` with rows (facts) and findin
 """
 
 from mmkd.doctor.examine import Progress, examine
-from mmkd.doctor.hook import PairReportHook
 from mmkd.doctor.report import Finding, Report, Section, show
 
-__all__ = ['Finding', 'PairReportHook', 'Progress', 'Report', 'Section', 'examine', 'show']
+__all__ = ['Finding', 'Progress', 'Report', 'Section', 'examine', 'show']

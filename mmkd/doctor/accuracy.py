@@ -9,7 +9,9 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Subset
 
-from mmkd.algorithm import DetectionDistill
+from mmkd.algorithms.detection_distill import DetectionDistill
+from mmkd.checkpoints.data_origin import data_differences
+from mmkd.checkpoints.loading import kept
 from mmkd.doctor.report import Section
 
 #: mAP by which two ways of preprocessing may differ: rounding, and padding of another value.
@@ -64,14 +66,24 @@ def check_accuracy(
     section.rows += [[*key, value, count] for key, value in found.items()]
     teacher = [value for (model, _), value in found.items() if model == 'teacher']
     if teacher:
-        _judge(section, teacher, found['student', 'at its start'])
+        classes = loader.dataset.dataset.metainfo.get('classes')  # type: ignore[attr-defined]
+        _judge(section, teacher, found['student', 'at its start'], _told(pair, cfg, classes))
 
 
-def _judge(section: Section, teacher: list[float], student: float) -> None:
+def _told(pair: DetectionDistill, cfg: Mapping, classes: Any) -> str:
+    """In what the teacher's file says other than the config, as a sentence."""
+    loaded = kept(pair.teacher).get('')
+    if loaded is None:
+        return ''
+    found = [*loaded.differences, *data_differences(loaded, cfg, classes)]
+    return f' The config has {"; and ".join(map(str, found))}.' if found else ''
+
+
+def _judge(section: Section, teacher: list[float], student: float, told: str) -> None:
     if teacher[0] < max(student, LEAST):
         section.error(
             f"the teacher's mAP through the distillation pipeline is {teacher[0]:.3f}, the "
-            f"student's {student:.3f}: it has nothing to teach.",
+            f"student's {student:.3f}: it has nothing to teach.{told}",
             "Give teacher_ckpt a trained teacher of these classes in this order, and the teacher's "
             'model the data_preprocessor (mean, std, bgr_to_rgb) that it was trained with.',
         )

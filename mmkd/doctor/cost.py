@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mmkd.algorithm import DetectionDistill
+from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.doctor.report import Section
 
 

@@ -10,11 +10,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmkd.algorithm import DetectionDistill
+from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.connectors.imitation_mask_connector import ground_truth
-from mmkd.data_checks import check_data
+from mmkd.datasets.data_checks import check_data
 from mmkd.doctor import accuracy, cost, models, pictures, step
 from mmkd.doctor.report import Report, Section
+from mmkd.rules.schedule import check_schedule
 
 #: Told the part that is examined, how much of it is done, and of how much.
 Progress = Callable[[str, int, int], None]
@@ -58,6 +59,7 @@ def _examine(
         progress(title, 1, 1)
 
     with part('Build', 'data set', 'images', 'classes') as section:
+        section.notes += check_data(cfg, ('train', 'val'))
         runner, pair = build(cfg, folder)
         batch, dataset = training_batch(section, cfg, runner)
     if section.findings:
@@ -65,11 +67,11 @@ def _examine(
         return
     classes = dataset.metainfo.get('classes')
     with part('Weights', 'model', 'file', 'keys loaded', 'of', 'share') as section:
-        models.check_weights(section, pair, cfg.model, classes, not cfg.get('load_from'))
+        models.check_weights(section, pair, runner.cfg, classes)
     with part('Preprocessing', 'setting', 'student', 'teacher') as section:
         models.check_preprocessing(section, pair)
     with part('Models', 'part', 'student', 'teacher', 'equal') as section:
-        models.check_heads(section, pair, classes)
+        models.check_heads(section, pair)
     title = 'mAP on validation images'
     with part(title, 'model', 'input', 'mAP', 'images') as section:
         accuracy.check_accuracy(
@@ -110,7 +112,7 @@ def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
             f'and a distiller, but its model has {", ".join(cfg.get("model", {}))}. Give the '
             'config of the pair, not that of the student or the teacher.'
         )
-    check_data(cfg, ('train', 'val'))
+    check_schedule(cfg)
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir, cfg.log_level, cfg.launcher = folder, 'ERROR', 'none'
     cfg.experiment_name = f'check_pair_{time.time_ns()}'

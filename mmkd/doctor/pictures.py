@@ -1,16 +1,16 @@
-"""Pictures of a training batch: truth, imitation mask, and what the teacher sees."""
+"""Pictures of a training batch: ground truth, imitation mask, and what the teacher sees."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from mmkd.algorithm import DetectionDistill
+from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.connectors.imitation_mask_connector import ground_truth
 from mmkd.doctor.models import preprocessing
 from mmkd.doctor.report import Section
 from mmkd.doctor.step import Step
-from mmkd.overlays import over_image, prior_offset, teacher_view
+from mmkd.visualization.overlays import over_image, prior_offset, teacher_view
 
 
 def check_pictures(
@@ -76,4 +76,6 @@ def pixels(inputs: Tensor, model: nn.Module) -> Tensor:
         inputs = inputs * std + mean
     if not own['bgr_to_rgb']:
         inputs = inputs.flip(1)  # mmcv reads BGR
+    if inputs.shape[1] != 3:
+        inputs = inputs[:, :1].expand(-1, 3, -1, -1)  # grey
     return (inputs / 255).clamp(0, 1).permute(0, 2, 3, 1).cpu()

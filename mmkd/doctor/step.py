@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmkd.algorithm import DetectionDistill
-from mmkd.balance import flat_gradient, reduced
+from mmkd.algorithms.detection_distill import DetectionDistill
+from mmkd.algorithms.gradient_balance import flat_gradient, reduced
+from mmkd.algorithms.loss_watch import excused
 from mmkd.doctor.report import Section
 
 #: Outside of these ratios of gradient norms, a term has no or all the say.
@@ -95,7 +96,7 @@ def _watched(distiller: Any, step: Step) -> Iterator[None]:
         return lambda module, args, kwargs: step.arguments.update({name: kwargs})
 
     hooks = [
-        module.register_forward_pre_hook(keep(name), with_kwargs=True)
+        module.register_forward_pre_hook(keep(name), with_kwargs=True, prepend=True)
         for name, module in distiller.distill_losses.items()
     ]
     distiller.compute_distill_losses = watch
@@ -172,24 +173,18 @@ def check_losses(section: Section, pair: DetectionDistill, step: Step) -> None:
         section.notes.append('Ratios are left out: the student has no loss of its own.')
     modules = dict(pair.distiller.distill_losses.items())
     for key, value in terms.items():
-        norm = _gradient_norm(value, student)
-        weight = getattr(modules.get(key.removeprefix('distill.')), 'loss_weight', None)
+        norm, name = _gradient_norm(value, student), key.removeprefix('distill.')
+        weight = getattr(modules.get(name), 'loss_weight', None)
         ratio = norm / task_norm if task_norm else None
         section.rows.append([key, value.item(), norm, ratio, weight])
         if not torch.isfinite(value) or not norm < float('inf'):
-            _not_finite(section, key, value, norm, step.arguments.get(key.removeprefix('distill.')))
-        elif key.startswith('distill.') and weight != 0:
+            _not_finite(section, key, value, norm, step.arguments.get(name))
+        elif key.startswith('distill.') and weight != 0 and not excused(modules[name]):
             _judge(section, key, value.item(), norm, ratio, weight)
     if task and len(task) > 1:
         section.rows.append(
             ['all of the student', torch.stack(task).sum().item(), task_norm, 1.0, None]
         )
-    for name in modules:
-        if 'loss' not in name:
-            section.error(
-                f'distill_losses.{name} is not back-propagated: its key lacks "loss".',
-                f'Rename it to loss_{name}, in loss_forward_mappings, too.',
-            )
 
 
 def _not_finite(

@@ -3,14 +3,12 @@
 from mmkd.heads import dense, detr, guided, roi, text, yolo  # noqa: F401  (they register readers)
 from mmkd.heads.predictions import Batch, Predictions
 from mmkd.heads.readers import READERS, WITHOUT_ROWS, find_reader, read, reader
-from mmkd.heads.recorder import PredictionsRecorder
 
 __all__ = [
     'READERS',
     'WITHOUT_ROWS',
     'Batch',
     'Predictions',
-    'PredictionsRecorder',
     'find_reader',
     'read',
     'reader',

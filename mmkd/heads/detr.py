@@ -8,10 +8,10 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from mmkd.geometry.multi_level_maps import upcast
 from mmkd.heads.predictions import Batch, Predictions
 from mmkd.heads.readers import reader
 from mmkd.heads.text import class_scores
-from mmkd.levels import upcast
 
 
 def read_layer(head: Any, outputs: Sequence[Any], batch: Batch, layer: int = -1) -> Predictions:

@@ -8,8 +8,8 @@ from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from mmkd.geometry.multi_level_maps import flatten_levels
 from mmkd.heads.predictions import log_of
-from mmkd.levels import flatten_levels
 
 
 def rows(levels: Sequence[Tensor], width: int) -> Tensor:

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmkd.geometry.multi_level_maps import as_levels
 from mmkd.heads.dense import scored
 from mmkd.heads.grids import class_log_prob, decode, grid, rows
 from mmkd.heads.predictions import Batch, Predictions
 from mmkd.heads.readers import reader
-from mmkd.levels import as_levels
 
 
 @reader('mmdet.GuidedAnchorHead')

@@ -9,9 +9,9 @@ from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from mmkd.geometry.multi_level_maps import upcast
 from mmkd.heads.predictions import Batch, Predictions, log_of
 from mmkd.heads.readers import read, reader
-from mmkd.levels import upcast
 
 FILLING = -100.0  # the log-score of a row that only fills up the batch
 

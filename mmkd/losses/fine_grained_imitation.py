@@ -4,8 +4,8 @@ import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from mmkd.levels import Levels, as_levels, describe, paired_levels, upcast
-from mmkd.normalizer import across_ranks
+from mmkd.distributed.avg_factor import across_ranks
+from mmkd.geometry.multi_level_maps import Levels, as_levels, describe, paired_levels, upcast
 
 
 def masked_square_error(feature_S: Tensor, feature_T: Tensor, mask: Tensor) -> Tensor:
@@ -62,6 +62,8 @@ class FineGrainedImitation(nn.Module):
         >>> FineGrainedImitation(loss_weight=1.0)(student, teacher, mask)
         tensor(9.)
     """
+
+    idle_without = 'coverage'
 
     def __init__(self, loss_weight: float = 0.01, normalizer: str = '2N') -> None:
         super().__init__()

@@ -8,13 +8,13 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmkd.box_coding import CODINGS, activate, decode
-from mmkd.cell_sum import cell_sum
-from mmkd.head_maps import LevelMaps, paired_head_maps, teacher_weight
-from mmkd.iou_losses import IOU_LOSSES
-from mmkd.levels import Levels, upcast
-from mmkd.normalizer import across_ranks
-from mmkd.priors import LevelAnchors, level_priors
+from mmkd.distributed.avg_factor import across_ranks
+from mmkd.geometry.multi_level_maps import Levels, upcast
+from mmkd.heads.bbox_coding import CODINGS, activate, decode
+from mmkd.heads.level_anchors import LevelAnchors, level_priors
+from mmkd.heads.level_maps import LevelMaps, paired_head_maps, teacher_weight
+from mmkd.losses.functional.cell_sum import cell_sum
+from mmkd.losses.functional.iou_losses import IOU_LOSSES
 
 
 def box_distance(
@@ -26,7 +26,7 @@ def box_distance(
         box_S: (B, A, 4, H, W), raw.
         box_T: (B, A, 4, H, W), raw.
         kind: 'l2' on what is given, 'decoded' on what the head makes of it.
-        coding: see :func:`mmkd.box_coding.activate`.
+        coding: see :func:`mmkd.heads.bbox_coding.activate`.
         reg_norm: of 'l2': compare sigmoids, the teacher's width and height times this.
     """
     if kind == 'decoded':
@@ -116,6 +116,7 @@ class ObjScaledBoxCls(nn.Module):
     """
 
     needs_equal = ('classes', 'priors', 'coder')
+    reads_objectness = True
 
     def __init__(
         self,

@@ -6,8 +6,8 @@ import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from mmkd.levels import Levels, cat_targets, flatten_levels, paired_levels
-from mmkd.normalizer import across_ranks
+from mmkd.distributed.avg_factor import across_ranks
+from mmkd.geometry.multi_level_maps import Levels, cat_targets, flatten_levels, paired_levels
 
 
 def teacher_bounded_reg(
@@ -91,6 +91,7 @@ class TeacherBoundedReg(nn.Module):
 
     needs_equal = ('priors', 'coder')
     teacher_reads = {'preds_T': 'near_boxes'}
+    idle_without = 'active'
 
     def __init__(self, margin: float = 0.0, loss_weight: float = 0.5, gate: str = 'prior') -> None:
         super().__init__()

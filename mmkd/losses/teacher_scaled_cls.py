@@ -4,9 +4,9 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmkd.head_maps import check_score_thr, foreground
-from mmkd.levels import Levels, describe, flatten_levels, paired_levels
-from mmkd.normalizer import across_ranks
+from mmkd.distributed.avg_factor import across_ranks
+from mmkd.geometry.multi_level_maps import Levels, describe, flatten_levels, paired_levels
+from mmkd.heads.level_maps import check_score_thr, foreground
 
 
 @MODELS.register_module()
@@ -54,6 +54,7 @@ class TeacherScaledCls(nn.Module):
     """
 
     needs_equal = ('classes', 'priors')
+    softmax_scores = ('preds_S', 'preds_T')
 
     def __init__(
         self,

@@ -7,11 +7,17 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmkd.head_maps import check_score_thr, foreground
-from mmkd.iou_losses import IOU_LOSSES
-from mmkd.levels import Levels, as_levels, describe, flatten_levels, paired_levels
-from mmkd.normalizer import across_ranks
-from mmkd.priors import build_task_util
+from mmkd.distributed.avg_factor import across_ranks
+from mmkd.geometry.multi_level_maps import (
+    Levels,
+    as_levels,
+    describe,
+    flatten_levels,
+    paired_levels,
+)
+from mmkd.heads.level_anchors import build_task_util
+from mmkd.heads.level_maps import check_score_thr, foreground
+from mmkd.losses.functional.iou_losses import IOU_LOSSES
 
 
 @MODELS.register_module()
@@ -64,6 +70,7 @@ class TeacherScaledReg(nn.Module):
 
     needs_equal = ('classes', 'priors', 'coder')
     teacher_reads = {'scores_T': 'softmax'}
+    softmax_scores = ('scores_T',)
 
     def __init__(
         self,

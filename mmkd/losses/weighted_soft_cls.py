@@ -7,8 +7,14 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmkd.levels import Levels, cat_targets, describe, flatten_levels, paired_levels
-from mmkd.normalizer import across_ranks
+from mmkd.distributed.avg_factor import across_ranks
+from mmkd.geometry.multi_level_maps import (
+    Levels,
+    cat_targets,
+    describe,
+    flatten_levels,
+    paired_levels,
+)
 
 
 def mine(hardness: Tensor, positive: Tensor, eligible: Tensor, neg_pos_ratio: float) -> Tensor:
@@ -113,6 +119,8 @@ class WeightedSoftCls(nn.Module):
 
     needs_equal = ('classes', 'priors')
     teacher_reads = {'preds_T': 'softmax'}
+    softmax_scores = ('preds_S', 'preds_T')
+    idle_without = 'mined'
 
     def __init__(
         self,

@@ -1,7 +1,6 @@
 """As a user calls it: fill the cache with a tool, train with one more line."""
 
 import json
-import runpy
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from mmengine.config import Config
 
 from tests.cache.conftest import PIPELINE, dataset
 from tests.tiny import ROOT, tiny_pair
+from tests.tools import test_tools
 
 SCHEDULE = """
 default_scope = 'mmdet'
@@ -37,11 +37,8 @@ def run(tmp_path, monkeypatch, root):
     with open('cached.py', 'w') as file:
         file.write(f"_base_ = 'pair.py'\nmodel = dict(teacher_cache={line.split(' = ')[1]})\n")
 
-    def call(tool, *args):
-        monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, args)])
-        runpy.run_path(str(ROOT / f'tools/{tool}.py'), run_name='__main__')
-
-    return call
+    monkeypatch.setattr(sys, 'argv', sys.argv)
+    return test_tools.run
 
 
 def test_fill_by_two_processes_and_train(run):

@@ -6,8 +6,8 @@ from mmengine.structures import InstanceData
 from mmrazor.registry import MODELS
 
 from mmkd.connectors import ImitationMaskConnector
-from mmkd.geometry import imitation_masks
-from mmkd.priors import build_task_util
+from mmkd.geometry.anchor_grid import imitation_masks
+from mmkd.heads.level_anchors import build_task_util
 
 BASE_SIZES = [[(10, 13), (16, 30)], [(30, 61), (62, 45)]]
 YOLO = {'type': 'mmdet.YOLOAnchorGenerator', 'base_sizes': BASE_SIZES, 'strides': [8, 16]}

@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
 from mmkd.heads import Batch, read
-from mmkd.heads.watch import watch
+from mmkd.recorders.head_watch import watch
 from tests.heads.dense_cases import INPUT, METAS, SHAPES, SIZES, UNFILTERED, anchors
 from tests.heads.same import assert_rows_are_the_heads_own
 

@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from mmkd.heads import Batch, read
-from mmkd.heads.watch import watch
+from mmkd.recorders.head_watch import watch
 from tests.heads.dense_cases import CLASSES, DELTAS, INPUT, METAS, SHAPES, freeze_norms
 from tests.heads.same import assert_rows_are_the_heads_own
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmkd.head_maps import foreground
+from mmkd.heads.level_maps import foreground
 from mmkd.losses import TeacherScaledReg
 from tests.losses.contract import LossCase, shape_faults
 from tests.losses.ssd_inputs import NUM_CLASSES, maps, rows

@@ -1,5 +1,5 @@
 # BCCD, blood cells under a microscope: github.com/Shenggan/BCCD_Dataset (MIT), in COCO form under
-# data/bccd/ (docs/results.md says how). 640x480 images at 0.4 of their size.
+# data/bccd/ (docs/experiments.md says how). 640x480 images at 0.4 of their size.
 data_root = 'data/bccd/'
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))
 scale = (256, 192)

@@ -1,4 +1,4 @@
-# Photographs of playing cards in COCO form under data/cards/ (docs/results.md says where from),
+# Photographs of playing cards in COCO form under data/cards/ (docs/experiments.md says where from),
 # upright at 144x192: 0.38 of their size. A mirrored letter is none, a card turned by 180° is one.
 _base_ = './bccd.py'
 data_root = 'data/cards/'

@@ -1,0 +1,7 @@
+"""``python -m mmkd``: the command ``mmkd``."""
+
+import sys
+
+from mmkd_cli.main import main
+
+sys.exit(main())

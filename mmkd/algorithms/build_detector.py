@@ -1,0 +1,55 @@
+"""Building a detector from a config, a config file or itself."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from mmrazor.registry import MODELS
+
+Detector: TypeAlias = BaseModel | Mapping | str
+
+
+def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
+    """Build a detector from a model config, a config file or itself.
+
+    Names are looked up in the scope of the surrounding config (``default_scope``), in that of the
+    file, or in mmdet's. Of a distillation config the student is built.
+
+    Raises:
+        ValueError, TypeError: the file has no ``model``; ``source`` is of no known kind.
+    """
+    if isinstance(source, BaseModel):
+        return source
+    scope = _surrounding_scope()
+    if isinstance(source, str):
+        config = get_config(source) if '::' in source else Config.fromfile(source)
+        if 'model' not in config:
+            raise ValueError(
+                f'{what} must be a config file with a "model", but "{source}" has only '
+                f'{", ".join(config)}. Give the config that the detector was trained with.'
+            )
+        scope = config.get('default_scope', scope)
+        source = config.model
+    if not isinstance(source, Mapping):
+        raise TypeError(
+            f'{what} must be a model config, the path of a config file or a built model, '
+            f'but got {type(source).__name__}.'
+        )
+    model: dict[str, Any] = ConfigDict(source)
+    while 'architecture' in model and 'distiller' in model:
+        model = ConfigDict(model['architecture'])
+    if not model.get('cfg_path'):
+        model.setdefault('_scope_', scope)
+    return MODELS.build(model)
+
+
+def _surrounding_scope() -> str:
+    # While the algorithm itself is built under ``_scope_='mmrazor'``, the current default scope is
+    # mmrazor, where no detector is registered; the scope below it is the config's.
+    scopes = [scope.scope_name for scope in DefaultScope._instance_dict.values()]
+    return next(
+        (scope for scope in reversed(scopes) if scope not in ('mmrazor', 'mmengine')), 'mmdet'
+    )

@@ -1,0 +1,315 @@
+"""``DetectionDistill``: a detector taught by a detector."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from logging import WARNING
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from mmrazor.models.algorithms import SingleTeacherDistill
+from mmrazor.models.utils import add_prefix
+from mmrazor.registry import MODELS
+from torch import Tensor
+
+from mmkd.algorithms.build_detector import Detector, build_detector
+from mmkd.algorithms.distill_terms import active_losses, distill_terms, scaled
+from mmkd.algorithms.gradient_balance import GradientBalance
+from mmkd.algorithms.loss_watch import LossWatch
+from mmkd.cache.cached_teacher import CachedTeacher
+from mmkd.checkpoints.data_origin import check_data_origin
+from mmkd.checkpoints.detector_checkpoint import load_detector
+from mmkd.checkpoints.state_keys import STUDENT_PREFIX
+from mmkd.datasets.channels import input_channels
+from mmkd.rules.distiller_rules import check_alignment, check_distiller
+from mmkd.rules.loss_rules import check_losses
+from mmkd.teachers.crop import crop_records
+from mmkd.teachers.frozen_teacher import FrozenTeacher
+from mmkd.teachers.input_translation import InputTranslation
+from mmkd.teachers.lean_teacher import LeanTeacher, plain_records
+
+
+@MODELS.register_module()
+class DetectionDistill(SingleTeacherDistill):
+    """Train a student detector on its own losses and on what a frozen teacher shows it.
+
+    Recorders, connectors, deliveries, ``loss_forward_mappings`` and losses work as in MMRazor's
+    :class:`SingleTeacherDistill`. Beyond it: the teacher is wholly in eval, without grad, behind
+    its own preprocessing, and runs only the forward that the recorders need; it is in no
+    checkpoint, EMA copy, DDP wrapper or ``parameters()``; weights load strictly; each term is
+    logged; prediction is the student's alone. An attribute that the algorithm lacks (``bbox_head``,
+    ``set_epoch``) is the student's, so that hooks for detectors work.
+
+    Log keys: ``student.<term>`` for the student's own losses, ``distill.<name>`` for each
+    distillation loss, and ``distill.<name>_<part>`` (``loss_`` taken off) for what a loss reports
+    in its ``logs``: parts and statistics, which are not back-propagated. A loss at weight 0
+    (:class:`DistillWeightHook`, its ``loss_weight``, MMRazor's ``StopDistillHook``) is not
+    computed; with all at 0 the teacher is not run.
+
+    Args:
+        architecture (dict | str | BaseModel): the student: a model config, the path of a config
+            file (its ``model`` is built) or a built detector.
+        teacher (dict | str | BaseModel): the teacher, likewise.
+        distiller (dict): config of an MMRazor distiller.
+        teacher_ckpt (str, optional): the teacher's plain mmdet checkpoint, path or URL. Without
+            it the teacher is untrained, which is good for tests only. Defaults to None.
+        teacher_ckpt_strict (bool): whether each key must fit. Defaults to True.
+        student_ckpt (str, optional): what the student starts from, in plain mmdet layout.
+            Defaults to None, the student's own ``init_cfg``.
+        student_ckpt_strict (bool): whether each key must fit. Defaults to True.
+        student_loss_weights (dict, optional): factors of the student's own terms by name, for
+            example ``dict(loss_cls=0.7)``. Terms that are not named count once. Defaults to None.
+        balance (dict, optional): arguments of
+            :class:`mmkd.algorithms.gradient_balance.GradientBalance`, which keeps the gradient of
+            each term at a set share of the task's, for example
+            ``dict(shares=0.5)``. Defaults to None: the terms weigh what their ``loss_weight`` says.
+        lean_teacher (dict, optional): arguments of
+            :class:`mmkd.teachers.lean_teacher.LeanTeacher`: BatchNorm folded,
+            channels last, reduced precision, compiled. Defaults to None, as it is.
+        shuffle_teacher (bool): the control: the teacher looks at another image of the batch than
+            the student, so that what is gained is not what the teacher sees. Defaults to False.
+        teacher_cache (str | dict, optional): folder of a cache that tools/cache_teacher.py filled:
+            its records take the place of the running teacher. Or ``dict(folder=..., codecs=...)``,
+            see docs/cache.md. Defaults to None.
+        kwargs: as for :class:`SingleTeacherDistill`: ``data_preprocessor``,
+            ``calculate_student_loss``, ``init_cfg``...
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: a checkpoint that is missing or does not fit, a
+            recorder source that does not exist, a mapping that the loss's forward does not take,
+            classes, priors or coders that differ where a loss needs them equal, a loss that would
+            teach something else than meant by what it is fed (:mod:`mmkd.loss_rules`, and in a
+            step :mod:`mmkd.loss_watch`).
+    """
+
+    def __init__(
+        self,
+        architecture: Detector,
+        teacher: Detector,
+        distiller: dict,
+        teacher_ckpt: str | None = None,
+        teacher_ckpt_strict: bool = True,
+        student_ckpt: str | None = None,
+        student_ckpt_strict: bool = True,
+        student_loss_weights: Mapping[str, float] | None = None,
+        balance: Mapping[str, Any] | None = None,
+        lean_teacher: Mapping[str, Any] | None = None,
+        shuffle_teacher: bool = False,
+        teacher_cache: str | Mapping | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.get('teacher_trainable'):
+            raise ValueError(
+                'the teacher of DetectionDistill is frozen, but teacher_trainable=True was given. '
+                "Use MMRazor's SingleTeacherDistill to train both."
+            )
+        student_model = build_detector(architecture, 'architecture')
+        # The student starts from the weights that it would start from alone, with the same seed.
+        with torch.random.fork_rng(devices=[]):
+            teacher_model = build_detector(teacher, 'teacher')
+            check_distiller(distiller, student_model, teacher_model)
+            super().__init__(
+                architecture=student_model, teacher=teacher_model, distiller=distiller, **kwargs
+            )
+            check_alignment(self.distiller, self.student, teacher_model)
+            check_losses(self.distiller, self.student, teacher_model)
+            if teacher_ckpt:
+                load_detector(teacher_model, teacher_ckpt, 'teacher_ckpt', teacher_ckpt_strict)
+            else:
+                print_log('teacher_ckpt is not set: the teacher is untrained', 'current', WARNING)
+                _init_at_random(teacher_model)
+        recorders = getattr(self.distiller, 'teacher_recorders', None)
+        self._teacher: FrozenTeacher | CachedTeacher = FrozenTeacher(
+            teacher_model,
+            InputTranslation(
+                self.data_preprocessor,
+                teacher_model.data_preprocessor,
+                (input_channels(self.student), input_channels(teacher_model)),
+            ),
+            [r.source for r in recorders.recorders.values()] if recorders else None,
+            None if lean_teacher is None else LeanTeacher(**lean_teacher),
+            shuffle_teacher,
+        )
+        if teacher_cache and shuffle_teacher:
+            raise ValueError(
+                'teacher_cache holds the records of the very images that the student sees, but '
+                'shuffle_teacher=True was given as well. Drop one of them.'
+            )
+        if teacher_cache:
+            self._teacher = CachedTeacher(
+                teacher_cache, self._teacher, self.distiller, self.student, self.data_preprocessor
+            )
+        self.loss_watch = LossWatch(self.distiller, distiller)
+        self.student_loss_weights = dict(student_loss_weights or {})
+        self._student_terms: set[str] = set()  # all that it had so far
+        if balance is not None and not self.calculate_student_loss:
+            raise ValueError(
+                "balance measures distillation terms by the student's own losses, but "
+                'calculate_student_loss=False leaves these out. Drop one of them.'
+            )
+        names = self.distiller.distill_losses
+        self.balance = None if balance is None else GradientBalance(names, **balance)
+        self.distill_factors: dict[str, float] = {}  # of DistillWeightHook, this iteration's
+        if student_ckpt:
+            load_detector(self.student, student_ckpt, 'student_ckpt', student_ckpt_strict)
+            self.student.is_init = True  # or the runner's init_weights would undo it
+
+    @property
+    def teacher(self) -> BaseModel:
+        """The frozen teacher."""
+        return self._teacher.model
+
+    def check_data_origin(self, config: Mapping, classes: Sequence[str] | None) -> None:
+        """Compare the data that the two models' files were trained on with that of a run.
+
+        Args:
+            config: of the run.
+            classes: names of the data set's classes, in order.
+
+        Raises:
+            ValueError: the teacher scores the classes in another order, and its scores are taught.
+        """
+        scores = getattr(self._teacher, 'features', None) is None  # not backbone and neck alone
+        check_data_origin(self.teacher, config, classes, scores)
+        check_data_origin(self.student, config, classes, False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # SingleTeacherDistill would make the teacher a submodule: keep it out of the module tree.
+        if name == 'teacher':
+            object.__setattr__(self, '_teacher', FrozenTeacher(value))
+        else:
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        # What works on a plain detector works on its pair: hooks and the like that reach into
+        # ``runner.model.bbox_head``, or call ``runner.model.set_epoch``, mean the student.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            student = self.__dict__.get('_modules', {}).get('architecture')
+            if student is None or name.startswith('_') or not hasattr(student, name):
+                raise
+        return getattr(student, name)
+
+    def _apply(self, fn: Any, *args: Any, **kwargs: Any) -> 'DetectionDistill':
+        self.teacher._apply(fn, *args, **kwargs)  # to(device) and the like must reach it
+        return super()._apply(fn, *args, **kwargs)
+
+    def train(self, mode: bool = True) -> 'DetectionDistill':
+        """Set the student's mode. The teacher stays in eval."""
+        super().train(mode)
+        return self
+
+    def loss(self, batch_inputs: Tensor, data_samples: Any = None) -> dict[str, Tensor]:
+        """The student's own terms and the distillation terms of a batch.
+
+        Args:
+            batch_inputs: the student's normalised batch (B, C, H, W).
+            data_samples: a list of ``DetDataSample``, or MMYOLO's fast-collate dict.
+        """
+        distiller = self.distiller
+        losses: dict[str, Tensor] = {}
+        stopped = self.distillation_stopped
+        active = [] if stopped else active_losses(distiller, self.distill_factors)
+        if active:
+            distiller.set_deliveries_override(False)
+            with distiller.teacher_recorders, distiller.deliveries:
+                self._teacher(batch_inputs, data_samples)
+            plain_records(distiller.teacher_recorders)
+
+        distiller.set_deliveries_override(bool(active))
+        with (
+            distiller.student_recorders,
+            distiller.deliveries,
+            torch.set_grad_enabled(torch.is_grad_enabled() and self.student_trainable),
+        ):
+            student_losses = self.student(batch_inputs, data_samples, mode='loss')
+        if active and self._teacher.translation is not None:
+            recorders = distiller.teacher_recorders, distiller.student_recorders
+            crop_records(*recorders, batch_inputs.shape[-2:], self._teacher.translation.divisor)
+        if self.calculate_student_loss:
+            losses.update(add_prefix(self._weighted(student_losses), 'student'))
+
+        factors = self.distill_factors
+        terms = distill_terms(distiller, factors, active, batch_inputs, self.loss_watch)
+        if self.balance is not None and active:
+            weights = [p for p in self.student.parameters() if p.requires_grad]
+            own = {name: value for name, value in losses.items() if name.startswith('student.')}
+            taught = {name: terms[name] for name in active}
+            terms.update(self.balance(own, taught, factors, weights))
+        losses.update(add_prefix({**terms, **self._statistics(active)}, 'distill'))
+        self._release_records()
+        return losses
+
+    def _weighted(self, losses: dict[str, Any]) -> dict[str, Any]:
+        self._student_terms.update(losses)
+        unknown = sorted(set(self.student_loss_weights) - self._student_terms)
+        if unknown:
+            self._student_terms.update(_late_terms(self.student))
+            unknown = [name for name in unknown if name not in self._student_terms]
+        if unknown:
+            raise ValueError(
+                f'student_loss_weights must name terms of the student ({", ".join(losses)}), '
+                f'but got {", ".join(unknown)}. Correct the names.'
+            )
+
+        weights = self.student_loss_weights
+        return {
+            name: scaled(value, weights[name]) if name in weights else value
+            for name, value in losses.items()
+        }
+
+    def _statistics(self, active: list[str]) -> dict[str, Tensor]:
+        found = {
+            f'{_without_loss(name)}_{_without_loss(key) or "value"}': value
+            for name in active
+            for key, value in getattr(self.distiller.distill_losses[name], 'logs', {}).items()
+        }
+        for name, factor in self.distill_factors.items():
+            found[f'{_without_loss(name)}_weight'] = torch.tensor(factor)
+        for name, value in self.balance.statistics().items() if self.balance else ():
+            found[_without_loss(name)] = value
+        return found
+
+    def _release_records(self) -> None:
+        # Records hold the graph: kept until the next step they would double the memory.
+        for manager in (self.distiller.teacher_recorders, self.distiller.student_recorders):
+            for recorder in manager.recorders.values():
+                recorder.reset_data_buffer()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # A plain student (``load_from`` in mmdet's layout) lacks our prefix; without it nothing
+        # would load, and mmengine would only warn.
+        student = prefix + STUDENT_PREFIX
+        if not any(key.startswith(student) for key in state_dict):
+            own = {prefix + key for key in self.student.state_dict()}
+            for key in [key for key in state_dict if key in own]:
+                state_dict[student + key[len(prefix) :]] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _without_loss(name: str) -> str:
+    # mmengine back-propagates each key with "loss" in it: a statistic must not have it.
+    while 'loss' in name:
+        name = name.replace('loss_', '').replace('loss', '')
+    return name.strip('_')
+
+
+def _late_terms(student: BaseModel) -> Iterator[str]:
+    """Terms that a hook will switch on, as that of YOLOX's ``use_l1``: ``loss_l1``."""
+    for module in student.modules():
+        for switch, on in vars(module).items():
+            term = f'loss_{switch.removeprefix("use_")}'
+            if switch.startswith('use_') and on is False and hasattr(module, term):
+                yield term
+
+
+def _init_at_random(model: BaseModel) -> None:
+    """Give an untrained teacher finite weights (L2Norm's are not, before), without a download."""
+    for module in model.modules():
+        init_cfg = getattr(module, 'init_cfg', None)
+        if isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained':
+            module.init_cfg = None
+    model.init_weights()

@@ -1,0 +1,60 @@
+"""The distillation terms of a batch: which are active, what they give, and their factors."""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from mmkd.algorithms.loss_watch import LossWatch
+
+
+def active_losses(distiller: Any, factors: Mapping[str, float]) -> list[str]:
+    """The losses whose factor and own ``loss_weight`` are not 0."""
+    return [
+        name
+        for name, module in distiller.distill_losses.items()
+        if factors.get(name, 1.0) != 0 and getattr(module, 'loss_weight', 1.0) != 0
+    ]
+
+
+def distill_terms(
+    distiller: Any,
+    factors: Mapping[str, float],
+    active: Collection[str],
+    like: Tensor,
+    watch: 'LossWatch',
+) -> dict[str, Any]:
+    """The terms of all losses, times their factors; those that are not ``active`` are 0.
+
+    That 0 keeps the trained connectors in the graph: DistributedDataParallel waits for a gradient
+    of every parameter.
+
+    Args:
+        like: a tensor on the device of the terms.
+        watch: looks at what the losses are fed.
+    """
+    mappings = distiller.loss_forward_mappings
+    distiller.loss_forward_mappings = {
+        name: mapping for name, mapping in mappings.items() if name in active
+    }
+    try:
+        terms = watch.compute(distiller) if active else {}
+    finally:
+        distiller.loss_forward_mappings = mappings
+    terms = {name: scaled(term, factors.get(name, 1.0)) for name, term in terms.items()}
+    idle = [name for name in mappings if name not in active]
+    if idle:
+        zero = like.new_zeros(())
+        for parameter in distiller.parameters():
+            if parameter.requires_grad:
+                zero = zero + (parameter * 0).sum()
+        terms.update(dict.fromkeys(idle, zero))
+    return terms
+
+
+def scaled(term: Any, factor: float) -> Any:
+    """A term, or the levels of one, times ``factor``."""
+    if isinstance(term, list | tuple):
+        return [scaled(part, factor) for part in term]
+    return term * factor

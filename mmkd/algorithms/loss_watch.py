@@ -1,0 +1,236 @@
+"""What each loss is really fed, step by step, and whether it teaches.
+
+A mapping says where an argument comes from; what arrives is known only in the step.
+"""
+
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmkd.algorithms.gradient_balance import GRADIENT_SCALE, reduced
+from mmkd.geometry.multi_level_maps import describe
+from mmkd.rules.loss_facts import needs
+
+#: Arguments of mmdet's own losses that belong together, beside those that are named for a side.
+_COUNTERPARTS = {'pred': ('target', 'soft_label'), 'input': ('target',), 'source': ('target',)}
+
+
+class LossWatch:
+    """Looks at the losses of a distiller as they are called.
+
+    Args:
+        distiller: the built distiller.
+        settings: its config, or itself.
+    """
+
+    def __init__(self, distiller: Any, settings: Any = None) -> None:
+        configs = settings.get('distill_losses') if isinstance(settings, Mapping) else None
+        self._needs: dict[str, str] = {}
+        self._pairs: dict[str, list[tuple[str, str]]] = {}
+        self._feeders: dict[str, dict[str, str]] = {}
+        #: The loss that is being computed, and what it was fed, in words.
+        self._now: tuple[str, str] | None = None
+        #: The losses whose gradient is looked at where their value is 0; a GPU waits for that.
+        self.suspects: set[str] = set()
+        #: Of each suspect, in the last step: 'works', 'idle', or 'excused' where the loss says that
+        #: the batch has nothing to teach.
+        self.found: dict[str, str] = {}
+        mappings = getattr(distiller, 'loss_forward_mappings', {})
+        for name, loss in getattr(distiller, 'distill_losses', {}).items():
+            mapping = mappings.get(name, {})
+            self._needs[name] = needs(loss, (configs or {}).get(name))
+            self._pairs[name] = paired_arguments(mapping)
+            self._feeders[name] = {key: _feeder(record) for key, record in mapping.items()}
+            before, after = _Call(self, name, '_before'), _Call(self, name, '_after')
+            loss.register_forward_pre_hook(before, with_kwargs=True)
+            loss.register_forward_hook(after, with_kwargs=True)
+
+    def compute(self, distiller: Any) -> dict[str, Any]:
+        """The distiller's terms.
+
+        Raises:
+            ValueError: a mapping takes the first of several records without saying so, student
+                and teacher feed a loss maps that do not fit each other, or a loss fails on what
+                it is fed.
+        """
+        _check_records(distiller)
+        try:
+            return distiller.compute_distill_losses()
+        except (AssertionError, IndexError, TypeError, AttributeError) as error:
+            if self._now is None:
+                raise
+            loss, fed = self._now
+            where = f'distill_losses.{loss}'
+            line = traceback.extract_tb(error.__traceback__)[-1].line
+            kind, claim = type(distiller.distill_losses[loss]).__name__, str(error) or line
+            raise ValueError(
+                f'{where} ({kind}) must be fed what it can work on, but got {fed}, and '
+                f'{type(error).__name__} came of it: {claim}. Map its arguments to records of the '
+                'form that it takes.'
+            ) from error
+        finally:
+            self._now = None
+
+    def _before(self, name: str, loss: nn.Module, fed: Mapping[str, Any]) -> None:
+        feeders = self._feeders[name]
+        words = [f'{k} {describe(v)} from {feeders.get(k, "?")}' for k, v in fed.items()]
+        self._now = (name, ', '.join(words))
+        for own, other in self._pairs[name]:
+            if own in fed and other in fed and _differ(fed[own], fed[other], self._needs[name]):
+                where = f'distill_losses.{name}'
+                raise ValueError(
+                    f'{where} ({type(loss).__name__}) must get maps that fit each other from '
+                    f'student and teacher, level by level, but got {own} {describe(fed[own])} '
+                    f'from {feeders[own]} and {other} {describe(fed[other])} from '
+                    f'{feeders[other]}. {_REMEDY.get(type(loss).__name__, _OTHER_REMEDY)}'
+                )
+
+    def _after(self, name: str, loss: nn.Module, fed: Mapping[str, Any], term: Any) -> None:
+        self._now = None
+        if name not in self.suspects or not torch.is_grad_enabled():
+            return
+        if _teaches(term, fed):
+            self.found[name] = 'works'
+        else:
+            self.found[name] = 'excused' if excused(loss) else 'idle'
+
+
+_OTHER_REMEDY = (
+    'Map both to levels of the same stride and number (data_idx, record_idx), or give one side a '
+    'connector, such as FeatureAdapter, which adapts channels and strides.'
+)
+_REMEDY = {
+    'PKDLoss': f'{_OTHER_REMEDY} If the loss is meant to resize one level of each pair, write '
+    'resize_stu=True or False into its config.'
+}
+
+
+def excused(loss: nn.Module) -> bool:
+    """Whether a loss says of the batch that it was called on that there was nothing to teach."""
+    statistic = getattr(loss, 'idle_without', None)
+    return bool(statistic) and float(getattr(loss, 'logs', {}).get(statistic, 1.0)) == 0
+
+
+class _Call:
+    """A forward hook on one loss; a class, so that a model with it can be copied and pickled."""
+
+    def __init__(self, watch: LossWatch, name: str, method: str) -> None:
+        self.watch, self.name, self.method = watch, name, method
+
+    def __call__(self, loss: nn.Module, args: tuple, fed: dict, *term: Any) -> None:
+        getattr(self.watch, self.method)(self.name, loss, fed, *term)
+
+
+def _feeder(record: Mapping[str, Any]) -> str:
+    side = 'student' if record.get('from_student') else 'teacher'
+    items = [f'{key}={record[key]}' for key in ('record_idx', 'data_idx') if key in record]
+    connector = [f'by connectors.{record["connector"]}'] if record.get('connector') else []
+    words = [f'{side}_recorders.{record.get("recorder")}', *items, *connector]
+    return ' '.join(words)
+
+
+def paired_arguments(mapping: Mapping[str, Mapping]) -> list[tuple[str, str]]:
+    """Which of a loss's arguments hold the same of student and teacher, by their names.
+
+    Example:
+        >>> own, other = dict(from_student=True), dict(from_student=False)
+        >>> paired_arguments(dict(preds_S=own, preds_T=other, scores_T=other, targets=own))
+        [('preds_S', 'preds_T')]
+    """
+    own = {_sideless(key): key for key, record in mapping.items() if record['from_student']}
+    other = {_sideless(key): key for key, record in mapping.items() if not record['from_student']}
+    pairs = [(own[key], other[key]) for key in own if key in other]
+    for first, seconds in _COUNTERPARTS.items():
+        for a, b in ((first, second) for second in seconds):
+            pairs += [(s, t) for s, t in ((a, b), (b, a)) if own.get(s) == s and other.get(t) == t]
+    return pairs
+
+
+def _sideless(argument: str) -> str:
+    """An argument's name without the side: 'preds_S', 's_preds' and 'student_preds' are one."""
+    words = re.sub(r'(?<=[a-z0-9])([ST])(?![a-z])', r'_\1', argument).lower().split('_')
+    sides = ('s', 't', 'student', 'teacher', 'stu', 'tea')
+    rest = sorted('' if word in sides else word for word in words)
+    return '_'.join(rest) if any(word in sides for word in words) else argument
+
+
+def _check_records(distiller: Any) -> None:
+    for name, mapping in getattr(distiller, 'loss_forward_mappings', {}).items():
+        for argument, record in mapping.items():
+            if 'record_idx' in record:
+                continue
+            side = 'student' if record['from_student'] else 'teacher'
+            recorder = getattr(distiller, f'{side}_recorders').get_recorder(record['recorder'])
+            count = len(recorder.data_buffer)
+            if count > 1:
+                where = f'loss_forward_mappings.{name}.{argument}'
+                raise ValueError(
+                    f'{where} must say by record_idx which record it takes, but '
+                    f'{side}_recorders.{record["recorder"]} has {count}: "{recorder.source}" is '
+                    'called once for each level or part of the image, and the first record alone '
+                    f'would be taught. Add record_idx (0 to {count - 1}), with a loss for each '
+                    'record that is to be taught, or record the whole output of the head.'
+                )
+
+
+def _differ(own: Any, other: Any, needed: str) -> bool:
+    """Whether what the two sides feed a loss does not fit each other."""
+    if needed == 'own':
+        return False
+    if needed == 'last':
+        own, other, needed = list(own)[-1:], list(other)[-1:], 'shape'
+    lists = [isinstance(value, list | tuple) for value in (own, other)]
+    if all(lists):
+        return len(own) != len(other) or any(
+            _differ(a, b, needed) for a, b in zip(own, other, strict=True)
+        )
+    if any(lists):
+        return needed != 'no broadcast'
+    if not all(isinstance(v, Tensor) and v.is_floating_point() for v in (own, other)):
+        return False
+    s, t = tuple(own.shape), tuple(other.shape)
+    if needed == 'batch':
+        return s[:1] != t[:1]
+    if needed == 'space':
+        return len(s) != len(t) or s[:1] + s[2:] != t[:1] + t[2:]
+    if needed == 'resized':  # a loss that compares heights before it resizes
+        return s[:2] != t[:2] or (s[2:3] == t[2:3] and s != t)
+    if needed == 'no broadcast':
+        return s != t and _broadcast(s, t)
+    return s != t
+
+
+def _broadcast(s: tuple[int, ...], t: tuple[int, ...]) -> bool:
+    """Whether torch would repeat one to fit the other without a word."""
+    ends = zip(reversed(s), reversed(t), strict=False)
+    return all(a == b or 1 in (a, b) for a, b in ends)
+
+
+def _teaches(term: Any, fed: Mapping[str, Any]) -> bool:
+    """Whether a term is not 0, or its gradient at what the loss was fed is not."""
+    value = reduced(term)
+    if value.item() != 0:
+        return True
+    if not value.requires_grad:
+        return False
+    inputs = [tensor for tensor in _tensors(list(fed.values())) if tensor.requires_grad]
+    if not inputs:
+        return True  # it reaches the student by a way that is not seen here
+    grads = torch.autograd.grad(
+        value * GRADIENT_SCALE, inputs, retain_graph=True, allow_unused=True
+    )
+    return any(grad is not None and bool(grad.count_nonzero()) for grad in grads)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)

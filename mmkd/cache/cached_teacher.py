@@ -1,0 +1,84 @@
+"""The cache in the place of the teacher."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from mmkd.cache.key import check_key, digest, teacher_key
+from mmkd.cache.record import RecordLayout, plan_fields
+from mmkd.cache.store import read_index
+from mmkd.cache.views import RECORD
+from mmkd.teachers.frozen_teacher import FrozenTeacher
+
+#: Of what codecs write: another number when it changes.
+FORMAT = 1
+
+
+class CachedTeacher:
+    """Puts the cached records of a batch where the running teacher would put them.
+
+    Records come with the batch; the student's preprocessor hands them over before it makes its
+    own of the batch, since it need not know of them.
+
+    Args:
+        cache (str | dict): folder of the cache, or ``folder`` and ``codecs``.
+        teacher (FrozenTeacher): what the cache must have been filled with. It is not kept.
+        distiller (nn.Module): whose recorders are filled.
+        student (nn.Module): the detector that the distiller teaches.
+        preprocessor (nn.Module): the first to get a batch.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no cache, or it is of another teacher,
+            preprocessing or distiller.
+    """
+
+    def __init__(
+        self,
+        cache: str | Mapping,
+        teacher: FrozenTeacher,
+        distiller: nn.Module,
+        student: nn.Module,
+        preprocessor: nn.Module,
+    ) -> None:
+        folder, codecs = cache_config(cache)
+        index = read_index(folder)
+        own = algorithm_key(teacher, plan_fields(distiller, student, codecs))
+        check_key(folder, index['key'], own)
+        self.model = nn.Module()  # of the teacher's weights nothing is kept in memory
+        self.translation = teacher.translation
+        self._layout = RecordLayout(index['fields'])
+        self._recorders = distiller.teacher_recorders
+        self._records: Tensor | None = None
+        preprocessor.register_forward_pre_hook(self._take)
+
+    def _take(self, preprocessor: nn.Module, args: tuple) -> tuple:
+        self._records = args[0].get(RECORD)
+        return {k: v for k, v in args[0].items() if k != RECORD}, *args[1:]
+
+    def __call__(self, inputs: Tensor, data_samples: Any = None) -> None:
+        """Fill the recorders for the student's batch (B, C, H, W)."""
+        records, self._records = self._records, None
+        if records is None or len(records) != len(inputs):
+            raise ValueError(
+                "with teacher_cache each batch must bring the teacher's records, but this one has "
+                f'{0 if records is None else len(records)} for {len(inputs)} images. Train with '
+                'tools/train.py, or call mmkd.cache.draw_cached_views(runner) before '
+                'runner.train().'
+            )
+        self._layout.decode(records.to(inputs.device), self._recorders)
+
+    def __deepcopy__(self, memo: dict) -> 'CachedTeacher':
+        return self
+
+
+def cache_config(cache: str | Mapping) -> tuple[str, dict]:
+    """Folder and codecs of a ``teacher_cache``."""
+    if isinstance(cache, str):
+        return cache, {}
+    return cache['folder'], dict(cache.get('codecs') or {})
+
+
+def algorithm_key(teacher: FrozenTeacher, fields: list[dict]) -> dict[str, str]:
+    """The parts of the key that the algorithm knows."""
+    return {**teacher_key(teacher), 'recorders': digest([FORMAT, fields])}

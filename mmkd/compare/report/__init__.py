@@ -1,0 +1,1 @@
+"""The report on a teacher, the baseline and the distilled student."""

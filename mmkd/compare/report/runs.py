@@ -1,0 +1,179 @@
+"""What the runs of a comparison have left behind, and the statistics over them."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TITLES = {
+    'teacher': 'Teacher',
+    'baseline': 'Baseline',
+    'kd': 'Distilled',
+    'shuffled': 'Shuffled teacher',
+}
+_PARTS = {
+    'bbox_mAP_75': 'IoU 0.75',
+    'bbox_mAP_s': 'small objects',
+    'bbox_mAP_m': 'medium objects',
+    'bbox_mAP_l': 'large objects',
+}
+
+Curve = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluated detector, and how it was trained.
+
+    Args:
+        arm (str): A key of ``TITLES``.
+        seed (int): Of the training.
+        parameters (int): Of the detector that predicts.
+        map (float): COCO mAP, IoU 0.5 to 0.95, or VOC mAP.
+        map50 (float): mAP at IoU 0.5.
+        parts (dict): mAP by size of the objects and by class, as far as the metric gives it.
+        step_seconds (float, optional): Median wall time of a training step. Defaults to None, for
+            a teacher that was given.
+        curves (dict): By name (x, y): validation mAP by epoch or, in a training without epochs,
+            by step; every loss term by step.
+    """
+
+    arm: str
+    seed: int
+    parameters: int
+    map: float
+    map50: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    step_seconds: float | None = None
+    curves: Mapping[str, Curve] = field(default_factory=dict, repr=False)
+
+
+def read_run(arm: str, seed: int, parameters: int, train: Path | None, test: Path) -> Run:
+    """Read a run from the folders that tools/train.py and tools/test.py wrote.
+
+    Args:
+        arm (str): See :class:`Run`.
+        seed (int): See :class:`Run`.
+        parameters (int): See :class:`Run`.
+        train (Path, optional): Work dir of the training; None if there was none.
+        test (Path): Work dir of the evaluation.
+
+    Raises:
+        FileNotFoundError: One of them has not run.
+    """
+    metrics = _bare(json.loads(_all(test, '*/*.json')[-1].read_text()))
+    records = [] if train is None else _records(train)
+    times = [record['time'] for record in records if 'loss' in record]
+    return Run(
+        arm=arm,
+        seed=seed,
+        parameters=parameters,
+        map=_map(metrics) or 0.0,  # mmdet gives no figure where nothing was detected
+        map50=metrics.get('bbox_mAP_50', metrics.get('AP50', 0.0)),
+        parts=_parts(metrics),
+        step_seconds=statistics.median(times) if times else None,
+        curves=_curves(records),
+    )
+
+
+def _all(folder: Path, pattern: str) -> list[Path]:
+    found = sorted(Path(folder).glob(pattern))  # mmengine names runs by their time
+    if not found:
+        raise FileNotFoundError(f'no {pattern} in {folder}: has that step run?')
+    return found
+
+
+def _bare(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Without the metric's prefix: 'coco/bbox_mAP' is 'bbox_mAP'."""
+    return {name.split('/', 1)[-1]: value for name, value in metrics.items()}
+
+
+def _map(metrics: Mapping[str, float]) -> float | None:
+    return metrics.get('bbox_mAP', metrics.get('mAP'))
+
+
+def _parts(metrics: Mapping[str, float]) -> dict[str, float]:
+    parts = {title: metrics[name] for name, title in _PARTS.items() if name in metrics}
+    for name, value in metrics.items():
+        if name.endswith('_precision'):
+            parts[name.removesuffix('_precision')] = value
+    # COCO's -1, and NaN, stand for "there are no such objects".
+    return {title: value for title, value in parts.items() if value >= 0}
+
+
+def _records(train: Path) -> list[dict]:
+    """What a training logged; of one that was resumed, what it had logged before, too."""
+    records: list[dict] = []
+    for path in reversed(_all(train, '*/vis_data/scalars.json')):
+        found = list(map(json.loads, path.read_text().splitlines()))
+        begin = {kind: min(_steps(records, kind), default=float('inf')) for kind in (False, True)}
+        records = [r for r in found if r.get('step', 0) < begin['loss' in r]] + records
+        config = path.with_name('config.py')
+        if not (config.is_file() and 'resume = True' in config.read_text().splitlines()):
+            break
+    return records
+
+
+def _steps(records: Sequence[dict], training: bool) -> list[int]:
+    return [record['step'] for record in records if ('loss' in record) is training]
+
+
+def _curves(records: Sequence[dict]) -> dict[str, Curve]:
+    curves: dict[str, Curve] = {}
+    unit = 'epoch' if any('epoch' in record for record in records) else 'step'
+    for record in records:
+        if 'loss' not in record:
+            value = _map(_bare(record))
+            if value is not None:
+                curves.setdefault(f'validation mAP by {unit}', []).append((record['step'], value))
+            continue
+        for name, value in record.items():
+            if 'loss' in name or name.startswith('distill.'):
+                # The distilled student's own terms beside the baseline's.
+                curve = curves.setdefault(name.removeprefix('student.'), [])
+                curve.append((record['step'], value))
+    return curves
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half width of its 95 % t interval (NaN for a single value).
+
+    >>> mean, half = mean_interval([1.0, 2.0, 3.0])
+    >>> round(mean, 3), round(half, 3)
+    (2.0, 2.484)
+    """
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return statistics.fmean(values), float('nan')
+    spread = statistics.stdev(values) / len(values) ** 0.5
+    return statistics.fmean(values), float(t.ppf(0.975, len(values) - 1)) * spread
+
+
+def gains(runs: Sequence[Run], arm: str = 'kd', over: str = 'baseline') -> dict[int, float]:
+    """mAP of one arm over that of another, by the seeds that both have."""
+    base = {run.seed: run.map for run in runs if run.arm == over}
+    return {
+        run.seed: run.map - base[run.seed] for run in runs if run.arm == arm and run.seed in base
+    }
+
+
+def gap(runs: Sequence[Run]) -> float | None:
+    """By how much the teacher's mAP exceeds the mean of the baseline; None without one."""
+    means = [
+        statistics.fmean(maps) if maps else None
+        for maps in ([r.map for r in runs if r.arm == arm] for arm in ('teacher', 'baseline'))
+    ]
+    return None if means[0] is None or means[1] is None else means[0] - means[1]
+
+
+def gap_closed(runs: Sequence[Run], arm: str = 'kd') -> float | None:
+    """Share of the gap between teacher and baseline that an arm closes.
+
+    None where the teacher is no better than the student: there is nothing to close.
+    """
+    found, distance = list(gains(runs, arm).values()), gap(runs)
+    if not found or distance is None or distance <= 0:
+        return None
+    return statistics.fmean(found) / distance

@@ -1,0 +1,65 @@
+"""All patches, in the order in which they are applied."""
+
+from mmkd.compat.checkpoints import (
+    allow_checkpoint_globals,
+    count_what_fits,
+    count_what_fits_in_transformers,
+    read_without_running,
+    remove_checkpoints_late,
+    write_checkpoints_whole,
+)
+from mmkd.compat.configs import find_shipped_configs
+from mmkd.compat.datasets import (
+    check_loaded_images,
+    hold_boxes_to_the_rules,
+    lengthen_short_palettes,
+    name_images_of_other_channels,
+    read_voc_lists_and_suffixes,
+    refuse_broken_images,
+)
+from mmkd.compat.detectors import normalise_ssd_over_ranks, repair_ssd_head, tell_of_the_student
+from mmkd.compat.metrics import (
+    give_metrics_the_loaded_truth,
+    measure_what_was_loaded,
+    score_no_detections,
+)
+from mmkd.compat.mmcv_ops import supply_mmcv_ops
+from mmkd.compat.packages import (
+    accept_mmcv_version,
+    placeholder_quantization,
+    reject_mixed_families,
+    require_pkg_resources,
+)
+
+PATCHES = (
+    reject_mixed_families,
+    require_pkg_resources,
+    supply_mmcv_ops,
+    accept_mmcv_version,
+    placeholder_quantization,
+    find_shipped_configs,
+    allow_checkpoint_globals,
+    read_without_running,
+    count_what_fits,
+    write_checkpoints_whole,
+    remove_checkpoints_late,
+    repair_ssd_head,
+    count_what_fits_in_transformers,
+    normalise_ssd_over_ranks,
+    read_voc_lists_and_suffixes,
+    hold_boxes_to_the_rules,
+    refuse_broken_images,
+    score_no_detections,
+    tell_of_the_student,
+    give_metrics_the_loaded_truth,
+    measure_what_was_loaded,
+    lengthen_short_palettes,
+    check_loaded_images,
+    name_images_of_other_channels,
+)
+
+
+def apply() -> None:
+    """Apply every patch, in this order."""
+    for patch in PATCHES:
+        patch()

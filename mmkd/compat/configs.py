@@ -1,0 +1,46 @@
+"""Patches of how mmengine finds configs."""
+
+import functools
+from os.path import isabs
+from typing import Any
+
+
+def find_shipped_configs() -> None:
+    """mmengine finds "package::..." in the packages that it lists, in folders only, mmkd in none.
+
+    It also takes the name for a scope, which of mmkd none is: a shipped config has its own.
+    """
+    from mmengine import hub
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, DefaultScope
+
+    from mmkd_cli.shipped import PREFIX, shipped_config
+
+    base, split = Config._get_cfg_path, hub.hub._get_package_and_cfg_path
+    metainfo, get_model = hub.hub._get_cfg_metainfo, hub.get_model
+
+    def base_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        if cfg_path.startswith(PREFIX):
+            return str(shipped_config(cfg_path)), None
+        return base(cfg_path, filename)
+
+    def package_and_path(cfg_path: str) -> tuple[str, str]:
+        if cfg_path.startswith(PREFIX):
+            return 'mmkd', str(shipped_config(cfg_path))
+        return split(cfg_path)
+
+    def config_metainfo(package_path: str, cfg_path: str) -> dict:
+        return {'Config': cfg_path} if isabs(cfg_path) else metainfo(package_path, cfg_path)
+
+    @functools.wraps(get_model)
+    def model(cfg_path: str, pretrained: bool = False, **kwargs: Any) -> Any:
+        if not cfg_path.startswith(PREFIX):
+            return get_model(cfg_path, pretrained, **kwargs)
+        config = hub.get_config(cfg_path, pretrained)
+        with DefaultScope.overwrite_default_scope(config.default_scope):
+            return MODELS.build(config.model, default_args=kwargs)
+
+    Config._get_cfg_path = staticmethod(base_path)
+    hub.hub._get_package_and_cfg_path = package_and_path
+    hub.hub._get_cfg_metainfo = config_metainfo
+    hub.get_model = hub.hub.get_model = model

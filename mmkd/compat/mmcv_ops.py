@@ -1,0 +1,60 @@
+"""Stand-ins for the compiled ops of mmcv, where they are lacking."""
+
+import functools
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+
+import torch
+
+from mmkd.compat.ops import deform_conv, focal_loss, ms_deform_attn, nms, roi_align
+from mmkd.compat.packages import build_advice
+
+_STAND_INS = (nms, focal_loss, roi_align, ms_deform_attn, deform_conv)
+
+
+def supplied_ops() -> dict[str, Callable]:
+    """The stand-ins for mmcv's compiled ops, by name."""
+    return {name: getattr(module, name) for module in _STAND_INS for name in module.SUPPLIED}
+
+
+class MmcvExt(types.ModuleType):
+    """Stands in for the extension module ``mmcv._ext``."""
+
+    def __getattr__(self, name: str) -> Callable:
+        if name.startswith('__'):
+            raise AttributeError(name)
+        return functools.partial(missing_op, name)
+
+
+def missing_op(name: str, *args: object, **kwargs: object) -> None:
+    raise NotImplementedError(
+        f'The mmcv op "{name}" exists only compiled, and the installed mmcv has no compiled ops '
+        f'(mmkd stands in for {", ".join(supplied_ops())}). To get them: {build_advice()}.'
+    )
+
+
+def supply_mmcv_ops() -> None:
+    """``mmcv.ops``, which mmdet imports, needs an extension that a compile-free install lacks.
+
+    Where it exists it is left alone, ours not even imported.
+    """
+    if importlib.util.find_spec('mmcv._ext') is not None:
+        try:
+            importlib.import_module('mmcv._ext')
+        except ImportError as error:
+            raise ImportError(
+                'The compiled ops of mmcv must have been built with the torch that is installed; '
+                f'received torch {torch.__version__} and "{error}". Build them again: '
+                f'{build_advice()}.'
+            ) from error
+        return
+    ext = MmcvExt('mmcv._ext')
+    ext.__spec__ = ModuleSpec('mmcv._ext', loader=None)  # mmengine calls find_spec on it
+    for name, op in supplied_ops().items():
+        setattr(ext, name, op)
+    sys.modules['mmcv._ext'] = ext

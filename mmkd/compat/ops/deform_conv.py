@@ -1,0 +1,317 @@
+"""Stand-ins for mmcv's compiled deformable convolutions, and for its masked one.
+
+As in :mod:`mmkd.ops`, each function has the name, the arguments and the results of its compiled
+counterpart, and fills what it is given to fill. A deformable convolution is bilinear sampling and
+one matrix product; torchvision's op serves its forward where it works. Not its backward, which
+differs from mmcv's for points that lie exactly one pixel outside, as the rim of an untrained
+layer's do. Half precision is computed in float32 and rounded once, at the end.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmkd.compat.ops.torchvision_op import torchvision_op
+from mmkd.geometry.multi_level_maps import upcast
+
+SUPPLIED = (
+    'deform_conv_forward',
+    'deform_conv_backward_input',
+    'deform_conv_backward_parameters',
+    'modulated_deform_conv_forward',
+    'modulated_deform_conv_backward',
+    'masked_im2col_forward',
+    'masked_col2im_forward',
+)
+
+
+class Geometry(NamedTuple):
+    """Of a deformable convolution; pairs in y and x."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    deform_groups: int
+
+
+def sample(pixels: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Bilinear samples of maps that are 0 beyond their rim.
+
+    A point on a pixel has the slope to its right and below, as in the compiled op: there are
+    many, since a deformable convolution starts with offsets of 0. One that is a whole pixel
+    outside has none.
+
+    Args:
+        pixels: (N, C, H, W).
+        y: (N, n), in pixels.
+        x: (N, n).
+
+    Returns:
+        Tensor: (N, C, n).
+    """
+    height, width = pixels.shape[-2:]
+    seen = (y > -1) & (y < height) & (x > -1) & (x < width)  # and a number
+    y, x = y.where(seen, 0), x.where(seen, 0)
+    top, left = y.detach().floor(), x.detach().floor()
+    down, across = y - top, x - left  # the parts of a pixel, (N, n)
+    flat = pixels.flatten(2)
+    total = flat.new_zeros(())
+    for row, row_weight in ((top, 1 - down), (top + 1, down)):
+        for column, column_weight in ((left, 1 - across), (left + 1, across)):
+            inside = seen & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+            values = flat.gather(2, index.long()[:, None].expand(-1, flat.size(1), -1))
+            total = total + values * (row_weight * column_weight * inside)[:, None]
+    return total
+
+
+def deformable(
+    input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry
+) -> Tensor:
+    """A deformable convolution without bias, differentiable: (B, O, Ho, Wo).
+
+    Args:
+        input: (B, C, H, W).
+        offset: (B, G * K * 2, Ho, Wo), y and x of each of the K points of each deform group.
+        weight: (O, C / groups, kh, kw).
+        mask: (B, G * K, Ho, Wo), the weight of each point; None for 1.
+        geometry: stride, padding, dilation and G.
+    """
+    batch, channels = input.shape[:2]
+    out_channels, group_channels, kernel_h, kernel_w = weight.shape
+    out_h, out_w = offset.shape[-2:]
+    points, places = kernel_h * kernel_w, out_h * out_w
+
+    def base(kernel: int, out: int, axis: int) -> Tensor:  # (kernel, out), before the offset
+        cells = torch.arange(out, device=input.device) * geometry.stride[axis]
+        taps = torch.arange(kernel, device=input.device) * geometry.dilation[axis]
+        return taps[:, None] + cells - geometry.padding[axis]
+
+    moved = offset.reshape(batch * geometry.deform_groups, kernel_h, kernel_w, 2, out_h, out_w)
+    y = moved[:, :, :, 0] + base(kernel_h, out_h, 0).view(kernel_h, 1, out_h, 1)
+    x = moved[:, :, :, 1] + base(kernel_w, out_w, 1).view(1, kernel_w, 1, out_w)
+    pixels = input.reshape(batch * geometry.deform_groups, -1, *input.shape[-2:])
+    columns = sample(pixels, y.flatten(1), x.flatten(1))
+    columns = columns.view(batch, geometry.deform_groups, -1, points, places)
+    if mask is not None:
+        columns = columns * mask.reshape(batch, geometry.deform_groups, 1, points, places)
+    groups = channels // group_channels
+    columns = columns.reshape(batch, groups, group_channels * points, places)
+    output = weight.reshape(groups, out_channels // groups, -1) @ columns
+    return output.view(batch, out_channels, out_h, out_w)
+
+
+def forward(
+    input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, geometry: Geometry
+) -> Tensor:
+    """:func:`deformable` without a graph, by torchvision where it works."""
+    input, offset, weight = map(upcast, (input, offset, weight))
+    mask = None if mask is None else upcast(mask)
+    op = torchvision_op('deform_conv2d', input.device.type)
+    if op:  # where an offset is no number, the compiled op reads nothing
+        offset = offset.nan_to_num(1e9, 1e9, -1e9)
+        return op(input, offset, weight, None, *geometry[:3], mask)
+    return deformable(input, offset, weight, mask, geometry)
+
+
+def gradients(
+    wanted: tuple[str, ...],
+    grad_output: Tensor,
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    geometry: Geometry,
+) -> tuple[Tensor, ...]:
+    """The gradients of the ``wanted`` of 'input', 'offset', 'weight', 'mask', in this order."""
+    given = dict(input=input, offset=offset, weight=weight, mask=mask)
+    leaves = {
+        name: None if t is None else upcast(t.detach()).requires_grad_(name in wanted)
+        for name, t in given.items()
+    }
+    with torch.enable_grad():
+        output = deformable(**leaves, geometry=geometry)  # type: ignore[arg-type]
+    return torch.autograd.grad(
+        output,
+        [leaf for leaf in leaves.values() if leaf is not None and leaf.requires_grad],
+        grad_output.to(output),
+    )
+
+
+def deform_conv_forward(
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    im2col_step: int,
+) -> None:
+    """Fill ``output`` (B, O, Ho, Wo)."""
+    geometry = Geometry((dH, dW), (padH, padW), (dilationH, dilationW), deformable_group)
+    output.copy_(forward(input, offset, weight, None, geometry))
+
+
+def deform_conv_backward_input(
+    input: Tensor,
+    offset: Tensor,
+    grad_output: Tensor,
+    grad_input: Tensor,
+    grad_offset: Tensor,
+    weight: Tensor,
+    columns: Tensor,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    im2col_step: int,
+) -> None:
+    """Fill ``grad_input`` and ``grad_offset``."""
+    geometry = Geometry((dH, dW), (padH, padW), (dilationH, dilationW), deformable_group)
+    of_input, of_offset = gradients(
+        ('input', 'offset'), grad_output, input, offset, weight, None, geometry
+    )
+    grad_input.copy_(of_input)
+    grad_offset.copy_(of_offset)
+
+
+def deform_conv_backward_parameters(
+    input: Tensor,
+    offset: Tensor,
+    grad_output: Tensor,
+    grad_weight: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    scale: float,
+    im2col_step: int,
+) -> None:
+    """Add ``scale`` times the gradient to ``grad_weight``."""
+    geometry = Geometry((dH, dW), (padH, padW), (dilationH, dilationW), deformable_group)
+    (of_weight,) = gradients(('weight',), grad_output, input, offset, grad_weight, None, geometry)
+    grad_weight += (scale * of_weight).to(grad_weight)
+
+
+def modulated_deform_conv_forward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+    with_bias: bool,
+) -> None:
+    """Fill ``output`` (B, O, Ho, Wo)."""
+    geometry = Geometry(
+        (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), deformable_group
+    )
+    result = forward(input, offset, weight, mask, geometry)
+    output.copy_(result + bias.to(result).view(-1, 1, 1) if with_bias else result)
+
+
+def modulated_deform_conv_backward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    columns: Tensor,
+    grad_input: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    grad_offset: Tensor,
+    grad_mask: Tensor,
+    grad_output: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+    with_bias: bool,
+) -> None:
+    """Fill the gradients; the forward is run again, as nothing of it was kept."""
+    geometry = Geometry(
+        (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), deformable_group
+    )
+    found = gradients(
+        ('input', 'offset', 'weight', 'mask'), grad_output, input, offset, weight, mask, geometry
+    )
+    for filled, grad in zip((grad_input, grad_offset, grad_weight, grad_mask), found, strict=True):
+        filled.copy_(grad)
+    if with_bias:
+        grad_bias.copy_(upcast(grad_output).sum((0, 2, 3)))
+
+
+def masked_im2col_forward(
+    im: Tensor,
+    mask_h_idx: Tensor,
+    mask_w_idx: Tensor,
+    col: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    pad_h: int,
+    pad_w: int,
+) -> None:
+    """Fill ``col`` (C * kh * kw, n) with the patches of ``im`` (1, C, H, W) at n places."""
+    padded = F.pad(im[0], (pad_w, pad_w, pad_h, pad_h))
+    y = mask_h_idx + torch.arange(kernel_h, device=im.device).view(-1, 1, 1)
+    x = mask_w_idx + torch.arange(kernel_w, device=im.device).view(1, -1, 1)
+    col.copy_(padded[:, y, x].reshape(col.shape))
+
+
+def masked_col2im_forward(
+    col: Tensor,
+    mask_h_idx: Tensor,
+    mask_w_idx: Tensor,
+    im: Tensor,
+    height: int,
+    width: int,
+    channels: int,
+) -> None:
+    """Put ``col`` (C, n) at n places of ``im`` (1, C, H, W)."""
+    im[0, :, mask_h_idx, mask_w_idx] = col.to(im)

@@ -1,0 +1,1 @@
+"""Configs: where a key is, and what its error means."""

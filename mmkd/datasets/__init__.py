@@ -1,0 +1,1 @@
+"""Data sets: the rules that annotations and images are held to, and the digits."""

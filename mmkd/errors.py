@@ -1,0 +1,35 @@
+"""Errors that are not about a config."""
+
+from collections.abc import Mapping
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss term or a gradient is NaN or infinite."""
+
+
+class ImageError(ValueError):
+    """An image that cannot be trained on; the message names the file."""
+
+    def __init__(self, message: str) -> None:
+        # A loader's worker hands an error on with its traceback in front: the message is its end.
+        super().__init__(message.rsplit(f'{type(self).__name__}: ', 1)[-1].strip())
+
+    @classmethod
+    def of(cls, path: str, cause: Exception) -> 'ImageError':
+        """The error for a file that could not be read because of ``cause``."""
+        return cls(
+            f'each image must be a whole file that its decoder can read, but "{path}" is not '
+            f'({" ".join(str(cause).split())}). Get the file again, or take the image out of the '
+            'annotations.'
+        )
+
+    @classmethod
+    def in_transform(cls, transform: str, results: Mapping, cause: Exception) -> 'ImageError':
+        """The error for an image that OpenCV cannot work on, because of ``cause``."""
+        image, path = results.get('img'), results.get('img_path')
+        received = 'no array' if image is None else f'{image.dtype} of shape {image.shape}'
+        return cls(
+            f'{transform} must be able to work on each image, but "{path}" is {received} '
+            f'({" ".join(str(cause).split())}). Take {transform} out of the pipeline, or load the '
+            "images with color_type='color'."
+        )

@@ -1,0 +1,16 @@
+"""Hooks of a training."""
+
+from mmkd.hooks.distill_weight_hook import DistillWeightHook
+from mmkd.hooks.exact_resume_hook import ExactResumeHook, InterruptedValidationHook
+from mmkd.hooks.export_student_hook import ExportStudentHook
+from mmkd.hooks.non_finite_hook import NonFiniteHook
+from mmkd.hooks.pair_report_hook import PairReportHook
+
+__all__ = [
+    'DistillWeightHook',
+    'ExactResumeHook',
+    'ExportStudentHook',
+    'InterruptedValidationHook',
+    'NonFiniteHook',
+    'PairReportHook',
+]

@@ -1,0 +1,151 @@
+"""The recorder of what a detector predicts."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
+from mmrazor.registry import TASK_UTILS
+from torch import Tensor, nn
+
+from mmkd.heads.detr import read_detr, read_layer
+from mmkd.heads.predictions import Batch, Predictions
+from mmkd.heads.readers import find_reader, read
+from mmkd.recorders.head_watch import tapped, watch
+
+
+@TASK_UTILS.register_module()
+class PredictionsRecorder(BaseRecorder):
+    """Record what a head predicts, as :class:`mmkd.heads.Predictions` (``type='Predictions'``).
+
+    The same for each head and for both models: in the student's loss, in the teacher's forward.
+    A record is read when a loss asks for it.
+
+    Args:
+        source (str): the head: 'bbox_head', 'roi_head', 'rpn_head' or any module that
+            ``mmkd.heads`` can read. Defaults to '', the head that the detector predicts with.
+        layers (str): of a DETR, 'last' records the last decoder layer, 'all' a list of all, of
+            which ``data_idx`` chooses one. Defaults to 'last'.
+
+    Raises:
+        ValueError: an unknown ``layers``; at the start, no such head, or none that can be read.
+
+    Example:
+        >>> recorders = dict(predictions=dict(type='Predictions'))  # for student and teacher
+    """
+
+    def __init__(self, source: str = '', layers: str = 'last') -> None:
+        super().__init__(source)
+        self._source: str = source
+        if layers not in ('last', 'all'):
+            raise ValueError(f"layers must be 'last' or 'all', but got {layers!r}.")
+        self.layers = layers
+        self._model: Any = None
+
+    def prepare_from_model(self, model: nn.Module | None = None) -> None:
+        """Find the head.
+
+        Raises:
+            ValueError: there is none, or it cannot be read.
+        """
+        self._model = model
+        if not self._source:
+            heads = ('roi_head', 'bbox_head', 'rpn_head')
+            found = [name for name in heads if getattr(model, name, None) is not None]
+            if not found:
+                raise ValueError(
+                    f"the recorder 'Predictions' needs a detector with one of {', '.join(heads)}, "
+                    f'but got {type(model).__name__}. Name its head as source.'
+                )
+            self._source = found[0]
+        is_detr = find_reader(self._head()) is read_detr
+        if self.layers == 'all' and not is_detr:
+            raise ValueError(
+                f"layers='all' is for DETRs, whose decoder has layers, but {self._source} is "
+                f'{type(self._head()).__name__}. Drop it.'
+            )
+
+    def _head(self) -> Any:
+        modules = dict(self._model.named_modules())
+        if self._source not in modules:
+            near = [name for name in modules if name.endswith('head')]
+            raise ValueError(
+                f'source must be a head of {type(self._model).__name__}, but got '
+                f'"{self._source}". Take one of {", ".join(near)}.'
+            )
+        return modules[self._source]
+
+    def __deepcopy__(self, memo: dict) -> 'PredictionsRecorder':
+        # Of an algorithm's copy, it watches the copied student, but the one teacher there is.
+        copied = type(self)(self._source, self.layers)
+        copied._model = memo.get(id(self._model), self._model)
+        copied._initialized = self._initialized
+        return copied
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._batches: list[tuple[int, Batch]] = []  # each with the first run of the head on it
+        self._stack = ExitStack()
+        self._runs = self._stack.enter_context(watch(self._head()))
+        depth: list[None] = []  # forward calls extract_feat, which is also called by itself
+
+        def enter(arguments: dict[str, Any], _: Any) -> None:
+            if not depth:
+                self._batches.append((len(self._runs), self._batch(**arguments)))
+            depth.append(None)
+
+        for name in ('forward', 'extract_feat'):
+            self._stack.enter_context(
+                tapped(self._model, name, after=lambda *_: depth.pop(), before=enter)
+            )
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._stack.close()
+        head = self._head()
+        for i, outputs in enumerate(self._runs):
+            batch = next((b for first, b in reversed(self._batches) if first <= i), Batch())
+            self._data_buffer.append(_Run(head, outputs, batch, self.layers))
+        del self._stack, self._runs, self._batches
+
+    def _batch(self, *inputs: Any, data_samples: Any = None, **others: Any) -> Batch:
+        tensors = [t for t in (*inputs, *others.values()) if isinstance(t, Tensor)]
+        shape = (tensors[0].size(-2), tensors[0].size(-1)) if tensors else None
+        metas: Sequence[Mapping] | None = None
+        tokens: list = []
+        if isinstance(data_samples, Mapping):  # MMYOLO's fast collation
+            metas = data_samples.get('img_metas')
+        elif data_samples is not None:
+            metas = [sample.metainfo for sample in data_samples]
+            tokens = [getattr(sample, 'token_positive_map', None) for sample in data_samples]
+        return Batch(
+            shape,
+            metas or None,
+            tokens if tokens and None not in tokens else None,
+            getattr(self._model, 'num_queries', None),
+        )
+
+    def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
+        """The predictions of a run of the head; ``data_idx`` is the layer with layers='all'."""
+        found = super().get_record_data(record_idx).read()
+        return found if data_idx is None else found[data_idx]
+
+
+@dataclass
+class _Run:
+    """One run of a head, read once, when it is asked for."""
+
+    head: Any
+    outputs: Sequence[Any]
+    batch: Batch
+    layers: str
+    found: Any = None
+
+    def read(self) -> Predictions | list[Predictions]:
+        if self.found is None and self.layers == 'all':
+            count = len(self.outputs[0])
+            self.found = [read_layer(self.head, self.outputs, self.batch, i) for i in range(count)]
+        elif self.found is None:
+            self.found = read(self.head, self.outputs, self.batch)
+        return self.found

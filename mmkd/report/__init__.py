@@ -1,1 +1,0 @@
-"""The report on a teacher, its student alone and its student distilled."""

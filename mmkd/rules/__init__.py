@@ -1,0 +1,1 @@
+"""Rules that a config is held to before a run."""

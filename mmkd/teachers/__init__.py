@@ -1,0 +1,1 @@
+"""Teachers: frozen, behind their own preprocessing, and cheap to run."""

@@ -1,0 +1,82 @@
+"""The teacher: a detector that only looks, through its own preprocessing."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from mmdet.models.detectors import SingleStageDetector
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from mmkd.teachers.input_translation import InputTranslation
+from mmkd.teachers.lean_teacher import LeanTeacher
+
+
+class FrozenTeacher:
+    """A teacher beside the student's module tree, not in it.
+
+    It is no ``nn.Module`` on purpose: so it is in no ``state_dict``, no ``parameters()``, no EMA
+    copy (copies share it) and no DDP wrapper.
+
+    Args:
+        model: the detector, with its weights. It is put wholly in eval mode, without grad.
+        translation: makes the teacher's input of the student's batch. None passes it on.
+        sources: what the teacher's recorders tap. Parts after the last that is tapped (neck, head)
+            are not run.
+        lean: how to run it for less. Defaults to None, as it is.
+        shuffle: show it the image before instead of each image, the last instead of the first.
+            Defaults to False.
+    """
+
+    def __init__(
+        self,
+        model: BaseModel,
+        translation: InputTranslation | None = None,
+        sources: Iterable[str] | None = None,
+        lean: LeanTeacher | None = None,
+        shuffle: bool = False,
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.lean = lean or LeanTeacher(fold_bn=False, channels_last=False)
+        self.translation = translation
+        self.shuffle = shuffle
+        sources = list(sources or ())
+        self.lean.prepare(self.model, sources)
+        parts = {source.split('.')[0] for source in sources}
+        self.features = None
+        if parts and parts <= {'backbone', 'neck'}:
+            self.features = model.backbone if parts == {'backbone'} else model.extract_feat
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        """Run the teacher's plain forward, never its loss, on the student's batch (B, C, H, W)."""
+        if self.model.training:
+            self.model.eval()
+        if self.shuffle:
+            inputs, data_samples = _roll(inputs, data_samples)
+        if self.translation is not None:
+            inputs = self.translation(inputs, data_samples)
+        inputs = self.lean.layout(inputs)
+        if self.features is not None:
+            return self.features(inputs)
+        if getattr(type(self.model), '_forward', None) is SingleStageDetector._forward:
+            # mmdet's own calls ``bbox_head.forward``, which passes by the recorders' hooks.
+            return self.model.bbox_head(self.model.extract_feat(inputs))
+        return self.model(inputs, data_samples, mode='tensor')
+
+    def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
+        return self
+
+
+def _roll(inputs: Tensor, data_samples: Any) -> tuple[Tensor, Any]:
+    """Each image in the place of the next one. MMYOLO's dict of boxes stays: it has no padding."""
+    if len(inputs) < 2:
+        raise ValueError(
+            'shuffle_teacher shows the teacher another image of the batch, so each batch must have '
+            'two or more per process, but one has a single image. Raise '
+            'train_dataloader.batch_size, and set train_dataloader.drop_last=True if the last '
+            'batch of an epoch is the single one.'
+        )
+    if isinstance(data_samples, list | tuple):
+        data_samples = [*data_samples[-1:], *data_samples[:-1]]
+    return inputs.roll(1, 0), data_samples

@@ -1,0 +1,140 @@
+"""Ways to run the teacher for less: its weights are fixed and it never needs a gradient."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmcv.cnn import fuse_conv_bn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmkd.datasets.channels import input_channels
+
+_DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
+_FOLD_TOLERANCE = 1e-3  # of the features' largest value; rounding alone stays below 1e-5
+
+
+@dataclass(frozen=True)
+class LeanTeacher:
+    """How a frozen teacher is run; the defaults change its maps by rounding alone.
+
+    Args:
+        fold_bn (bool): Fold each BatchNorm into the convolution before it. Defaults to True.
+        channels_last (bool): Lay images and maps out with the channels innermost, which suits
+            convolutions on CPUs and on GPUs with tensor cores. Defaults to True.
+        dtype (str, optional): 'bfloat16' or 'float16': of backbone and neck; the head stays in
+            float32, so that its logits do. Defaults to None, float32 throughout.
+        compile (bool): ``torch.compile`` backbone and neck. Takes a minute at the first step, and
+            a C++ compiler. Defaults to False.
+
+    Raises:
+        ValueError: an unknown dtype.
+    """
+
+    fold_bn: bool = True
+    channels_last: bool = True
+    dtype: str | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in _DTYPES:
+            raise ValueError(
+                f'lean_teacher.dtype must be {" or ".join(map(repr, _DTYPES))} or None, got '
+                f'{self.dtype!r}.'
+            )
+
+    @torch.no_grad()
+    def prepare(self, model: Any, tapped: Iterable[str]) -> None:
+        """Change a detector in eval mode for good.
+
+        Args:
+            model: the detector.
+            tapped: dotted names of the modules and parameters that recorders read.
+
+        Raises:
+            ValueError: a recorder reads what folding or compiling would change, or BatchNorm
+                does not follow its convolution in this model, so that folding is wrong.
+        """
+        tapped = set(tapped)
+        if self.fold_bn:
+            _fold(model, tapped)
+        if self.channels_last:
+            model.to(memory_format=torch.channels_last)
+        if self.dtype:
+            _reduce(model, _DTYPES[self.dtype])
+        if self.compile:
+            _compile(model, tapped)
+
+    def layout(self, inputs: Tensor) -> Tensor:
+        """The batch (B, C, H, W) in the layout of the model."""
+        return (
+            inputs.contiguous(memory_format=torch.channels_last) if self.channels_last else inputs
+        )
+
+
+def plain_records(recorders: Any) -> None:
+    """Lay recorded maps out as usual: losses of MMRazor ``view`` them, which asks for that."""
+    for recorder in recorders.recorders.values():
+        recorder.data_buffer[:] = each_tensor(recorder.data_buffer, Tensor.contiguous)
+
+
+def each_tensor(maps: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """``maps`` with each tensor in its lists and tuples changed; anything else stays."""
+    if type(maps) in (list, tuple):
+        return type(maps)(each_tensor(item, change) for item in maps)
+    return change(maps) if isinstance(maps, Tensor) else maps
+
+
+def _fold(model: Any, tapped: set[str]) -> None:
+    modules = dict(model.named_modules())
+    if not any(isinstance(module, _BatchNorm) for module in modules.values()):
+        return
+    for name in tapped:
+        owner = modules.get(name) or modules.get(name.rpartition('.')[0])
+        if isinstance(owner, nn.Conv2d | _BatchNorm):
+            raise ValueError(
+                f'a teacher recorder reads "{name}", which folding BatchNorm changes. Record the '
+                'output of the block around it, or set lean_teacher.fold_bn=False.'
+            )
+    parameter = next(model.parameters())
+    with torch.random.fork_rng(devices=[]):
+        image = torch.randn(1, input_channels(model), 64, 64).to(parameter)
+    before = _maps(model.extract_feat(image))
+    fuse_conv_bn(model)
+    model.requires_grad_(False)
+    for old, new in zip(before, _maps(model.extract_feat(image)), strict=True):
+        error = float((old - new).abs().max() / old.abs().max().clamp(min=1e-12))
+        if not error <= _FOLD_TOLERANCE:
+            raise ValueError(
+                f"folding BatchNorm changes the teacher's features by {error:.1e} of their largest "
+                'value: in this model it does not directly follow its convolution. Set '
+                'lean_teacher.fold_bn=False.'
+            )
+
+
+def _reduce(model: Any, dtype: torch.dtype) -> None:
+    modules = [getattr(model, part, None) for part in ('backbone', 'neck')]
+    parts = [module for module in modules if isinstance(module, nn.Module)]
+    for part in parts:
+        part.to(dtype)
+    parts[0].register_forward_pre_hook(lambda _, args: (args[0].to(dtype), *args[1:]))
+    parts[-1].register_forward_hook(lambda _, args, maps: each_tensor(maps, Tensor.float))
+
+
+def _maps(features: Any) -> list[Tensor]:
+    return [features] if isinstance(features, Tensor) else list(features)
+
+
+def _compile(model: Any, tapped: set[str]) -> None:
+    for part in ('backbone', 'neck'):
+        inside = sorted(name for name in tapped if name.startswith(part + '.'))
+        if inside:
+            raise ValueError(
+                f'a teacher recorder reads "{inside[0]}" inside the compiled {part}. Record the '
+                f"{part}'s output, or set lean_teacher.compile=False."
+            )
+        module = getattr(model, part, None)
+        if isinstance(module, nn.Module):
+            # The forward alone: recorders hook the module's call around it.
+            module.forward = torch.compile(module.forward)

@@ -1,0 +1,1 @@
+"""Pictures of what is taught and found."""

@@ -1,0 +1,34 @@
+"""Compare a pair's baseline, distilled student and control (a shuffled teacher) over seeds.
+
+mmkd compare mmkd::ssd_kd_r18_to_r18w8_digits --seeds 0 1 2
+
+Interrupted, it goes on when it is started again. Ends with report.html in the work directory.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmkd_cli.options import add_config_options
+from mmkd_cli.shipped import run_file, shipped
+
+ARMS = ('baseline', 'kd', 'shuffled')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of tools/compare.py."""
+    parser.add_argument('config', type=Path, help='the pair')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0])
+    parser.add_argument('--arms', nargs='+', choices=ARMS, default=list(ARMS))
+    parser.add_argument('--work-dir', type=Path, help='by default work_dirs/compare_<config>')
+    teacher = parser.add_mutually_exclusive_group()
+    teacher.add_argument('--teacher-ckpt', help="in place of the pair's teacher_ckpt")
+    teacher.add_argument('--train-teacher', action='store_true', help='even if it has weights')
+    parser.add_argument('--workers', type=int, help='steps at once: by default a GPU or core each')
+    parser.add_argument('--val-interval', type=int, help='epochs between validations')
+    add_config_options(parser, 'for all arms')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run tools/compare.py."""
+    run_file(shipped('tools/compare.py'), args.argv[1:])

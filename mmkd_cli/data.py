@@ -1,0 +1,77 @@
+"""Make the digits, split an annotation file, or write COCO JSON for data in VOC form."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmkd_cli.shipped import run_file, shipped
+
+#: Settings of the digits and their defaults, those of ``mmkd.datasets.digits.DigitsSettings``.
+DIGITS = dict(train=2400, val=300, seed=0, canvas=128, min_size=16, max_size=56)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """A subcommand for each form of data."""
+    kinds = parser.add_subparsers(metavar='WHAT', required=True)
+
+    def kind(name: str, text: str) -> argparse.ArgumentParser:
+        return kinds.add_parser(name, help=text, description=text)
+
+    digits = kind('digits', 'Make the digits data set.')
+    digits.add_argument('--out', default='data/digits', help='folder to write')
+    digits.add_argument('--force', action='store_true', help='replace a set of other settings')
+    for name, default in DIGITS.items():
+        digits.add_argument(f'--{name.replace("_", "-")}', type=int, default=default)
+    digits.set_defaults(run=make_digits)
+
+    split = kind(
+        'split',
+        'Split a COCO annotation file into parts by chance, say to hold test images out of a '
+        'training set.',
+    )
+    split.add_argument('annotations', type=Path, help='the parts are written beside it')
+    split.add_argument('--shares', nargs='+', required=True, metavar='PART=SHARE')
+    split.add_argument('--seed', type=int, default=0)
+    split.add_argument('--force', action='store_true', help='overwrite the parts')
+    split.set_defaults(run=split_coco)
+
+    voc = kind(
+        'voc2coco',
+        'Write COCO JSON for a data set in VOC form, so that both evaluators can be used on it.',
+    )
+    voc.add_argument('root', type=Path, help='has JPEGImages, Annotations, ImageSets/Main')
+    voc.add_argument('--classes', nargs='+', required=True, help='in the order of the labels')
+    voc.add_argument('--splits', nargs='+', default=['train', 'val', 'test'])
+    voc.add_argument('--force', action='store_true', help='overwrite the JSON files')
+    voc.set_defaults(run=voc_to_coco)
+
+
+def make_digits(args: argparse.Namespace) -> int:
+    """Draw the digits."""
+    from rich.progress import track
+
+    from mmkd.datasets import digits
+
+    settings = digits.DigitsSettings(**{name: getattr(args, name) for name in DIGITS})
+    try:
+        made = digits.make_digits(
+            args.out,
+            settings,
+            args.force,
+            track=lambda images, total: track(images, 'Drawing digits', total=total),
+        )
+    except (ValueError, OSError) as error:
+        print(f'make_digits: {error}', file=sys.stderr)
+        return 1
+    print(f'{args.out}: {"made" if made else "already there, unchanged"}')
+    return 0
+
+
+def split_coco(args: argparse.Namespace) -> None:
+    """Run tools/split_coco.py."""
+    run_file(shipped('tools/split_coco.py'), args.argv[2:])
+
+
+def voc_to_coco(args: argparse.Namespace) -> None:
+    """Run tools/voc_to_coco.py."""
+    run_file(shipped('tools/voc_to_coco.py'), args.argv[2:])

@@ -1,0 +1,28 @@
+"""Write the student of a distillation checkpoint as an mmdet checkpoint with its config."""
+
+import argparse
+
+from mmkd_cli.options import add_config_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, its checkpoint and the file to write."""
+    parser.add_argument('config', help='config of the distillation run')
+    parser.add_argument('checkpoint', help='what that run saved')
+    parser.add_argument('out', help='the file to write, NAME.pth; the config becomes NAME.py')
+    parser.add_argument('--force', action='store_true', help='overwrite the file')
+    add_config_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the student."""
+    from mmengine.config import Config
+
+    from mmkd.export.export_student import check_student, export_student
+
+    config = Config.fromfile(args.config)
+    config.merge_from_dict(args.cfg_options)
+    check_student(args.checkpoint, config)
+    out = export_student(args.checkpoint, config, args.out, args.force)
+    print(f'{out} and {out.with_suffix(".py")}')

@@ -1,0 +1,165 @@
+"""Weights load whole or not at all, with an error that tells why; exports are ordinary files."""
+
+import os
+import pickle
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config, ConfigDict
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mmkd.checkpoints.detector_checkpoint import load_detector
+from mmkd.export.export_student import export_student
+from mmkd.export.student_config import student_config
+from mmkd.runner.resume import prepare_resume
+from tests.tiny import tiny_pair, tiny_ssd
+
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+
+
+@pytest.fixture
+def teacher_file(tmp_path) -> str:
+    torch.manual_seed(1)
+    path = tmp_path / 'teacher.pth'
+    teacher = MODELS.build(tiny_ssd(width=16, std=1.0))
+    torch.save(dict(state_dict=teacher.state_dict(), meta=dict(epoch=3)), path)
+    return str(path)
+
+
+def pair(**changes):
+    return MODELS.build(ConfigDict(tiny_pair(**changes)))
+
+
+def test_teacher_and_student_weights_load_whole(teacher_file, tmp_path):
+    student = MODELS.build(tiny_ssd())
+    torch.save(student.state_dict(), tmp_path / 'student.pth')  # a bare state dict, too
+    model = pair(teacher_ckpt=teacher_file, student_ckpt=str(tmp_path / 'student.pth'))
+    model.init_weights()  # the runner calls it: it must not undo what was loaded
+    saved = torch.load(teacher_file)['state_dict']
+    assert all(torch.equal(v, saved[k]) for k, v in model.teacher.state_dict().items())
+    own = student.state_dict()
+    assert all(torch.equal(v, own[k]) for k, v in model.student.state_dict().items())
+
+
+def test_teacher_may_be_the_student_of_a_distillation_checkpoint(tmp_path):
+    model = pair()
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'kd.pth')
+    loaded = pair(teacher=tiny_ssd(), teacher_ckpt=str(tmp_path / 'kd.pth'))
+    own = model.student.state_dict()
+    assert all(torch.equal(v, own[k]) for k, v in loaded.teacher.state_dict().items())
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'teacher_ckpt must be an existing file.*nowhere'):
+        pair(teacher_ckpt=str(tmp_path / 'nowhere.pth'))
+
+
+@pytest.mark.parametrize('content', [b'', b'not a checkpoint', pickle.dumps(dict(state_dict=3))])
+def test_file_that_is_no_checkpoint(tmp_path, content):
+    path = tmp_path / 'bad.pth'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match='teacher_ckpt must'):
+        pair(teacher_ckpt=str(path))
+
+
+class Intruder:
+    """Unpickling it would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_checkpoint_that_would_run_code_is_refused_by_name(tmp_path):
+    proof = tmp_path / 'ran'
+    torch.save(dict(state_dict=dict(a=torch.ones(1)), x=Intruder(proof)), tmp_path / 'bad.pth')
+    with pytest.raises(ValueError, match=r'(?s)teacher_ckpt must.*posix\.mkdir'):
+        pair(teacher_ckpt=str(tmp_path / 'bad.pth'))
+    with pytest.raises(ValueError, match=r'(?s)student_ckpt must.*posix\.mkdir'):
+        pair(student_ckpt=str(tmp_path / 'bad.pth'))
+    with pytest.raises(Exception, match=r'posix\.mkdir'):
+        prepare_resume(Config(dict(work_dir=str(tmp_path))), str(tmp_path / 'bad.pth'))
+    with pytest.raises(Exception, match=r'posix\.mkdir'):  # load_from, test, tools of mmdet
+        CheckpointLoader.load_checkpoint(str(tmp_path / 'bad.pth'), map_location='cpu')
+    assert not proof.exists()
+
+
+def test_checkpoint_without_weights(tmp_path):
+    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
+    with pytest.raises(ValueError, match='no tensors'):
+        pair(teacher_ckpt=str(tmp_path / 'empty.pth'))
+
+
+def test_other_architecture_names_the_first_keys_and_counts_the_rest(tmp_path):
+    other = tiny_ssd()
+    other['backbone'].update(depth=34)
+    torch.save(MODELS.build(other).state_dict(), tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r'unexpected: backbone\.layer\S+, .* and \d+ more'):
+        pair(teacher=tiny_ssd(), teacher_ckpt=str(tmp_path / 'other.pth'))
+
+
+def test_other_class_count_says_so(tmp_path):
+    torch.save(MODELS.build(tiny_ssd(classes=5)).state_dict(), tmp_path / 'five.pth')
+    with pytest.raises(ValueError, match=r'another shape: bbox_head.*class count'):
+        pair(teacher=tiny_ssd(), teacher_ckpt=str(tmp_path / 'five.pth'))
+
+
+def test_not_strict_loads_what_fits_but_never_nothing(tmp_path, teacher_file):
+    torch.save(MODELS.build(tiny_ssd(classes=5)).state_dict(), tmp_path / 'five.pth')
+    model = MODELS.build(tiny_ssd())
+    head = model.bbox_head.cls_convs[0][0].weight.clone()
+    load_detector(model, str(tmp_path / 'five.pth'), 'student_ckpt', strict=False)
+    saved = torch.load(tmp_path / 'five.pth')
+    assert torch.equal(model.backbone.conv1.weight, saved['backbone.conv1.weight'])
+    assert torch.equal(model.bbox_head.cls_convs[0][0].weight, head)
+    torch.save({'fc.weight': torch.ones(2)}, tmp_path / 'none.pth')
+    with pytest.raises(ValueError, match=' 0 fit'):
+        load_detector(model, str(tmp_path / 'none.pth'), 'student_ckpt', strict=False)
+
+
+def test_export_is_what_mmdet_loads(tmp_path):
+    config = Config(dict(model=tiny_pair(), default_scope='mmdet', load_from='x.pth'))
+    model = pair()
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(epoch=1)), tmp_path / 'kd.pth')
+    out = export_student(str(tmp_path / 'kd.pth'), config, tmp_path / 'student.pth')
+    own = Config.fromfile(out.with_suffix('.py'))
+    assert own.model.type == 'SingleStageDetector' and 'load_from' not in own
+    plain = MODELS.build(own.model)
+    plain.load_state_dict(torch.load(out)['state_dict'], strict=True)
+    assert torch.equal(plain.backbone.conv1.weight, model.student.backbone.conv1.weight)
+    with pytest.raises(FileExistsError, match='must not replace'):
+        export_student(str(tmp_path / 'kd.pth'), config, out)
+    with pytest.raises(ValueError, match='needs no export'):
+        export_student(str(out), config, tmp_path / 'again.pth')
+    assert config.model.type == 'DetectionDistill'  # the caller's config is left alone
+
+
+def test_the_student_has_no_distillation_to_stop():
+    hooks = [dict(type='mmrazor.StopDistillHook', stop_epoch=3), dict(type='EMAHook')]
+    config = Config(dict(model=dict(architecture=dict(type='A')), custom_hooks=hooks))
+    assert [hook['type'] for hook in student_config(config).custom_hooks] == ['EMAHook']
+
+
+def test_student_config_follows_a_path(tmp_path):
+    (tmp_path / 's.py').write_text(f'model = {tiny_ssd()!r}\n')
+    config = Config(dict(model=tiny_pair(architecture=str(tmp_path / 's.py'))))
+    assert student_config(config).model.type == 'SingleStageDetector'
+
+
+def test_student_config_has_no_hook_of_the_distillation():
+    hook = dict(type='DistillWeightHook', start_factor=1.0, end_factor=0.0, end=2)
+    kept = dict(type='EMAHook')
+    config = Config(
+        dict(
+            model=dict(architecture=dict(type='SingleStageDetector')),
+            default_hooks=dict(
+                non_finite=dict(type='NonFiniteHook'), logger=dict(type='LoggerHook')
+            ),
+            custom_hooks=[hook, dict(type='mmrazor.StopDistillHook', stop_epoch=1), kept],
+        )
+    )
+    own = student_config(config)
+    assert own.custom_hooks == [kept] and list(own.default_hooks) == ['logger']

@@ -1,0 +1,205 @@
+"""A job of steps."""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+pytest.importorskip('rich')
+
+from rich.console import Console
+
+from mmkd.compare.job import FolderInUse, Step, StepFailed, python, run_steps, sole_user
+
+CONSOLE = Console(quiet=True)
+
+
+def step(folder, name='one', code='', **changes) -> Step:
+    """Appends a line to ``<name>.txt``, then runs ``code``."""
+    out = folder / f'{name}.txt'
+    command = python('-c', f'open({str(out)!r}, "a").write("x\\n")\n{code}')
+    return Step(name, name.title(), command, outputs=[out], **changes)
+
+
+def runs(folder, name='one') -> int:
+    return len((folder / f'{name}.txt').read_text().splitlines())
+
+
+def test_a_finished_step_is_skipped_until_an_input_changes(tmp_path):
+    source = tmp_path / 'source'
+    source.write_text('a')
+    steps = [step(tmp_path, inputs=[source]), step(tmp_path, 'two')]
+    run_steps(steps, tmp_path, CONSOLE)
+    run_steps(steps, tmp_path, CONSOLE)
+    assert (runs(tmp_path), runs(tmp_path, 'two')) == (1, 1)
+    source.write_text('b')
+    run_steps(steps, tmp_path, CONSOLE)
+    assert (runs(tmp_path), runs(tmp_path, 'two')) == (2, 1)
+
+
+@pytest.mark.parametrize('change', [dict(settings='b'), dict(code='pass')])
+def test_other_settings_or_another_command_run_it_again(tmp_path, change):
+    run_steps([step(tmp_path)], tmp_path, CONSOLE)
+    run_steps([step(tmp_path, **change)], tmp_path, CONSOLE)
+    assert runs(tmp_path) == 2
+
+
+def test_a_project_that_was_moved_runs_nothing_again(tmp_path):
+    def fingerprint(folder: str, tool='train.py') -> str:
+        command = [f'{folder}/.venv/bin/python', f'{folder}/tools/{tool}', '--work-dir', 'work']
+        return Step('one', 'One', command, outputs=[]).fingerprint()
+
+    assert fingerprint('/home/a') == fingerprint('/mnt/b')
+    assert fingerprint('/home/a') != fingerprint('/home/a', 'test.py')
+
+
+def test_a_lost_output_is_made_again(tmp_path):
+    run_steps([step(tmp_path)], tmp_path, CONSOLE)
+    (tmp_path / 'one.txt').unlink()
+    run_steps([step(tmp_path)], tmp_path, CONSOLE)
+    assert runs(tmp_path) == 1
+
+
+def test_a_failure_shows_the_end_of_the_log_and_is_tried_again(tmp_path):
+    flag = tmp_path / 'mended'
+    code = f'import os\nprint("first line"); assert os.path.exists({str(flag)!r}), "not mended"'
+    steps = [step(tmp_path, code=code), step(tmp_path, 'two')]
+    with pytest.raises(StepFailed, match=r'(?s)One ended with status 1.*one\.log.*not mended'):
+        run_steps(steps, tmp_path, CONSOLE)
+    assert not (tmp_path / 'two.txt').exists()
+    flag.touch()
+    run_steps(steps, tmp_path, CONSOLE)
+    assert runs(tmp_path, 'two') == 1
+
+
+def test_a_missing_output_is_a_failure(tmp_path):
+    lacking = Step('one', 'One', python('-c', ''), outputs=[tmp_path / 'model.pth'])
+    with pytest.raises(StepFailed, match=r'did not write .*model\.pth'):
+        run_steps([lacking], tmp_path, CONSOLE)
+
+
+def test_an_interrupt_ends_the_command_and_the_step_runs_again(tmp_path, monkeypatch):
+    pid = tmp_path / 'pid'
+    code = (
+        f'import os, time\nopen({str(pid)!r}, "w").write(str(os.getpid()))\n'
+        'print("Epoch(train)  [1][1/2]", flush=True)\ntime.sleep(60)'
+    )
+
+    def interrupt(self, line):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Step, 'progress', interrupt)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_steps([step(tmp_path, code=code)], tmp_path, CONSOLE)
+    assert time.monotonic() - start < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    monkeypatch.undo()
+    run_steps([step(tmp_path)], tmp_path, CONSOLE)
+    assert runs(tmp_path) == 2
+
+
+def test_an_interrupted_step_resumes_but_not_from_what_another_left(tmp_path):
+    state, seen = tmp_path / 'state', tmp_path / 'seen'
+
+    def training(settings):
+        code = (
+            'import pathlib, sys\n'
+            f'state = pathlib.Path({str(state)!r})\n'
+            f'open({str(seen)!r}, "a").write(f"{{sys.argv[1:]}} {{state.exists()}};")\n'
+            'state.touch()\nsys.exit(1)'
+        )
+        return step(tmp_path, code=code, settings=settings, resume=['--resume'], scratch=[state])
+
+    for settings in ('a', 'a', 'b', 'b'):
+        with pytest.raises(StepFailed):
+            run_steps([training(settings)], tmp_path, CONSOLE)
+    assert seen.read_text() == "[] False;['--resume'] True;[] False;['--resume'] True;"
+
+
+def test_two_steps_run_at_once_and_a_third_waits_for_what_it_reads(tmp_path):
+    # Each of the first two ends only when the other has begun.
+    def meets(name, other):
+        code = (
+            'import os, time\nend = time.monotonic() + 50\n'
+            f'while not os.path.exists({str(tmp_path / other)!r} + ".txt"):\n'
+            '    assert time.monotonic() < end\n    time.sleep(0.05)'
+        )
+        return step(tmp_path, name, code)
+
+    ready = tmp_path / 'b.txt'
+    reader = step(
+        tmp_path, 'c', f'assert len(open({str(ready)!r}).readlines()) == 1', inputs=[ready]
+    )
+    run_steps([meets('a', 'b'), meets('b', 'a'), reader], tmp_path, CONSOLE, workers=[None, None])
+    assert runs(tmp_path, 'c') == 1
+
+
+def test_steps_at_once_have_workers_of_their_own_and_a_free_one_is_used_again(tmp_path):
+    def which(name):
+        out = tmp_path / f'{name}.seen'
+        code = f'import os, time\nopen({str(out)!r}, "w").write(os.environ["CUDA_VISIBLE_DEVICES"])'
+        return step(tmp_path, name, code + '\ntime.sleep(1)')
+
+    gpus = [{**os.environ, 'CUDA_VISIBLE_DEVICES': gpu} for gpu in '01']
+    run_steps([which(name) for name in 'abc'], tmp_path, CONSOLE, workers=gpus)
+    seen = [(tmp_path / f'{name}.seen').read_text() for name in 'abc']
+    assert seen[:2] == ['0', '1'] and seen[2] in '01'
+
+
+def test_a_failure_ends_what_runs_beside_it(tmp_path):
+    pid = tmp_path / 'pid'
+    long = step(
+        tmp_path,
+        'long',
+        f'import os, time\nopen({str(pid)!r}, "w").write(str(os.getpid()))\ntime.sleep(60)',
+    )
+    ready = f'os.path.exists({str(pid)!r}) and os.path.getsize({str(pid)!r})'
+    wait = f'import os, time\nwhile not ({ready}): time.sleep(0.05)\n1 / 0'
+    with pytest.raises(StepFailed, match='ZeroDivisionError'):
+        run_steps([long, step(tmp_path, 'bad', wait)], tmp_path, CONSOLE, workers=[None, None])
+    for _ in range(100):
+        try:
+            os.kill(int(pid.read_text()), 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail('the other command still runs')
+
+
+@pytest.mark.parametrize(
+    'line, done',
+    [
+        ('Epoch(train) [1][ 50/150]  lr: 3e-3', 1 / 6),
+        ('... - INFO - Epoch(train)  [2][150/150]  lr: 1e-5  eta: 0:00:00', 1.0),
+        ('Epoch(test) [ 3/10]    eta: 0:00:01', 0.15),
+        ('Iter(train) [ 500/1000]  lr: 1e-3', 0.25),
+        ('Iter(val) [10/10]    coco/bbox_mAP: 0.5', None),
+        ('Epoch(val) [1][10/10]    coco/bbox_mAP: 0.5', None),
+        ('loading annotations into memory...', None),
+    ],
+)
+def test_progress_from_a_log_line(line, done):
+    assert Step('s', 'S', [], [], epochs=2).progress(line) == pytest.approx(done)
+
+
+def test_a_folder_has_one_job_at_a_time(tmp_path):
+    code = (
+        'import sys\nfrom pathlib import Path\nfrom mmkd.job import sole_user\n'
+        'with sole_user(Path(sys.argv[1])):\n    print("in", flush=True)\n    sys.stdin.read()'
+    )
+    command = python('-c', code, tmp_path)
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b'in\n'
+        refusal = pytest.raises(FolderInUse, match=r'one job at a time.*another --work-dir')
+        with refusal, sole_user(tmp_path):
+            pass
+    finally:
+        other.kill()
+        other.communicate()
+    with sole_user(tmp_path):  # however the other one ended
+        pass

@@ -1,0 +1,156 @@
+"""The lean teacher shows what the plain one shows."""
+
+import copy
+from inspect import signature
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from torch import nn
+
+from mmkd.cache.key import teacher_key
+from mmkd.teachers.lean_teacher import LeanTeacher
+from tests.tiny import raw_batch, tiny_pair, tiny_ssd
+
+pytestmark = pytest.mark.usefixtures('mmdet_scope')
+
+
+@pytest.fixture
+def teacher_ckpt(tmp_path):
+    """A teacher whose BatchNorm has statistics of its own."""
+    torch.manual_seed(0)
+    teacher = MODELS.build(tiny_pair()).teacher
+    for module in teacher.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 1.5)
+    path = tmp_path / 'teacher.pth'
+    torch.save({'state_dict': teacher.state_dict()}, path)
+    return str(path)
+
+
+def terms(teacher_ckpt, **changes):
+    """The pair and its distillation terms on a batch; the same student at each call."""
+    torch.manual_seed(0)
+    model = MODELS.build(tiny_pair(teacher_ckpt=teacher_ckpt, **changes)).train()
+    data = model.data_preprocessor(raw_batch(), training=True)
+    return model, {k: v for k, v in model(**data, mode='loss').items() if k.startswith('distill')}
+
+
+@pytest.mark.parametrize(
+    'lean, tolerance',
+    [
+        (dict(), 1e-5),
+        (dict(fold_bn=False), 1e-5),
+        (dict(channels_last=False), 1e-5),
+        (dict(dtype='bfloat16'), 0.03),  # untrained maps, a few priors: rounding is seen
+    ],
+)
+def test_terms_are_those_of_the_plain_teacher(teacher_ckpt, lean, tolerance):
+    plain, expected = terms(teacher_ckpt)
+    model, found = terms(teacher_ckpt, lean_teacher=lean)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, rtol=tolerance, atol=1e-6), name
+    norms = [m for m in model.teacher.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert bool(norms) == (not lean.get('fold_bn', True))
+    assert any(isinstance(m, nn.BatchNorm2d) for m in plain.teacher.modules())
+    assert not any(p.requires_grad for p in model.teacher.parameters())
+
+
+@pytest.mark.parametrize('loss', ['ChannelWiseDivergence', 'L2Loss'])
+def test_losses_of_mmrazor_take_its_maps(teacher_ckpt, loss):
+    maps = dict(maps=dict(type='ModuleOutputs', source='bbox_head.cls_convs.0'))
+    names = list(signature(MODELS.get(f'mmrazor.{loss}').forward).parameters)[1:]
+    distiller = dict(
+        type='ConfigurableDistiller',
+        student_recorders=maps,
+        teacher_recorders=maps,
+        distill_losses=dict(loss_maps=dict(type=loss)),
+        loss_forward_mappings=dict(
+            loss_maps={
+                name: dict(recorder='maps', from_student=from_student)
+                for name, from_student in zip(names, (True, False), strict=True)
+            }
+        ),
+    )
+    weights = dict(distiller=distiller, student_loss_weights={})
+    _, expected = terms(teacher_ckpt, **weights)
+    _, found = terms(teacher_ckpt, lean_teacher={}, **weights)
+    assert torch.allclose(found['distill.loss_maps'], expected['distill.loss_maps'], rtol=1e-5)
+
+
+def test_reduced_precision_reaches_the_features_but_not_the_head(teacher_ckpt):
+    model, _ = terms(teacher_ckpt, lean_teacher=dict(dtype='bfloat16'))
+    seen = {}
+    for name in ('backbone', 'bbox_head'):
+        getattr(model.teacher, name).register_forward_hook(
+            lambda _, args, out, name=name: seen.update({name: (args[0], out)})
+        )
+    model._teacher(torch.zeros(1, 3, 64, 64))
+    assert seen['backbone'][1][0].dtype == torch.bfloat16
+    inputs, (cls_scores, bbox_preds) = seen['bbox_head']
+    assert {m.dtype for m in (*inputs, *cls_scores, *bbox_preds)} == {torch.float32}
+
+
+def test_a_recorder_of_what_is_folded_is_refused():
+    teacher = MODELS.build(tiny_ssd()).eval()
+    with pytest.raises(ValueError, match=r'"backbone\.layer1\.0\.conv1".*fold_bn=False'):
+        LeanTeacher().prepare(teacher, ['backbone.layer1.0.conv1'])
+    with pytest.raises(ValueError, match=r'"backbone\.bn1\.weight".*fold_bn=False'):
+        LeanTeacher().prepare(teacher, ['backbone.bn1.weight'])
+
+
+def test_a_model_whose_norm_comes_before_its_convolution_is_refused():
+    class Preactivated(nn.Module):
+        """conv, then the BatchNorm of its input: in the order of definition it looks foldable."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+            self.norm = nn.BatchNorm2d(3)
+            self.norm.running_mean.fill_(1.0)
+
+        def extract_feat(self, x):
+            return (self.conv(self.norm(x)),)
+
+    with pytest.raises(ValueError, match='does not directly follow'):
+        LeanTeacher().prepare(Preactivated().eval(), [])
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match=r"'bfloat16' or 'float16'.*got 'int8'"):
+        LeanTeacher(dtype='int8')
+
+
+def test_a_recorder_inside_a_compiled_part_is_refused():
+    teacher = MODELS.build(tiny_ssd()).eval()
+    with pytest.raises(ValueError, match=r'"backbone\.layer1".*compile=False'):
+        LeanTeacher(fold_bn=False, compile=True).prepare(teacher, ['backbone.layer1'])
+
+
+def test_compiled_parts_are_called_through_the_recorders_hooks(monkeypatch):
+    compiled = []
+
+    def compile_(function):
+        compiled.append(function.__self__)
+        return function
+
+    monkeypatch.setattr(torch, 'compile', compile_)
+    teacher = MODELS.build(tiny_ssd()).eval()
+    LeanTeacher(compile=True).prepare(teacher, ['bbox_head'])
+    assert compiled == [teacher.backbone, teacher.neck]
+
+
+def test_a_copy_of_the_pair_shares_the_teacher(teacher_ckpt):
+    model, _ = terms(teacher_ckpt, lean_teacher={})
+    assert copy.deepcopy(model).teacher is model.teacher
+
+
+def test_a_cache_tells_a_lean_teacher_from_a_plain_one(teacher_ckpt):
+    keys = [
+        teacher_key(terms(teacher_ckpt, lean_teacher=lean)[0]._teacher)
+        for lean in (None, {}, dict(dtype='bfloat16'))
+    ]
+    assert len({key['teacher weights'] for key in keys}) == 3
