@@ -8,10 +8,10 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmkd.distributed.avg_factor import across_ranks
+from mmkd.geometry.multi_level_maps import describe, upcast
 from mmkd.heads.predictions import Predictions
-from mmkd.iou_losses import IOU_LOSSES
-from mmkd.levels import describe, upcast
-from mmkd.normalizer import across_ranks
+from mmkd.losses.functional.iou_losses import IOU_LOSSES
 
 PRIOR_SIZE = 4  # strides: the side of the box that a level is for
 FIT_WEIGHT = 0.1  # of a fitting stride, beside the overlap, in the choice of rows
