@@ -26,10 +26,10 @@ class ImageError(ValueError):
     @classmethod
     def in_transform(cls, transform: str, results: Mapping, cause: Exception) -> 'ImageError':
         """The error for an image that OpenCV cannot work on, because of ``cause``."""
-        image, path = results.get('img'), results.get('img_path')
-        received = 'no array' if image is None else f'{image.dtype} of shape {image.shape}'
+        image, path = results['img'], results.get('img_path')
         return cls(
-            f'{transform} must be able to work on each image, but "{path}" is {received} '
+            f'{transform} must be able to work on each image, but "{path}" is {image.dtype} of '
+            f'shape {image.shape} '
             f'({" ".join(str(cause).split())}). Take {transform} out of the pipeline, or load the '
             "images with color_type='color'."
         )

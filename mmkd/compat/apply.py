@@ -31,6 +31,10 @@ from mmkd.compat.packages import (
     require_pkg_resources,
 )
 
+# The types of image that all transforms work on.
+COMMON = ('uint8', 'float32')
+
+
 PATCHES = (
     reject_mixed_families,
     require_pkg_resources,

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 
+from mmkd.compat.apply import COMMON
 from mmkd.datasets.image_file import check_declared_size, check_depth, check_whole
 from mmkd.datasets.kept_boxes import keep_in_coco, keep_once, keep_valid_boxes
 from mmkd.datasets.voc_files import VocImages, listed_images
@@ -159,6 +160,9 @@ def check_loaded_images() -> None:
         try:
             outcome = original(self, results)
         except cv2.error as error:
+            image = results.get('img') if isinstance(results, dict) else None
+            if image is None or (image.shape[2:] == (3,) and image.dtype.name in COMMON):
+                raise  # its arguments are at fault
             raise ImageError.in_transform(type(self).__name__, results, error) from error
         if loads and isinstance(outcome, dict) and 'ori_shape' in outcome:
             color_type = getattr(self, 'color_type', 'color')

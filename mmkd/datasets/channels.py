@@ -1,6 +1,7 @@
 """How many channels an image has on its way from the file into the model, and how many bits."""
 
 import inspect
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from logging import WARNING
 from typing import Any
@@ -125,7 +126,7 @@ def _student(config: Mapping) -> tuple[Any, Any]:
         if 'architecture' not in model:
             break
         model = model['architecture']
-        if isinstance(model, str) and '::' not in model:
+        if isinstance(model, str) and os.path.isfile(model):
             model = Config.fromfile(model).get('model')
     return model, preprocessor
 
@@ -175,7 +176,9 @@ def _known(registry: str, config: Any, scope: str | None) -> bool:
 def _class(registry: str, config: Mapping, scope: str | None) -> Any:
     from mmengine.registry import MODELS, TRANSFORMS
 
-    kind = config.get('type')
+    kind, scope = config.get('type'), config.get('_scope_', scope)
+    if not isinstance(scope, str | None):
+        return None
     root = {'model': MODELS, 'transform': TRANSFORMS}[registry]
-    with root.switch_scope_and_registry(config.get('_scope_', scope)) as found:
+    with root.switch_scope_and_registry(scope) as found:
         return found.get(kind) if isinstance(kind, str) else kind

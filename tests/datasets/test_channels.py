@@ -1,5 +1,7 @@
 """Images of one channel and of 16 bits work from the file to the loss, or are refused by name."""
 
+import copy
+
 import cv2
 import numpy as np
 import pytest
@@ -277,3 +279,30 @@ def test_what_is_not_certain_is_left_to_the_first_batch():
 )  # fmt: skip
 def test_channels_of_built_backbones(backbone, expected):
     assert input_channels(MODELS.build(backbone)) == expected
+
+
+def test_a_config_with_any_fault_is_left_to_what_names_it():
+    """Each key of model and loader as something else: nothing but a clear error comes of it."""
+    good = dict(
+        default_scope='mmdet',
+        model=dict(type='DetectionDistill', architecture=detector(1)),
+        pipeline=[dict(type='LoadImageFromFile', **GREY), dict(type='PackDetInputs')],
+    )
+
+    def broken(node, path=()):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            for other in (None, 5, 'x', [], {}, [3], dict(type='Unknown')):
+                yield (*path, key), other
+            if isinstance(value, dict | list) and key not in ('neck', 'bbox_head', 'train_cfg'):
+                yield from broken(value, (*path, key))
+
+    for path, other in broken(good):
+        config = copy.deepcopy(good)
+        node = config
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = other
+        try:
+            check_channels('train_dataloader', config['pipeline'], config)
+        except ValueError as error:
+            assert 'images must be loaded with the channels' in str(error)
