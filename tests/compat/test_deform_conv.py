@@ -158,7 +158,7 @@ def test_images_in_parts_are_the_whole_batch(modulated, monkeypatch):
 
     whole = run()
     for values in (1, 2 * 4 * 9 * 36):  # one image, two images at a time
-        monkeypatch.setattr(ops_deform, 'VALUES', values)
+        monkeypatch.setattr(deform_conv, 'VALUES', values)
         for part, expected in zip(run(), whole, strict=True):
             torch.testing.assert_close(part, expected, rtol=1e-4, atol=1e-4)
 
