@@ -11,6 +11,7 @@ in float32. ``needs_equal`` names what student and teacher must have in common (
 
 from mmkd.losses.fine_grained_imitation import FineGrainedImitation
 from mmkd.losses.obj_scaled_box_cls import ObjScaledBoxCls
+from mmkd.losses.prediction_rows import PredictionRows
 from mmkd.losses.teacher_bounded_reg import TeacherBoundedReg
 from mmkd.losses.teacher_scaled_cls import TeacherScaledCls
 from mmkd.losses.teacher_scaled_reg import TeacherScaledReg
@@ -19,6 +20,7 @@ from mmkd.losses.weighted_soft_cls import WeightedSoftCls
 __all__ = [
     'FineGrainedImitation',
     'ObjScaledBoxCls',
+    'PredictionRows',
     'TeacherBoundedReg',
     'TeacherScaledCls',
     'TeacherScaledReg',

@@ -136,6 +136,33 @@ def test_gradients(modulated):
     assert torch.autograd.gradcheck(both, used)
 
 
+@pytest.mark.parametrize('modulated', [False, True])
+def test_images_in_parts_are_the_whole_batch(modulated, monkeypatch):
+    torch.manual_seed(0)
+    leaves = [
+        torch.randn(5, 4, 6, 6),
+        torch.randn(5, 18, 6, 6),
+        torch.rand(5, 9, 6, 6),
+        torch.randn(4, 4, 3, 3),
+    ]
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+
+    def run():
+        input, offset, mask, weight = leaves
+        if modulated:
+            output = mmcv.ops.modulated_deform_conv2d(input, offset, mask, weight, None, 1, 1)
+        else:
+            output = mmcv.ops.deform_conv2d(input, offset, weight, 1, 1)
+        used = leaves if modulated else [input, offset, weight]
+        return output, *torch.autograd.grad(output.square().sum(), used)
+
+    whole = run()
+    for values in (1, 2 * 4 * 9 * 36):  # one image, two images at a time
+        monkeypatch.setattr(deform_conv, 'VALUES', values)
+        for part, expected in zip(run(), whole, strict=True):
+            torch.testing.assert_close(part, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_gradient_of_points_on_pixels():
     """Those of an untrained layer: the slope to the right, none a whole pixel outside."""
     image = torch.tensor([[[[1.0, 5.0, 2.0]]]], dtype=torch.float64)

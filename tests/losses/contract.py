@@ -1,7 +1,7 @@
 """What the contract test needs to know about a loss, and how to reshape its inputs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -39,6 +39,8 @@ def apply(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
         return {key: apply(item, fn) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(apply(item, fn) for item in value)
+    if is_dataclass(value):
+        return replace(value, **apply(vars(value), fn))
     return value
 
 
@@ -62,6 +64,8 @@ def repeat(value: Any) -> Any:
         return {key: repeat(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(repeat(item) for item in value)
+    if is_dataclass(value):
+        return replace(value, **repeat(vars(value)))
     return value * 2 if isinstance(value, int | float) else value
 
 

@@ -21,7 +21,7 @@ class SeenRows(nn.Module):
         return preds_S.logits.mean() + preds_S.boxes.mean()
 
 
-def pair(student, teacher, recorder=None, **mapping):
+def pair(student, teacher, recorder=None, loss='SeenRows', balance=None, **mapping):
     recorder = dict(type='Predictions', **(recorder or {}))
     ask = dict(recorder='rows', **mapping)
     model = MODELS.build(
@@ -30,11 +30,12 @@ def pair(student, teacher, recorder=None, **mapping):
             type='DetectionDistill',
             architecture=student,
             teacher=teacher,
+            balance=balance,
             distiller=dict(
                 type='ConfigurableDistiller',
                 student_recorders=dict(rows=recorder),
                 teacher_recorders=dict(rows=recorder),
-                distill_losses=dict(loss_rows=dict(type='SeenRows')),
+                distill_losses=dict(loss_rows=dict(type=loss)),
                 loss_forward_mappings=dict(
                     loss_rows=dict(
                         preds_S=dict(from_student=True, **ask),
@@ -162,3 +163,19 @@ def test_errors_come_before_the_first_step():
         pair(tiny_ssd(), tiny_ssd(), dict(source='head'))
     with pytest.raises(ValueError, match=r'no reader for ResNet'):
         pair(tiny_ssd(), tiny_ssd(), dict(source='backbone'))
+
+
+def test_rows_teach_across_kinds():
+    """An SSD teaches an FCOS, an FCOS itself, a Faster R-CNN an FCOS: one loss, one mapping."""
+    fcos = small('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco')
+    faster = small('faster_rcnn/faster-rcnn_r50_fpn_1x_coco')
+    for teacher in (tiny_ssd(), fcos, faster):
+        model = pair(fcos, teacher, loss='PredictionRows', balance=dict(shares=0.5)).train()
+        data = model.data_preprocessor(raw_batch(), training=True)
+        losses = model.loss(data['inputs'], data['data_samples'])
+        assert losses['distill.loss_rows'] > 0
+        assert {'distill.rows_cls', 'distill.rows_box'} <= set(losses)
+        losses['distill.loss_rows'].backward()
+        reached = [p.grad for p in model.student.parameters() if p.grad is not None]
+        assert all(g.isfinite().all() for g in reached)
+        assert model.student.bbox_head.conv_centerness.weight.grad.any()

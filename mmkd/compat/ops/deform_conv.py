@@ -26,6 +26,8 @@ SUPPLIED = (
     'masked_col2im_forward',
 )
 
+VALUES = 1 << 24  # samples held at a time: channels x points x places x images
+
 
 class Geometry(NamedTuple):
     """Of a deformable convolution; pairs in y and x."""
@@ -92,11 +94,12 @@ def deformable(
     moved = offset.reshape(batch * geometry.deform_groups, kernel_h, kernel_w, 2, out_h, out_w)
     y = moved[:, :, :, 0] + base(kernel_h, out_h, 0).view(kernel_h, 1, out_h, 1)
     x = moved[:, :, :, 1] + base(kernel_w, out_w, 1).view(1, kernel_w, 1, out_w)
-    pixels = input.reshape(batch * geometry.deform_groups, -1, *input.shape[-2:])
+    deform_groups, width = geometry.deform_groups, channels // geometry.deform_groups
+    pixels = input.reshape(batch * deform_groups, width, *input.shape[-2:])
     columns = sample(pixels, y.flatten(1), x.flatten(1))
-    columns = columns.view(batch, geometry.deform_groups, -1, points, places)
+    columns = columns.view(batch, deform_groups, width, points, places)
     if mask is not None:
-        columns = columns * mask.reshape(batch, geometry.deform_groups, 1, points, places)
+        columns = columns * mask.reshape(batch, deform_groups, 1, points, places)
     groups = channels // group_channels
     columns = columns.reshape(batch, groups, group_channels * points, places)
     output = weight.reshape(groups, out_channels // groups, -1) @ columns
@@ -113,7 +116,21 @@ def forward(
     if op:  # where an offset is no number, the compiled op reads nothing
         offset = offset.nan_to_num(1e9, 1e9, -1e9)
         return op(input, offset, weight, None, *geometry[:3], mask)
-    return deformable(input, offset, weight, mask, geometry)
+    return torch.cat(
+        [
+            deformable(
+                input[few], offset[few], weight, None if mask is None else mask[few], geometry
+            )
+            for few in images_at_a_time(input, offset, weight)
+        ]
+    )
+
+
+def images_at_a_time(input: Tensor, offset: Tensor, weight: Tensor) -> list[slice]:
+    """The batch in parts, of which each holds no more than VALUES samples, or is one image."""
+    values = input.size(1) * weight[0, 0].numel() * offset[0:1, 0].numel()
+    step = max(1, VALUES // max(1, values))
+    return [slice(i, i + step) for i in range(0, max(1, len(input)), step)]
 
 
 def gradients(
@@ -127,16 +144,24 @@ def gradients(
 ) -> tuple[Tensor, ...]:
     """The gradients of the ``wanted`` of 'input', 'offset', 'weight', 'mask', in this order."""
     given = dict(input=input, offset=offset, weight=weight, mask=mask)
-    leaves = {
-        name: None if t is None else upcast(t.detach()).requires_grad_(name in wanted)
-        for name, t in given.items()
-    }
-    with torch.enable_grad():
-        output = deformable(**leaves, geometry=geometry)  # type: ignore[arg-type]
-    return torch.autograd.grad(
-        output,
-        [leaf for leaf in leaves.values() if leaf is not None and leaf.requires_grad],
-        grad_output.to(output),
+    found: dict[str, list[Tensor]] = {name: [] for name in wanted}
+    for few in images_at_a_time(input, offset, weight):
+        leaves = {
+            name: upcast(t.detach() if name == 'weight' else t[few].detach())
+            for name, t in given.items()
+            if t is not None
+        }
+        asked = [leaves[name].requires_grad_() for name in wanted]
+        with torch.enable_grad():
+            output = deformable(
+                leaves['input'], leaves['offset'], leaves['weight'], leaves.get('mask'), geometry
+            )
+        grads = torch.autograd.grad(output, asked, grad_output[few].to(output))
+        for name, grad in zip(wanted, grads, strict=True):
+            found[name].append(grad)
+    return tuple(
+        torch.stack(grads).sum(0) if name == 'weight' else torch.cat(grads)
+        for name, grads in found.items()
     )
 
 
