@@ -58,5 +58,5 @@ def test_tests_mirror_the_rooms():
     folders = {
         path.parent.relative_to(ROOT / 'tests') for path in (ROOT / 'tests').rglob('test_*.py')
     }
-    known = {'.', 'tools', *listed()}
+    known = {'.', 'cli', *listed()}
     assert {folder.parts[0] if folder.parts else '.' for folder in folders} <= known
