@@ -8,8 +8,8 @@ import pytest
 from mmengine.config import Config
 
 from tests.cache.conftest import PIPELINE, dataset
+from tests.cli import test_tools
 from tests.tiny import ROOT, tiny_pair
-from tests.tools import test_tools
 
 SCHEDULE = """
 default_scope = 'mmdet'

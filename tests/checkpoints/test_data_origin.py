@@ -11,8 +11,8 @@ from mmkd.checkpoints.loading import Loaded
 from mmkd.doctor.accuracy import _judge, _told
 from mmkd.doctor.report import Section
 from tests.checkpoints.test_weight_meaning import text
+from tests.cli.test_tools import CLASSES, DETECTOR, project, run  # noqa: F401
 from tests.tiny import tiny_pair, tiny_ssd
-from tests.tools.test_tools import CLASSES, DETECTOR, project, run  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 

@@ -16,8 +16,8 @@ from mmkd.algorithms.build_detector import build_detector
 from mmkd.compare import Comparison
 from mmkd.compare.configs import digest, text_of
 from mmkd.compare.job import sole_user
+from tests.cli.test_tools import run
 from tests.tiny import ROOT, write_coco, write_voc
-from tests.tools.test_tools import run
 
 DIGITS = ROOT / 'configs/ssd_kd_r18_to_r18w8_digits.py'
 SHARED = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'randomness')
@@ -259,7 +259,7 @@ def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys)
         Path(name).write_text(block.replace('./configs/', f'{ROOT}/configs/'))
     commands = [c.split()[1:] for c in re.findall(r'```bash\n(python .*)\n```', text)]
     split, convert, compare = commands
-    assert split[0] == 'tools/split_coco.py'  # tests/tools/test_split_coco.py runs it
+    assert split[0] == 'tools/split_coco.py'  # tests/cli/test_split_coco.py runs it
     for seed, (split, images) in enumerate((('train', 4), ('val', 2))):
         write_voc(Path('data/mine'), split, images, ('ant', 'bee', 'cat'), seed)
     run('voc_to_coco', *convert[1:])

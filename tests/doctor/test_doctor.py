@@ -24,8 +24,8 @@ from mmkd.doctor.report import Finding, Section, finding_of, text
 from mmkd.hooks.pair_report_hook import PairReportHook
 from mmkd.visualization.overlays import over_image
 from mmkd_cli.main import main
+from tests.cli.test_tools import CLASSES, DETECTOR, readme_pair, run
 from tests.tiny import ROOT, raw_batch, tiny_pair, tiny_ssd, write_coco
-from tests.tools.test_tools import CLASSES, DETECTOR, readme_pair, run
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 

@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.registry import VISBACKENDS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.cli.test_tools import project, run, scalars  # noqa: F401  (a fixture)
 from tests.tiny import ROOT
-from tests.tools.test_tools import project, run, scalars  # noqa: F401  (a fixture)
 
 BLOCKS = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/logging.md').read_text(), re.S)
 
