@@ -10,6 +10,7 @@ import torch
 import mmkd
 
 MODULES = [m.name for m in pkgutil.walk_packages(mmkd.__path__, 'mmkd.')]
+MODULES.remove('mmkd.__main__')  # it is the command
 
 
 @pytest.mark.parametrize('name', MODULES)

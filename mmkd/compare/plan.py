@@ -141,6 +141,8 @@ class Comparison:
 
     def check_data(self) -> None:
         """Check each training and evaluation before anything runs; files of several once."""
+        for config in self.configs.values():
+            check_schedule(config)
         checked: list[list] = []
         trained = [(config, ('train', 'val', 'test')) for config in self.configs.values()]
         for config, phases in [*trained, *((test, ('test',)) for test in self.tests.values())]:
@@ -153,8 +155,6 @@ class Comparison:
             checked += [data, data[-2:]]
             for note in check(config, phases):
                 print_log(note, 'current', WARNING)
-        for config in self.configs.values():
-            check_schedule(config)
 
     def steps(self, inputs: Sequence[Path] = ()) -> list[Step]:
         """The job: training and evaluation of each detector; writes the configs.

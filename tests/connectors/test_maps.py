@@ -20,7 +20,7 @@ def test_flatten_cls_refuses_other_channels():
         FlattenCls(5)(maps(0, 4))
 
 
-def test_split_pred_maps_reads_yolov3():
+def test_split_pred_maps_reads_yolov3(mmdet_scope):
     head = YOLOV3Head(
         num_classes=2,
         in_channels=(8, 8, 8),

@@ -315,7 +315,8 @@ def test_the_page_has_each_rule():
         'class_counts',
         'evaluator_checks',
     )
-    sources = [(ROOT / f'mmkd/{name}.py').read_text() for name in (*names, 'data_checks')]
+    names = (*(f'datasets/{name}' for name in (*names, 'data_checks')), 'errors')
+    sources = [(ROOT / f'mmkd/{name}.py').read_text() for name in names]
     code = re.sub(r"'\n *f?'", '', ' '.join(sources))
     rules = re.findall(r'^\| `([^`]+)` \|', page, re.M)
     assert len(rules) >= 14
