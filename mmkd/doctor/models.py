@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.checkpoints.data_origin import data_differences
 from mmkd.checkpoints.loading import Loaded, first, kept
+from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.checkpoints.weight_meaning import shown
 from mmkd.doctor.report import Section
 from mmkd.rules.distiller_rules import DIFFERENCE
@@ -73,15 +74,10 @@ def _check_origin(
 
 def preprocessing(model: nn.Module) -> dict[str, Any]:
     """What a detector does to an image, by the names of ``DetDataPreprocessor``'s arguments."""
-    own: Any = model.data_preprocessor
-    normalised = own._enable_normalize
-    return dict(
-        mean=shown(own.mean.flatten().tolist()) if normalised else None,
-        std=shown(own.std.flatten().tolist()) if normalised else None,
-        bgr_to_rgb=own._channel_conversion,
-        pad_size_divisor=own.pad_size_divisor,
-        pad_value=own.pad_value,
-    )
+    return {
+        key: shown(value.flatten().tolist()) if isinstance(value, Tensor) else value
+        for key, value in vars(Preprocessing.of(model.data_preprocessor)).items()
+    }
 
 
 def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
