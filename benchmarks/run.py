@@ -42,6 +42,7 @@ from mmrazor.registry import MODELS
 
 from mmkd.cache.record import RecordLayout, plan_fields
 from mmkd.cache.store import Store
+from mmkd.datasets.data_samples import boxes_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = {  # config, image size, batch size, objects per image
@@ -180,7 +181,7 @@ def cached(model, batch: dict, folder: str) -> int:
     with recorders:
         model._teacher(data['inputs'], data['data_samples'])
     layout = RecordLayout.of(plan_fields(model.distiller, model.student), recorders)
-    truths = [sample.gt_instances.bboxes for sample in batch['data_samples']]
+    truths = [boxes_of(sample) for sample in batch['data_samples']]
     records = layout.encode(recorders, (model.student.bbox_head.prior_generator, truths))
     model._release_records()
     store = Store(folder, layout.nbytes, len(records), 'benchmark')

@@ -23,9 +23,9 @@ from mmkd.cache.views import (
     build_collate,
     check_repeatable,
     fingerprint,
-    ground_truth,
     image_dataset,
 )
+from mmkd.datasets.data_samples import boxes_of
 
 
 class Filler:
@@ -50,7 +50,8 @@ class Filler:
     def look(self, items: Sequence[int]) -> tuple[list[int], Any]:
         """Let the teacher look at ``items``; fingerprints of the views and a codec's context."""
         views = [self.views[item] for item in items]
-        fingerprints, truths = [fingerprint(v) for v in views], [ground_truth(v) for v in views]
+        fingerprints = [fingerprint(view) for view in views]
+        truths = [boxes_of(view['data_samples']) for view in views]
         batch = self.model.data_preprocessor(self.collate(views), True)
         with self.model.distiller.teacher_recorders:
             self.model._teacher(batch['inputs'], batch['data_samples'])

@@ -20,6 +20,7 @@ from mmkd.cache.key import check_key, data_key
 from mmkd.cache.record import RecordLayout
 from mmkd.cache.store import Store, read_index
 from mmkd.config.key_finder import dicts
+from mmkd.datasets.data_samples import boxes_of
 from mmkd.distributed.unwrapped import unwrapped
 
 #: How a record travels: a key of the data set's items and of the batch.
@@ -136,15 +137,10 @@ def _unfilled(fault: str) -> str:
     )
 
 
-def ground_truth(data: dict) -> torch.Tensor:
-    """The boxes (G, 4) of a data set's item, in input pixels."""
-    boxes = data['data_samples'].gt_instances.bboxes
-    return getattr(boxes, 'tensor', boxes)
-
-
 def fingerprint(data: dict) -> int:
     """Checksum of a view's pixels and boxes."""
-    pixels, boxes = (t.contiguous().numpy().data for t in (data['inputs'], ground_truth(data)))
+    tensors = data['inputs'], boxes_of(data['data_samples'])
+    pixels, boxes = (tensor.contiguous().numpy().data for tensor in tensors)
     return zlib.crc32(boxes, zlib.crc32(pixels))
 
 

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.algorithms.distill_terms import active_losses
 from mmkd.algorithms.idle_terms import PATIENCE, IdleTerms
-from mmkd.connectors.imitation_mask_connector import ground_truth
+from mmkd.datasets.data_samples import ground_truth
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.doctor import models
 from mmkd.doctor.report import Report

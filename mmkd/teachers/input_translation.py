@@ -8,6 +8,7 @@ from mmengine.model import ImgDataPreprocessor
 from torch import Tensor
 
 from mmkd.checkpoints.preprocessing import Preprocessing
+from mmkd.datasets.data_samples import metas_of
 
 
 class InputTranslation:
@@ -77,9 +78,9 @@ class InputTranslation:
         if not self.identity:
             scale, shift = (t.to(outputs.device, outputs.dtype) for t in (self.scale, self.shift))
             outputs = torch.addcmul(shift, outputs, scale)
-        if not self.same_padding and isinstance(data_samples, list | tuple):
-            for i, sample in enumerate(data_samples):
-                height, width = sample.metainfo.get('img_shape', inputs.shape[-2:])[:2]
+        if not self.same_padding:
+            for i, meta in enumerate(metas_of(data_samples) or ()):
+                height, width = meta.get('img_shape', inputs.shape[-2:])[:2]
                 if (height, width) == tuple(inputs.shape[-2:]):
                     continue
                 if outputs is inputs:
