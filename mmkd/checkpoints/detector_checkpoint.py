@@ -18,7 +18,7 @@ from mmkd.checkpoints.state_keys import (
 )
 from mmkd.checkpoints.ultralytics import is_yolov5_file, load_yolov5_state_dict
 from mmkd.checkpoints.weight_meaning import differences
-from mmkd.fileio.atomic_writes import write_whole
+from mmkd.fileio.atomic_writes import write_atomic
 
 _NAMES = {'teacher_ckpt': 'the teacher', 'student_ckpt': 'the student'}
 
@@ -128,8 +128,8 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
     return loaded
 
 
-def save_whole(checkpoint: dict, path: str | Path) -> None:
+def save_checkpoint(checkpoint: dict, path: str | Path) -> None:
     """Write ``checkpoint`` so that ``path`` appears whole or not at all."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
-    write_whole(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
