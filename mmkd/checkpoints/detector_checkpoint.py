@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmkd.checkpoints.loading import Fit, Loaded, first, keep, warn
+from mmkd.checkpoints.loading import Fit, Loaded, keep, warn
 from mmkd.checkpoints.reader import find_checkpoint, read_anything
 from mmkd.checkpoints.state_keys import (
     averaged_twins,
@@ -18,6 +18,7 @@ from mmkd.checkpoints.state_keys import (
 )
 from mmkd.checkpoints.ultralytics import is_yolov5_file, load_yolov5_state_dict
 from mmkd.checkpoints.weight_meaning import differences
+from mmkd.config.names import first_of
 from mmkd.fileio.atomic_writes import write_atomic
 
 _NAMES = {'teacher_ckpt': 'the teacher', 'student_ckpt': 'the student'}
@@ -122,7 +123,9 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
     if of_images:
         notes += (f'left out as settings, not weights: {", ".join(of_images)}',)
     if twins:
-        notes += (f"left out as twins that mmdet 2.x's EMA keeps: {first(twins)}",)
+        notes += (
+            f"left out as twins that mmdet 2.x's EMA keeps: {first_of(twins, 3, counted=True)}",
+        )
     print_log('. '.join([str(loaded), *faults, *notes]), 'current')
     warn(found, what, name)
     return loaded

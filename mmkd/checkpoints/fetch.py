@@ -4,7 +4,6 @@ mmengine's own loaders unpickle what they fetch; here an address becomes a file 
 same names and backends, and nothing else.
 """
 
-import difflib
 import hashlib
 import logging
 import os
@@ -22,6 +21,7 @@ from mmengine.logging import print_log
 from mmkd.checkpoints.download import cannot_fetch, download
 from mmkd.checkpoints.foreign import shown, shown_path
 from mmkd.checkpoints.ultralytics.errors import CheckpointError
+from mmkd.config.names import nearest
 from mmkd.fileio.atomic_writes import atomic_file, remove_partial
 
 _CHUNK = 1 << 20
@@ -150,7 +150,7 @@ def _resolve(address: str, what: str) -> str | Path:
 
 def _look_up(name: str, addresses: dict[str, str], address: str, what: str) -> str:
     if name not in addresses:
-        near = difflib.get_close_matches(name, addresses, 3)
+        near = nearest(name, addresses, cutoff=0.6)
         raise CheckpointError(
             f'{what} must be a known name, but "{shown_path(address)}" is none'
             + (f'. Near it are {", ".join(near)}.' if near else '. Give a path or a URL.')

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.checkpoints.data_origin import data_differences
-from mmkd.checkpoints.loading import Loaded, first, kept
+from mmkd.checkpoints.loading import Loaded, kept
 from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.checkpoints.weight_meaning import shown
+from mmkd.config.names import first_of
 from mmkd.doctor.report import Section
 from mmkd.rules.distiller_rules import DIFFERENCE
 
@@ -50,7 +51,7 @@ def _check_loaded(section: Section, name: str, loaded: Loaded) -> None:
     if loaded.lacking and loaded.what.endswith('_ckpt'):
         section.warn(
             f'{len(loaded.lacking)} of {loaded.total} keys of the {name} do not hold the weights '
-            f'of "{loaded.path}": {first(list(loaded.lacking))}.',
+            f'of "{loaded.path}": {first_of(loaded.lacking, 3, counted=True)}.',
             'Give the checkpoint of this config, or the config of this checkpoint, and '
             f'{loaded.what}_strict=True.',
         )
