@@ -1,11 +1,8 @@
 """A fixed number of augmented views of each image, and a data set that draws among them."""
 
 import copy
-import hashlib
-import random
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,26 +18,11 @@ from mmkd.cache.record import RecordLayout
 from mmkd.cache.store import Store, read_index
 from mmkd.config.key_finder import dicts
 from mmkd.datasets.data_samples import boxes_of
+from mmkd.datasets.seeding import seeded
 from mmkd.distributed.unwrapped import unwrapped
 
 #: How a record travels: a key of the data set's items and of the batch.
 RECORD = 'teacher_record'
-
-
-@contextmanager
-def seeded(*key: Any) -> Iterator[None]:
-    """Python's, NumPy's and PyTorch's generators follow from ``key``; afterwards they go on."""
-    words = np.frombuffer(hashlib.sha256(repr(key).encode()).digest(), np.uint32)
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(int(words[0]))
-    np.random.seed(words[1:4])
-    torch.default_generator.manual_seed(int(words[4]))
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
 
 
 class FixedViews(Dataset):

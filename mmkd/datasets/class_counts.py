@@ -61,7 +61,8 @@ def _refuse(counts: Iterator[tuple[str, int]] | Sequence, classes: Sequence[str]
         more = f', and {len(wrong) - 1} more parts likewise' if len(wrong) > 1 else ''
         raise ValueError(
             f'{key} must be the number of classes of the data, {len(classes)} '
-            f'({first_of(classes)}), but is {count}{more}. Set it to {len(classes)}, or correct metainfo.classes.'
+            f'({first_of(classes)}), but is {count}{more}. '
+            f'Set it to {len(classes)}, or correct metainfo.classes.'
         )
 
 
