@@ -54,7 +54,7 @@ class Filler:
         truths = [boxes_of(view['data_samples']) for view in views]
         batch = self.model.data_preprocessor(self.collate(views), True)
         with self.model.distiller.teacher_recorders:
-            self.model._teacher(batch['inputs'], batch['data_samples'])
+            self.model.teacher_source(batch['inputs'], batch['data_samples'])
         head = getattr(self.model.student, 'bbox_head', None)
         return fingerprints, (getattr(head, 'prior_generator', None), truths)
 
@@ -143,7 +143,7 @@ def _describe(cfg: Config, filler: Filler, views: int, seed: int) -> tuple[Recor
         )
     dataset = image_dataset(cfg.train_dataloader.dataset)
     key = {
-        **algorithm_key(filler.model._teacher, fields),
+        **algorithm_key(filler.model.teacher_source, fields),
         **data_key(dataset, filler.views.dataset, views, seed),
     }
     return layout, key

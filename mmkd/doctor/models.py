@@ -85,7 +85,7 @@ def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
     """Both preprocessings side by side, and how the teacher's input is made of the student's."""
     student, teacher = preprocessing(pair), preprocessing(pair.teacher)
     section.rows += [[key, student[key], teacher[key]] for key in student]
-    translation: Any = pair._teacher.translation
+    translation: Any = pair.teacher_source.translation
     section.notes.append(
         'The teacher sees the batch of the student as it is.'
         if translation.identity

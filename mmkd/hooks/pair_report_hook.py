@@ -53,9 +53,10 @@ class PairReportHook(Hook):
             names = set(pair.distiller.distill_losses)
             self.idle = IdleTerms(names if self.judged else ())
             pair.loss_watch.suspects = names - self.idle.at_work
-        # A cache has been checked against its teacher already, and keeps none in memory.
-        if pair is None or not is_main_process() or not isinstance(pair._teacher, FrozenTeacher):
+        if pair is None or not is_main_process():
             return
+        if not isinstance(pair.teacher_source, FrozenTeacher):
+            return  # a cache has been checked against its teacher, and keeps none in memory
         report = Report(str(runner.cfg.filename))
         with report.section('Weights', 'model', 'file', 'keys loaded', 'of', 'share') as section:
             models.check_weights(section, pair, runner.cfg, classes)
