@@ -42,6 +42,7 @@ from mmrazor.registry import MODELS
 
 from mmkd.cache.record import RecordLayout, plan_fields
 from mmkd.cache.store import Store
+from mmkd.datasets.data_samples import boxes_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = {  # config, image size, batch size, objects per image
@@ -150,7 +151,7 @@ def record_bytes(model, batch: dict) -> int:
     """Bytes of what the teacher's recorders hold after a forward."""
     data = model.data_preprocessor(copy.deepcopy(batch), True)
     with model.distiller.teacher_recorders:
-        model._teacher(data['inputs'], data['data_samples'])
+        model.teacher_source(data['inputs'], data['data_samples'])
     storages = {t.untyped_storage() for t in recorded(model.distiller.teacher_recorders)}
     model._release_records()
     return sum(storage.nbytes() for storage in {s.data_ptr(): s for s in storages}.values())
@@ -161,7 +162,7 @@ def loss_stepper(model, batch: dict) -> Callable[[], None]:
     distiller = model.distiller
     data = model.data_preprocessor(copy.deepcopy(batch), True)
     with distiller.teacher_recorders:
-        model._teacher(data['inputs'], data['data_samples'])
+        model.teacher_source(data['inputs'], data['data_samples'])
     with distiller.student_recorders:
         model.student(data['inputs'], data['data_samples'], mode='loss')
     outputs = [t for t in recorded(distiller.student_recorders) if t.requires_grad]
@@ -178,9 +179,9 @@ def cached(model, batch: dict, folder: str) -> int:
     data = model.data_preprocessor(copy.deepcopy(batch), True)
     recorders = model.distiller.teacher_recorders
     with recorders:
-        model._teacher(data['inputs'], data['data_samples'])
+        model.teacher_source(data['inputs'], data['data_samples'])
     layout = RecordLayout.of(plan_fields(model.distiller, model.student), recorders)
-    truths = [sample.gt_instances.bboxes for sample in batch['data_samples']]
+    truths = [boxes_of(sample) for sample in batch['data_samples']]
     records = layout.encode(recorders, (model.student.bbox_head.prior_generator, truths))
     model._release_records()
     store = Store(folder, layout.nbytes, len(records), 'benchmark')
@@ -193,7 +194,7 @@ def cached(model, batch: dict, folder: str) -> int:
         stacked = torch.from_numpy(np.stack([record for _, record in found]))
         layout.decode(stacked.to(inputs.device), recorders)
 
-    model._teacher = read
+    model.teacher_source = read
     return layout.nbytes
 
 
@@ -216,7 +217,7 @@ def measure(
     data = plain.data_preprocessor(copy.deepcopy(batch), True)
     contenders: dict[str, Callable] = {
         'student': stepper(plain.student, batch),
-        'teacher': lambda: plain._teacher(data['inputs'], data['data_samples']),
+        'teacher': lambda: plain.teacher_source(data['inputs'], data['data_samples']),
         **{form: stepper(model, batch) for form, model in pairs.items()},
         'mmrazor': stepper(build(name, device, 'SingleTeacherDistill'), batch),
     }

@@ -35,7 +35,7 @@ def convert(
         CheckpointError: ``target`` exists, or ``source`` is not as it must be.
     """
     from mmkd.algorithms.build_detector import build_detector
-    from mmkd.checkpoints.detector_checkpoint import save_whole
+    from mmkd.checkpoints.detector_checkpoint import save_checkpoint
     from mmkd.checkpoints.foreign import describe_foreign
     from mmkd.checkpoints.reader import find_checkpoint
     from mmkd.checkpoints.ultralytics import (
@@ -66,5 +66,5 @@ def convert(
         'source_sha256': hashlib.sha256(source.read_bytes()).hexdigest(),
         'source_weights': f'{file.source} of {file.network_class} {file.date}'.strip(),
     }
-    save_whole({'meta': meta, 'state_dict': state}, target)
+    save_checkpoint({'meta': meta, 'state_dict': state}, target)
     print(f'{target}: {len(state)} tensors, {file.num_classes} classes, from {source}')

@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 
 from mmkd.datasets.annotations import check_coco
-from mmkd.fileio.atomic_writes import write_whole
+from mmkd.fileio.atomic_writes import write_atomic
 
 
 def part(text: str) -> tuple[str, float]:
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     if empty:
         raise SystemExit(f'Each part must have images, but none are left for {", ".join(empty)}.')
     for name, content in parts.items():
-        write_whole(out[name], json.dumps(content).encode())
+        write_atomic(out[name], json.dumps(content).encode())
         print(f'{out[name]}: {len(content["images"])} images')
 
 

@@ -12,7 +12,7 @@ from mmdet.datasets import XMLDataset
 
 from mmkd.datasets.annotations import check_images, check_voc
 from mmkd.datasets.voc_files import VocImages
-from mmkd.fileio.atomic_writes import write_whole
+from mmkd.fileio.atomic_writes import write_atomic
 
 
 def convert(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict, int]:
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(str(error)) from None
     for split, path in out.items():
         content, empty = contents[split]
-        write_whole(path, json.dumps(content).encode())
+        write_atomic(path, json.dumps(content).encode())
         boxes = len(content['annotations'])
         print(f'{path}: {len(content["images"])} images, {boxes} boxes, {empty} empty left out')
 

@@ -119,7 +119,7 @@ class DetectionDistill(SingleTeacherDistill):
                 print_log('teacher_ckpt is not set: the teacher is untrained', 'current', WARNING)
                 _init_at_random(teacher_model)
         recorders = getattr(self.distiller, 'teacher_recorders', None)
-        self._teacher: FrozenTeacher | CachedTeacher = FrozenTeacher(
+        frozen = FrozenTeacher(
             teacher_model,
             InputTranslation(
                 self.data_preprocessor,
@@ -135,9 +135,11 @@ class DetectionDistill(SingleTeacherDistill):
                 'teacher_cache holds the records of the very images that the student sees, but '
                 'shuffle_teacher=True was given as well. Drop one of them.'
             )
+        #: What fills the teacher's recorders for a batch.
+        self.teacher_source: FrozenTeacher | CachedTeacher = frozen
         if teacher_cache:
-            self._teacher = CachedTeacher(
-                teacher_cache, self._teacher, self.distiller, self.student, self.data_preprocessor
+            self.teacher_source = CachedTeacher(
+                teacher_cache, frozen, self.distiller, self.student, self.data_preprocessor
             )
         self.loss_watch = LossWatch(self.distiller, distiller)
         self.student_loss_weights = dict(student_loss_weights or {})
@@ -157,7 +159,7 @@ class DetectionDistill(SingleTeacherDistill):
     @property
     def teacher(self) -> BaseModel:
         """The frozen teacher."""
-        return self._teacher.model
+        return self.teacher_source.model
 
     def check_data_origin(self, config: Mapping, classes: Sequence[str] | None) -> None:
         """Compare the data that the two models' files were trained on with that of a run.
@@ -169,14 +171,15 @@ class DetectionDistill(SingleTeacherDistill):
         Raises:
             ValueError: the teacher scores the classes in another order, and its scores are taught.
         """
-        scores = getattr(self._teacher, 'features', None) is None  # not backbone and neck alone
+        # Not of backbone and neck alone.
+        scores = getattr(self.teacher_source, 'features', None) is None
         check_data_origin(self.teacher, config, classes, scores)
         check_data_origin(self.student, config, classes, False)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # SingleTeacherDistill would make the teacher a submodule: keep it out of the module tree.
         if name == 'teacher':
-            object.__setattr__(self, '_teacher', FrozenTeacher(value))
+            object.__setattr__(self, 'teacher_source', FrozenTeacher(value))
         else:
             super().__setattr__(name, value)
 
@@ -214,7 +217,7 @@ class DetectionDistill(SingleTeacherDistill):
         if active:
             distiller.set_deliveries_override(False)
             with distiller.teacher_recorders, distiller.deliveries:
-                self._teacher(batch_inputs, data_samples)
+                self.teacher_source(batch_inputs, data_samples)
             plain_records(distiller.teacher_recorders)
 
         distiller.set_deliveries_override(bool(active))
@@ -224,9 +227,10 @@ class DetectionDistill(SingleTeacherDistill):
             torch.set_grad_enabled(torch.is_grad_enabled() and self.student_trainable),
         ):
             student_losses = self.student(batch_inputs, data_samples, mode='loss')
-        if active and self._teacher.translation is not None:
+        if active and self.teacher_source.translation is not None:
             recorders = distiller.teacher_recorders, distiller.student_recorders
-            crop_records(*recorders, batch_inputs.shape[-2:], self._teacher.translation.divisor)
+            divisor = self.teacher_source.translation.divisor
+            crop_records(*recorders, batch_inputs.shape[-2:], divisor)
         if self.calculate_student_loss:
             losses.update(add_prefix(self._weighted(student_losses), 'student'))
 

@@ -23,9 +23,9 @@ from mmkd.cache.views import (
     build_collate,
     check_repeatable,
     fingerprint,
-    ground_truth,
     image_dataset,
 )
+from mmkd.datasets.data_samples import boxes_of
 
 
 class Filler:
@@ -50,10 +50,11 @@ class Filler:
     def look(self, items: Sequence[int]) -> tuple[list[int], Any]:
         """Let the teacher look at ``items``; fingerprints of the views and a codec's context."""
         views = [self.views[item] for item in items]
-        fingerprints, truths = [fingerprint(v) for v in views], [ground_truth(v) for v in views]
+        fingerprints = [fingerprint(view) for view in views]
+        truths = [boxes_of(view['data_samples']) for view in views]
         batch = self.model.data_preprocessor(self.collate(views), True)
         with self.model.distiller.teacher_recorders:
-            self.model._teacher(batch['inputs'], batch['data_samples'])
+            self.model.teacher_source(batch['inputs'], batch['data_samples'])
         head = getattr(self.model.student, 'bbox_head', None)
         return fingerprints, (getattr(head, 'prior_generator', None), truths)
 
@@ -142,7 +143,7 @@ def _describe(cfg: Config, filler: Filler, views: int, seed: int) -> tuple[Recor
         )
     dataset = image_dataset(cfg.train_dataloader.dataset)
     key = {
-        **algorithm_key(filler.model._teacher, fields),
+        **algorithm_key(filler.model.teacher_source, fields),
         **data_key(dataset, filler.views.dataset, views, seed),
     }
     return layout, key

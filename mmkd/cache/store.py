@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmkd.cache.key import digest
+from mmkd.fileio.atomic_writes import write_atomic
 
 _HEADER = struct.Struct('<II')  # checksum of the rest, fingerprint of the view
 _FILE_BYTES = 2**28
@@ -83,11 +84,7 @@ class Store:
 
 def write_index(folder: str | Path, index: dict) -> None:
     """Write ``cache.json``, whole or not at all."""
-    path = Path(folder, 'cache.json')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(index, indent=1))
-    os.replace(partial, path)
+    write_atomic(Path(folder, 'cache.json'), json.dumps(index, indent=1).encode())
 
 
 def read_index(folder: str | Path) -> dict:

@@ -1,11 +1,8 @@
 """A fixed number of augmented views of each image, and a data set that draws among them."""
 
 import copy
-import hashlib
-import random
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,26 +17,12 @@ from mmkd.cache.key import check_key, data_key
 from mmkd.cache.record import RecordLayout
 from mmkd.cache.store import Store, read_index
 from mmkd.config.key_finder import dicts
+from mmkd.datasets.data_samples import boxes_of
+from mmkd.datasets.seeding import seeded
 from mmkd.distributed.unwrapped import unwrapped
 
 #: How a record travels: a key of the data set's items and of the batch.
 RECORD = 'teacher_record'
-
-
-@contextmanager
-def seeded(*key: Any) -> Iterator[None]:
-    """Python's, NumPy's and PyTorch's generators follow from ``key``; afterwards they go on."""
-    words = np.frombuffer(hashlib.sha256(repr(key).encode()).digest(), np.uint32)
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(int(words[0]))
-    np.random.seed(words[1:4])
-    torch.default_generator.manual_seed(int(words[4]))
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
 
 
 class FixedViews(Dataset):
@@ -136,15 +119,10 @@ def _unfilled(fault: str) -> str:
     )
 
 
-def ground_truth(data: dict) -> torch.Tensor:
-    """The boxes (G, 4) of a data set's item, in input pixels."""
-    boxes = data['data_samples'].gt_instances.bboxes
-    return getattr(boxes, 'tensor', boxes)
-
-
 def fingerprint(data: dict) -> int:
     """Checksum of a view's pixels and boxes."""
-    pixels, boxes = (t.contiguous().numpy().data for t in (data['inputs'], ground_truth(data)))
+    tensors = data['inputs'], boxes_of(data['data_samples'])
+    pixels, boxes = (tensor.contiguous().numpy().data for tensor in tensors)
     return zlib.crc32(boxes, zlib.crc32(pixels))
 
 

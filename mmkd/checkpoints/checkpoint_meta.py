@@ -4,22 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmkd.checkpoints.preprocessing import Normalisation
 from mmkd.config.config_literals import ConfigLiterals, ConfigTextError, read_literals
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """What is done to the pixels of an image, which are 0 to 255.
-
-    Args:
-        mean: what is subtracted, per channel. Defaults to nothing.
-        std: what is divided by, per channel. Defaults to nothing.
-        bgr_to_rgb: whether the channels are swapped before. None if not known.
-    """
-
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    bgr_to_rgb: bool | None = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import nn
 from mmkd.checkpoints.checkpoint_meta import origin, scales_of_test
 from mmkd.checkpoints.loading import Loaded, keep, kept, target_of, warn
 from mmkd.checkpoints.weight_meaning import Difference, differences
+from mmkd.config.names import first_of
 
 
 def data_differences(
@@ -112,8 +113,7 @@ def check_load_from(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ', '.join(names[:8])
-    return f'({shown}, ...)' if len(names) > 8 else f'({shown})'
+    return f'({first_of(names, 8)})'
 
 
 def _sizes(scales: Sequence[tuple[int, int]]) -> str:

@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmkd.checkpoints.loading import Fit, Loaded, first, keep, warn
+from mmkd.checkpoints.loading import Fit, Loaded, keep, warn
 from mmkd.checkpoints.reader import find_checkpoint, read_anything
 from mmkd.checkpoints.state_keys import (
     averaged_twins,
@@ -18,7 +18,8 @@ from mmkd.checkpoints.state_keys import (
 )
 from mmkd.checkpoints.ultralytics import is_yolov5_file, load_yolov5_state_dict
 from mmkd.checkpoints.weight_meaning import differences
-from mmkd.fileio.atomic_writes import write_whole
+from mmkd.config.names import first_of
+from mmkd.fileio.atomic_writes import write_atomic
 
 _NAMES = {'teacher_ckpt': 'the teacher', 'student_ckpt': 'the student'}
 
@@ -122,14 +123,16 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
     if of_images:
         notes += (f'left out as settings, not weights: {", ".join(of_images)}',)
     if twins:
-        notes += (f"left out as twins that mmdet 2.x's EMA keeps: {first(twins)}",)
+        notes += (
+            f"left out as twins that mmdet 2.x's EMA keeps: {first_of(twins, 3, counted=True)}",
+        )
     print_log('. '.join([str(loaded), *faults, *notes]), 'current')
     warn(found, what, name)
     return loaded
 
 
-def save_whole(checkpoint: dict, path: str | Path) -> None:
+def save_checkpoint(checkpoint: dict, path: str | Path) -> None:
     """Write ``checkpoint`` so that ``path`` appears whole or not at all."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
-    write_whole(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())

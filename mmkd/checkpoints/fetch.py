@@ -4,13 +4,10 @@ mmengine's own loaders unpickle what they fetch; here an address becomes a file 
 same names and backends, and nothing else.
 """
 
-import difflib
 import hashlib
 import logging
 import os
 import re
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +21,8 @@ from mmengine.logging import print_log
 from mmkd.checkpoints.download import cannot_fetch, download
 from mmkd.checkpoints.foreign import shown, shown_path
 from mmkd.checkpoints.ultralytics.errors import CheckpointError
-from mmkd.fileio.atomic_writes import PARTIAL
+from mmkd.config.names import nearest
+from mmkd.fileio.atomic_writes import atomic_file, remove_partial
 
 _CHUNK = 1 << 20
 # "open-mmlab:s3://..." is an address of mmengine's, too.
@@ -152,7 +150,7 @@ def _resolve(address: str, what: str) -> str | Path:
 
 def _look_up(name: str, addresses: dict[str, str], address: str, what: str) -> str:
     if name not in addresses:
-        near = difflib.get_close_matches(name, addresses, 3)
+        near = nearest(name, addresses, cutoff=0.6)
         raise CheckpointError(
             f'{what} must be a known name, but "{shown_path(address)}" is none'
             + (f'. Near it are {", ".join(near)}.' if near else '. Give a path or a URL.')
@@ -202,34 +200,28 @@ def _alone(target: Path) -> Iterator[None]:
 
 
 def _bring(found: str, target: Path, what: str, address: str, check: Callable[[Path], Any]) -> None:
-    for left in target.parent.glob(f'.*{PARTIAL}'):  # by a process that was killed
-        if time.time() - left.stat().st_mtime > 3600:
-            left.unlink(missing_ok=True)
+    remove_partial(target.parent, older_than=3600)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f'.{target.name}.{uuid.uuid4().hex}{PARTIAL}')
-    try:
-        with partial.open('xb') as file:
+    with atomic_file(target) as file:
+        partial = Path(file.name)
+        try:
             if urlsplit(found).scheme in ('http', 'https'):
                 download(found, file, what, target.parent)
             else:
                 _copy_from_store(found, file, partial, what)
             file.flush()
-            os.fsync(file.fileno())
-        if not _fits_its_name(partial, target.name):
-            raise cannot_fetch(
-                what,
-                address,
-                f'its name promises the SHA-256 {hash_in(target.name)}..., but what came has '
-                f'{sha256_of(partial)[:8]}...',
-                'Try again; if the name is no hash, fetch it by other means and give its path',
-            )
-        check(partial)
-        os.replace(partial, target)
-    except CheckpointError as error:
-        text = str(error).replace(shown_path(partial), shown_path(address))
-        raise CheckpointError(text) from error
-    finally:
-        partial.unlink(missing_ok=True)
+            if not _fits_its_name(partial, target.name):
+                raise cannot_fetch(
+                    what,
+                    address,
+                    f'its name promises the SHA-256 {hash_in(target.name)}..., but what came has '
+                    f'{sha256_of(partial)[:8]}...',
+                    'Try again; if the name is no hash, fetch it by other means and give its path',
+                )
+            check(partial)
+        except CheckpointError as error:
+            text = str(error).replace(shown_path(partial), shown_path(address))
+            raise CheckpointError(text) from error
 
 
 def _copy_from_store(address: str, file: BinaryIO, path: Path, what: str) -> None:

@@ -18,6 +18,7 @@ from mmkd.checkpoints.state_keys import (
     with_state_dict,
 )
 from mmkd.checkpoints.weight_meaning import Difference
+from mmkd.config.names import first_of
 from mmkd.distributed.unwrapped import unwrapped
 
 #: Of a module's keys, the share that a file must hold at least to be of this architecture.
@@ -117,13 +118,9 @@ class Fit:
             ('unexpected', self.unexpected),
             ('of another shape', shaped),
         )
-        return [f'{len(keys)} {name}: {first(keys)}' for name, keys in kinds if keys]
-
-
-def first(keys: list[str], count: int = 3) -> str:
-    """The first of some keys, and how many more there are."""
-    rest = len(keys) - count
-    return ', '.join(keys[:count]) + (f' and {rest} more' if rest > 0 else '')
+        return [
+            f'{len(keys)} {name}: {first_of(keys, 3, counted=True)}' for name, keys in kinds if keys
+        ]
 
 
 _source: ContextVar[tuple[str, str] | None] = ContextVar('source', default=None)
@@ -208,8 +205,8 @@ def _little(
     message = (
         f'{loaded.what} must name a file with weights of this {type(module).__name__}: at least '
         f'half of its keys{whole}; but of "{loaded.path}" {loaded.fit} of {loaded.total} keys fit '
-        f'({loaded.share:.0%}). The model has {first(list(own), 2)}; the file '
-        f'{first(list(state_dict), 2)}. '
+        f'({loaded.share:.0%}). The model has {first_of(own, 2, counted=True)}; the file '
+        f'{first_of(state_dict, 2, counted=True)}. '
     )
     parts = [key.split('.') for key in state_dict]
     for prefix in dict.fromkeys('.'.join(key[:n]) + '.' for n in (1, 2) for key in parts):

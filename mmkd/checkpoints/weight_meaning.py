@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 
-from mmkd.checkpoints.checkpoint_meta import Normalisation, Origin, origin
+from mmkd.checkpoints.checkpoint_meta import Origin, origin
+from mmkd.checkpoints.preprocessing import Normalisation, Preprocessing
 from mmkd.checkpoints.registered_parts import build_parts
 
 #: By how much two numbers may differ: anchors are kept in float16 (2 ** -11), means in five digits.
@@ -94,9 +94,14 @@ def differences(
 
 
 def _of_images(model: nn.Module, about: Origin, kept: Mapping[str, Tensor]) -> Iterator[Difference]:
-    own = model_normalisation(model)
-    if own is None:
+    preprocessor: Any = getattr(model, 'data_preprocessor', None)
+    preprocessor = getattr(
+        preprocessor, 'data_preprocessor', preprocessor
+    )  # MultiBranchDataPreprocessor
+    preprocessing = Preprocessing.of(preprocessor)
+    if preprocessing is None:
         return
+    own = preprocessing.normalisation
     theirs = about.normalisation
     if set(kept) >= {'mean', 'std'}:
         mean, std = (tuple(kept[key].flatten().tolist()) for key in ('mean', 'std'))
@@ -124,19 +129,6 @@ def _of_images(model: nn.Module, about: Origin, kept: Mapping[str, Tensor]) -> I
             f'Set bgr_to_rgb={theirs.bgr_to_rgb} in data_preprocessor of {{model}}, or give '
             '{model} the config that it was trained with.',
         )
-
-
-def model_normalisation(model: nn.Module) -> Normalisation | None:
-    """What a detector's preprocessor does to the pixels; None where it is of another kind."""
-    own: Any = getattr(model, 'data_preprocessor', None)
-    own = getattr(own, 'data_preprocessor', own)  # mmdet's MultiBranchDataPreprocessor
-    if not isinstance(own, ImgDataPreprocessor):
-        return None
-    swap = bool(own._channel_conversion)
-    if not own._enable_normalize:
-        return Normalisation(bgr_to_rgb=swap)
-    mean, std = (tuple(values.flatten().tolist()) for values in (own.mean, own.std))
-    return Normalisation(mean, std, swap)
 
 
 def shown(values: Sequence[float]) -> list[float]:

@@ -24,6 +24,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mmkd.fileio.atomic_writes import write_atomic
+
 _ITERATION = re.compile(r'(?:Epoch|Iter)\((train|val|test)\)\s+(?:\[(\d+)\])?\[\s*(\d+)/(\d+)\]')
 _TAIL = 25  # lines of the log shown when a step fails
 _POLL = 0.2  # seconds between looks at the logs
@@ -210,7 +212,7 @@ class _Run:
             return False
         again = _read(self.begun_stamp) == self.fingerprint and not self.done_stamp.exists()
         self.done_stamp.unlink(missing_ok=True)
-        _write_whole(self.begun_stamp, self.fingerprint)
+        write_atomic(self.begun_stamp, self.fingerprint.encode())
         if not again:
             for path in self.step.scratch:
                 Path(path).unlink(missing_ok=True)
@@ -254,7 +256,7 @@ class _Run:
                 f'{self.step.title} {reason}. The end of its log ({self.log}):\n\n{tail}\n\n'
                 'Mend the cause and run the same command again: finished steps are kept.'
             )
-        _write_whole(self.done_stamp, self.fingerprint)
+        write_atomic(self.done_stamp, self.fingerprint.encode())
         return True
 
     def end(self) -> None:
@@ -272,12 +274,6 @@ class _Run:
 
 def _read(path: Path) -> str | None:
     return path.read_text() if path.is_file() else None
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_suffix('.tmp')
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def python(*arguments: object) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mmkd.fileio.atomic_writes import LateRemoval, open_whole, write_whole
+from mmkd.fileio.atomic_writes import LateRemoval, open_atomic, write_atomic
 
 
 def history_method(owner: type, name: str) -> Callable:
@@ -167,8 +167,8 @@ def write_checkpoints_whole() -> None:
     from mmengine.fileio import LocalBackend
     from mmengine.hooks import checkpoint_hook
 
-    LocalBackend.put = lambda self, obj, filepath: write_whole(filepath, obj)
-    checkpoint_hook.open = open_whole
+    LocalBackend.put = lambda self, obj, filepath: write_atomic(filepath, obj)
+    checkpoint_hook.open = open_atomic
 
 
 def remove_checkpoints_late() -> None:

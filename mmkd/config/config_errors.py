@@ -1,6 +1,5 @@
 """Errors that name the key of the config that they come from."""
 
-import difflib
 import dis
 import errno
 import inspect
@@ -17,6 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import Registry, root
 
 from mmkd.config.key_finder import RUNNER_KEYS, KeyFinder, Path, dotted, value_at
+from mmkd.config.names import nearest
 from mmkd.errors import ImageError, NonFiniteError
 
 
@@ -242,7 +242,7 @@ def _short(value: Any) -> str:
 
 
 def _near(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names[:8]
+    near = nearest(name, names) or names[:8]
     return f'Nearest: {", ".join(near)}.' if near else ''
 
 

@@ -8,6 +8,7 @@ from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
 from torch import Tensor
 
+from mmkd.datasets.data_samples import ground_truth
 from mmkd.geometry.anchor_grid import AnchorGrid, grid_masks
 from mmkd.geometry.multi_level_maps import as_levels, describe
 from mmkd.heads.level_anchors import level_anchors
@@ -87,24 +88,3 @@ class ImitationMaskConnector(BaseConnector):
             for anchors, size in zip(self.anchors, sizes, strict=True)
         ]
         return grid_masks(boxes, image_ids, num_images, grids, self.iou_factor, self.scope)
-
-
-def ground_truth(samples: Any) -> tuple[Tensor, Tensor]:
-    """Boxes (G, 4) and the image of each (G,)."""
-    if isinstance(samples, dict):
-        if 'bboxes_labels' not in samples:
-            raise ValueError(
-                "the data samples' dict must hold 'bboxes_labels' as MMYOLO's fast collate makes "
-                f'it, got the keys {sorted(samples)}.'
-            )
-        return samples['bboxes_labels'][:, 2:6], samples['bboxes_labels'][:, 0]
-    if not isinstance(samples, list | tuple) or not all(
-        hasattr(s, 'gt_instances') for s in samples
-    ):
-        raise ValueError(
-            'batch_data_samples must be a list of DetDataSample with gt_instances, or a dict, got '
-            f'{describe(samples)}. Only training batches have ground truth.'
-        )
-    boxes = [getattr(s.gt_instances.bboxes, 'tensor', s.gt_instances.bboxes) for s in samples]
-    counts = torch.tensor([len(b) for b in boxes])
-    return torch.cat(boxes), torch.arange(len(boxes)).repeat_interleave(counts)

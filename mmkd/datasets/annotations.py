@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mmkd.config.names import first_of
 from mmkd.datasets.kept_boxes import Box, inside, is_annotation, is_flag, is_id, kept_box
 from mmkd.datasets.voc_files import flags_of_a_class, listed_images, read_voc
 from mmkd.fileio.nearby import absent, hint
@@ -29,10 +30,9 @@ class _Faults:
         """Raise if there are ``offenders``: each is named up to the third, and all are counted."""
         found = list(offenders)
         if found:
-            first = ', '.join(map(str, found[:3])) + (', ...' if len(found) > 3 else '')
             raise ValueError(
                 f'{self.where}: {rule}, but in "{self.path}" {len(found)} '
-                f'{"does" if len(found) == 1 else "do"} not: {first}. {remedy}'
+                f'{"does" if len(found) == 1 else "do"} not: {first_of(found, 3)}. {remedy}'
             )
 
     def note(self, left_out: Counter) -> list[str]:
@@ -119,7 +119,7 @@ def check_coco(
         'Add the images, write the ids as the images have them, or take these annotations out.',
     )
     faults.refuse(
-        f'each category_id must be one of the categories ({_few(map(_shown, names))})',
+        f'each category_id must be one of the categories ({first_of(map(_shown, names))})',
         (
             f'{_shown(a["category_id"])} (annotation {a["id"]})'
             for a in annotations
@@ -182,7 +182,7 @@ def check_found(
     lacking = [name for name, count in found.items() if not count]
     if not lacking or not found.total():
         return []
-    return [f'{where}: "{path}" has no box of {len(lacking)} classes: {_few(lacking)}']
+    return [f'{where}: "{path}" has no box of {len(lacking)} classes: {first_of(lacking)}']
 
 
 def check_voc(
@@ -213,7 +213,7 @@ def check_voc(
         fault = f'{len(lost)} of its {len(names)} names' if names else 'it is empty:'
         raise FileNotFoundError(
             f'{where}: ann_file must list images that have an XML file in "{folder}", but for '
-            f'"{path}" {fault} have none ({", ".join(lost[:3])}). Correct ann_file or ann_subdir.'
+            f'"{path}" {fault} have none ({first_of(lost, 3)}). Correct ann_file or ann_subdir.'
             f'{flags_of_a_class(folder, names) or hint(folder, lost)}'
         )
     faults = _Faults(where, path)
@@ -253,7 +253,7 @@ def check_images(where: str, folder: str, names: Iterable[str], key: str) -> Non
     if lost:
         raise FileNotFoundError(
             f'{where}: each image of the split must exist, but of {len(names)} in "{folder}" '
-            f'{len(lost)} do not: {_few(lost)}. Put them there, or correct {key}.'
+            f'{len(lost)} do not: {first_of(lost)}. Put them there, or correct {key}.'
             f'{hint(folder, lost)}'
         )
 
@@ -343,8 +343,3 @@ def _repeated(items: list[dict]) -> list[Any]:
         if len(set(ids)) < len(ids)
         else []
     )
-
-
-def _few(names: Iterable[Any]) -> str:
-    names = list(names)
-    return ', '.join(map(str, names[:5])) + (', ...' if len(names) > 5 else '')

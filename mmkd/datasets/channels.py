@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.errors import ImageError
 
 _FOLDED = {12: 3, 27: 3, 48: 3}  # a stem that folds 2 x 2, 3 x 3 or 4 x 4 pixels into channels
@@ -82,9 +83,9 @@ def check_batch(images: Iterable[Tensor], samples: Any, preprocessor: Any) -> No
     Raises:
         ImageError: one has other channels than the preprocessor, or the first of the batch.
     """
-    normalised = getattr(preprocessor, '_enable_normalize', False)
-    swaps = getattr(preprocessor, '_channel_conversion', False)
-    wanted = 3 if swaps or (normalised and len(preprocessor.mean) == 3) else None
+    own = Preprocessing.of(preprocessor) or Preprocessing()
+    swaps = own.bgr_to_rgb
+    wanted = 3 if swaps or (own.mean is not None and len(own.mean) == 3) else None
     for image, sample in zip(images, samples or (), strict=False):
         path = getattr(sample, 'img_path', None)
         found = min(len(image), 3) if swaps else len(image)  # a swap takes an alpha channel off
@@ -96,11 +97,11 @@ def check_batch(images: Iterable[Tensor], samples: Any, preprocessor: Any) -> No
                 "alike in LoadImageFromFile, with color_type='color' or 'grayscale'; 'unchanged' "
                 'leaves them as they are in the files.'
             )
-        if image.dtype == torch.uint8 or not normalised or _told:
+        if image.dtype == torch.uint8 or own.mean is None or own.std is None or _told:
             continue
         largest = float(image[..., ::8, ::8].float().max())  # of some pixels, to be quick
         if largest > _BEYOND_8_BITS:
-            deviations = (largest - float(preprocessor.mean.max())) / float(preprocessor.std.min())
+            deviations = (largest - float(own.mean.max())) / float(own.std.min())
             if deviations > _LARGEST:
                 _told.append(True)
                 _tell(

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import MODELS
 
+from mmkd.config.names import first_of
 from mmkd.config.pair_config import is_distillation
 
 #: Parts whose number of classes is another: of objects and background, of stuff, of identities.
@@ -49,7 +50,7 @@ def check_class_counts(cfg: Config, classes: Sequence[str]) -> list[str]:
         return []
     return [
         f'the teacher predicts other classes than the {len(classes)} of the data '
-        f'({", ".join(other[:3])}): only features can be distilled'
+        f'({first_of(other, 3)}): only features can be distilled'
     ]
 
 
@@ -57,11 +58,11 @@ def _refuse(counts: Iterator[tuple[str, int]] | Sequence, classes: Sequence[str]
     wrong = [(key, count) for key, count in counts if count != len(classes)]
     if wrong:
         key, count = wrong[0]
-        few = ', '.join(classes[:5]) + (', ...' if len(classes) > 5 else '')
         more = f', and {len(wrong) - 1} more parts likewise' if len(wrong) > 1 else ''
         raise ValueError(
-            f'{key} must be the number of classes of the data, {len(classes)} ({few}), but is '
-            f'{count}{more}. Set it to {len(classes)}, or correct metainfo.classes.'
+            f'{key} must be the number of classes of the data, {len(classes)} '
+            f'({first_of(classes)}), but is {count}{more}. '
+            f'Set it to {len(classes)}, or correct metainfo.classes.'
         )
 
 

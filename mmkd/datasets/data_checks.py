@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
+from mmkd.config.names import first_of
 from mmkd.datasets.annotations import check_coco, check_found, check_images, check_voc
 from mmkd.datasets.channels import check_channels
 from mmkd.datasets.class_counts import check_class_counts
@@ -58,8 +59,8 @@ def check_fit(cfg: Config, phases: Sequence[str]) -> list[str]:
         if list(classes) != list(known[first]):
             raise ValueError(
                 f'{phase}_dataloader: metainfo.classes must be those of {first}_dataloader, in the '
-                f'same order, which is that of the labels, but got {_few(classes)} and '
-                f'{_few(known[first])}. Give both the same metainfo.'
+                f'same order, which is that of the labels, but got {first_of(classes)} and '
+                f'{first_of(known[first])}. Give both the same metainfo.'
             )
     for phase in phases:
         files = [str(file) for file in annotation_files(cfg, [phase])]
@@ -162,10 +163,6 @@ def _phase_classes(cfg: Config, phase: str) -> Sequence[str] | None:
         if _form(dataset, scope) and not dataset.get('return_classes'):
             return classes_of(f'{phase}_dataloader', dataset, scope)
     return None
-
-
-def _few(classes: Sequence[str]) -> str:
-    return ', '.join(classes[:5]) + (', ...' if len(classes) > 5 else '')
 
 
 def annotation_files(cfg: Config, phases: Iterable[str]) -> list[Path]:

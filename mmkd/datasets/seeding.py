@@ -4,8 +4,10 @@ So a run that goes on needs no generator's state, and neither the number of data
 their life time changes what an image looks like.
 """
 
+import hashlib
 import random
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,25 @@ def seed_streams(*key: int) -> None:
     random.seed(first)
     np.random.seed(second)
     torch.manual_seed(third)
+
+
+@contextmanager
+def seeded(*key: Any) -> Iterator[None]:
+    """Python's, NumPy's and PyTorch's generators follow from ``key``; afterwards they go on.
+
+    The views of a teacher cache follow from it: with other numbers, caches on disks are void.
+    """
+    words = np.frombuffer(hashlib.sha256(repr(key).encode()).digest(), np.uint32)
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(int(words[0]))
+    np.random.seed(words[1:4])
+    torch.default_generator.manual_seed(int(words[4]))
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
 class SeededIndex(int):

@@ -47,7 +47,7 @@ def check_accuracy(
         getattr(getattr(m, 'bbox_head', None), 'num_classes', None)
         for m in (pair.student, pair.teacher)
     ]
-    translation: Any = pair._teacher.translation
+    translation: Any = pair.teacher_source.translation
     predictors: dict[tuple[str, str], Predict] = {}
     if counts[0] == counts[1]:
         predictors['teacher', 'through the distillation pipeline'] = through_pipeline(pair)
@@ -99,7 +99,7 @@ def _judge(section: Section, teacher: list[float], student: float, told: str) ->
 def through_pipeline(pair: DetectionDistill) -> Predict:
     """The teacher's predictions on the student's normalised batch, translated."""
 
-    translation: Any = pair._teacher.translation
+    translation: Any = pair.teacher_source.translation
 
     def predict(batch: dict) -> list:
         data = pair.data_preprocessor(batch, training=False)

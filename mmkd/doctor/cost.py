@@ -18,7 +18,7 @@ def check_time(section: Section, pair: DetectionDistill, batch: Mapping, steps: 
     student: Any = pair.student
     parts: dict[str, Callable[[Any, Any], Any]] = {
         'student': lambda inputs, samples: student(inputs, samples, mode='loss'),
-        'teacher': pair._teacher,
+        'teacher': pair.teacher_source,
         'whole': pair.loss,
     }
     pair.train()

@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmkd.algorithms.detection_distill import DetectionDistill
-from mmkd.connectors.imitation_mask_connector import ground_truth
 from mmkd.datasets.data_checks import check_data
+from mmkd.datasets.data_samples import ground_truth
 from mmkd.doctor import accuracy, cost, models, pictures, step
 from mmkd.doctor.report import Report, Section
 from mmkd.rules.schedule import check_schedule

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.checkpoints.data_origin import data_differences
-from mmkd.checkpoints.loading import Loaded, first, kept
+from mmkd.checkpoints.loading import Loaded, kept
+from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.checkpoints.weight_meaning import shown
+from mmkd.config.names import first_of
 from mmkd.doctor.report import Section
 from mmkd.rules.distiller_rules import DIFFERENCE
 
@@ -49,7 +51,7 @@ def _check_loaded(section: Section, name: str, loaded: Loaded) -> None:
     if loaded.lacking and loaded.what.endswith('_ckpt'):
         section.warn(
             f'{len(loaded.lacking)} of {loaded.total} keys of the {name} do not hold the weights '
-            f'of "{loaded.path}": {first(list(loaded.lacking))}.',
+            f'of "{loaded.path}": {first_of(loaded.lacking, 3, counted=True)}.',
             'Give the checkpoint of this config, or the config of this checkpoint, and '
             f'{loaded.what}_strict=True.',
         )
@@ -73,22 +75,17 @@ def _check_origin(
 
 def preprocessing(model: nn.Module) -> dict[str, Any]:
     """What a detector does to an image, by the names of ``DetDataPreprocessor``'s arguments."""
-    own: Any = model.data_preprocessor
-    normalised = own._enable_normalize
-    return dict(
-        mean=shown(own.mean.flatten().tolist()) if normalised else None,
-        std=shown(own.std.flatten().tolist()) if normalised else None,
-        bgr_to_rgb=own._channel_conversion,
-        pad_size_divisor=own.pad_size_divisor,
-        pad_value=own.pad_value,
-    )
+    return {
+        key: shown(value.flatten().tolist()) if isinstance(value, Tensor) else value
+        for key, value in vars(Preprocessing.of(model.data_preprocessor)).items()
+    }
 
 
 def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
     """Both preprocessings side by side, and how the teacher's input is made of the student's."""
     student, teacher = preprocessing(pair), preprocessing(pair.teacher)
     section.rows += [[key, student[key], teacher[key]] for key in student]
-    translation: Any = pair._teacher.translation
+    translation: Any = pair.teacher_source.translation
     section.notes.append(
         'The teacher sees the batch of the student as it is.'
         if translation.identity

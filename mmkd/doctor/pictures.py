@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mmkd.algorithms.detection_distill import DetectionDistill
-from mmkd.connectors.imitation_mask_connector import ground_truth
+from mmkd.datasets.data_samples import ground_truth
 from mmkd.doctor.models import preprocessing
 from mmkd.doctor.report import Section
 from mmkd.doctor.step import Step

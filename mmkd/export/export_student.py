@@ -7,10 +7,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmkd.algorithms.build_detector import build_detector
-from mmkd.checkpoints.detector_checkpoint import load_detector, read_checkpoint, save_whole
+from mmkd.checkpoints.detector_checkpoint import load_detector, read_checkpoint, save_checkpoint
 from mmkd.checkpoints.state_keys import STUDENT_PREFIX, student_state_dict
 from mmkd.export.student_config import student_config
-from mmkd.fileio.atomic_writes import write_whole
+from mmkd.fileio.atomic_writes import write_atomic
 
 
 def export_student(
@@ -58,8 +58,8 @@ def _check_name(out: Path) -> None:
 def _write_student(loaded: Mapping, config: Config, out: Path) -> None:
     text = student_config(config).pretty_text  # it takes a second
     meta = {**loaded.get('meta', {}), 'cfg': text}
-    save_whole({'state_dict': student_state_dict(loaded['state_dict']), 'meta': meta}, out)
-    write_whole(out.with_suffix('.py'), text.encode())
+    save_checkpoint({'state_dict': student_state_dict(loaded['state_dict']), 'meta': meta}, out)
+    write_atomic(out.with_suffix('.py'), text.encode())
 
 
 def check_student(checkpoint: str, config: Config) -> None:

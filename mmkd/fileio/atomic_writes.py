@@ -3,17 +3,44 @@
 import io
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 #: What the name of an unfinished file ends with; a killed process leaves one behind.
 PARTIAL = '.partial'
 
 
-def write_whole(path: str | Path, data: bytes) -> None:
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A new file beside ``path`` to write to, which takes its place when the block ends.
+
+    Where the block raises, ``path`` is as it was. The folder must exist. The name of the file is
+    ``.name`` of what is yielded, for a check of what was written before it takes the place.
+    """
+    path = Path(path)
+    partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}{PARTIAL}')
+    try:
+        with partial.open('xb') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if hasattr(os, 'O_DIRECTORY'):
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # the new name itself
+        finally:
+            os.close(folder)
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
     """Write ``data`` so that ``path`` appears whole or not at all, also after a power cut.
 
     Raises:
@@ -24,17 +51,10 @@ def write_whole(path: str | Path, data: bytes) -> None:
     if path.exists() and not path.is_file():  # a device or a pipe
         path.write_bytes(data)
         return
-    partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}{PARTIAL}')
     try:
-        with partial.open('xb') as file:
+        with atomic_file(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
+    except OSError as error:
         free = shutil.disk_usage(path.parent).free
         raise OSError(
             error.errno,
@@ -42,26 +62,28 @@ def write_whole(path: str | Path, data: bytes) -> None:
             f'{error.strerror}, with {free / 1e6:.1f} MB free there. Earlier files are intact. '
             'Make room or open the folder, and go on with --resume.',
         ) from error
-    if hasattr(os, 'O_DIRECTORY'):
-        folder = os.open(path.parent, os.O_DIRECTORY)
-        try:
-            os.fsync(folder)  # the new name itself
-        finally:
-            os.close(folder)
 
 
 @contextmanager
-def open_whole(path: str | Path, mode: str = 'w') -> Iterator[io.StringIO]:
+def open_atomic(path: str | Path, mode: str = 'w') -> Iterator[io.StringIO]:
     """Like ``open(path, 'w')``, but the text reaches ``path`` at the end and whole."""
     text = io.StringIO()
     yield text
-    write_whole(path, text.getvalue().encode())
+    write_atomic(path, text.getvalue().encode())
 
 
-def remove_partial(folder: str | Path) -> None:
-    """Remove what a process that was killed while writing left in ``folder``."""
+def remove_partial(folder: str | Path, older_than: float = 0.0) -> None:
+    """Remove what a process that was killed while writing left in ``folder``.
+
+    Args:
+        folder: is looked into, not below.
+        older_than: seconds; younger files may be another process's that still writes. Defaults to
+            0, all.
+    """
     for partial in Path(folder).glob(f'.*{PARTIAL}'):
-        partial.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if time.time() - partial.stat().st_mtime >= older_than:
+                partial.unlink()
 
 
 class LateRemoval:

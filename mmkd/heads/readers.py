@@ -1,9 +1,9 @@
 """Which function reads which head: by the class of the head or the nearest base of it."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mmkd.config.names import nearest
 from mmkd.heads.predictions import Batch, Predictions
 
 Reader = Callable[[Any, Sequence[Any], Batch], Predictions]
@@ -59,7 +59,7 @@ def find_reader(head: Any) -> Reader:
                 f'a head must predict boxes with a score for each class, but {kind.__name__} '
                 f'predicts {WITHOUT_ROWS[name]}. Distil its features, or take another detector.'
             )
-    near = difflib.get_close_matches(kind.__name__, [name.split('.')[1] for name in READERS], n=3)
+    near = nearest(kind.__name__, [name.split('.')[1] for name in READERS], cutoff=0.6)
     raise ValueError(
         f'mmkd.heads has no reader for {kind.__name__}. It knows {", ".join(sorted(READERS))} and '
         'what derives from them'

@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn
 
+from mmkd.config.names import first_of
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.errors import NonFiniteError
 
@@ -121,7 +122,7 @@ def _check_gradients(optimizer: torch.optim.Optimizer, model: nn.Module) -> None
         bad = [name for (name, _), good in zip(named, finite.tolist(), strict=True) if not good]
         optimizer.zero_grad()
         raise NonFiniteError(
-            f'the gradient of {len(bad)} parameters ({", ".join(bad[:3])}...) of finite losses'
+            f'the gradient of {len(bad)} parameters ({first_of(bad, 3)}) of finite losses'
         )
 
 

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.algorithms.distill_terms import active_losses
 from mmkd.algorithms.idle_terms import PATIENCE, IdleTerms
-from mmkd.connectors.imitation_mask_connector import ground_truth
+from mmkd.datasets.data_samples import ground_truth
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.doctor import models
 from mmkd.doctor.report import Report
@@ -53,9 +53,10 @@ class PairReportHook(Hook):
             names = set(pair.distiller.distill_losses)
             self.idle = IdleTerms(names if self.judged else ())
             pair.loss_watch.suspects = names - self.idle.at_work
-        # A cache has been checked against its teacher already, and keeps none in memory.
-        if pair is None or not is_main_process() or not isinstance(pair._teacher, FrozenTeacher):
+        if pair is None or not is_main_process():
             return
+        if not isinstance(pair.teacher_source, FrozenTeacher):
+            return  # a cache has been checked against its teacher, and keeps none in memory
         report = Report(str(runner.cfg.filename))
         with report.section('Weights', 'model', 'file', 'keys loaded', 'of', 'share') as section:
             models.check_weights(section, pair, runner.cfg, classes)

@@ -13,8 +13,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmkd.cache.views import seeded
-from mmkd.datasets.seeding import SeededDataset
+from mmkd.datasets.seeding import SeededDataset, seeded
 from mmkd.distributed.unwrapped import unwrapped
 
 

@@ -6,44 +6,14 @@ from typing import Any
 import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mmkd.distributed.avg_factor import across_ranks
-from mmkd.geometry.multi_level_maps import Levels, upcast
-from mmkd.heads.bbox_coding import CODINGS, activate, decode
-from mmkd.heads.level_anchors import LevelAnchors, level_priors
+from mmkd.geometry.multi_level_maps import Levels
+from mmkd.heads.bbox_coding import CODINGS
+from mmkd.heads.level_anchors import level_priors
 from mmkd.heads.level_maps import LevelMaps, paired_head_maps, teacher_weight
-from mmkd.losses.functional.cell_sum import cell_sum
+from mmkd.losses.functional.box_distances import box_distances
 from mmkd.losses.functional.iou_losses import IOU_LOSSES
-
-
-def box_distance(
-    box_S: Tensor, box_T: Tensor, kind: str, coding: str, reg_norm: float | None = None
-) -> Tensor:
-    """(B, A, H, W): squared distance of two box maps, summed over the 4 coordinates.
-
-    Args:
-        box_S: (B, A, 4, H, W), raw.
-        box_T: (B, A, 4, H, W), raw.
-        kind: 'l2' on what is given, 'decoded' on what the head makes of it.
-        coding: see :func:`mmkd.heads.bbox_coding.activate`.
-        reg_norm: of 'l2': compare sigmoids, the teacher's width and height times this.
-    """
-    if kind == 'decoded':
-        box_S, box_T = activate(box_S, coding), activate(box_T, coding)
-    elif reg_norm is not None:
-        scale = box_T.new_tensor([1, 1, reg_norm, reg_norm])[:, None, None]
-        box_S, box_T = box_S.sigmoid(), box_T.sigmoid() * scale
-    return (box_S - box_T).square().sum(2)
-
-
-def iou_distance(
-    box_S: Tensor, box_T: Tensor, anchors: LevelAnchors, kind: str, coding: str
-) -> Tensor:
-    """(B, A, H, W): mmdet's IoU loss of this kind between the decoded boxes."""
-    boxes_S, boxes_T = (decode(box, *anchors, coding) for box in (box_S, box_T))
-    distance = IOU_LOSSES[kind](boxes_S.reshape(-1, 4), boxes_T.reshape(-1, 4))
-    return distance.view(boxes_S.shape[:-1])
+from mmkd.losses.functional.obj_scaled_terms import Level, corrected_terms, reference_terms
 
 
 @MODELS.register_module()
@@ -194,8 +164,12 @@ class ObjScaledBoxCls(nn.Module):
         maps_S, maps_T = paired_head_maps(preds_S, preds_T, self.num_classes)
         self._check_levels(maps_S)
         weights = [teacher_weight(t, self.nms_kernel) for t in maps_T]
-        form = self._reference if self.normalizer == 'mean' else self._corrected
-        box, cls, obj = form(maps_S, maps_T, weights)
+        levels = self._levels(maps_S, maps_T, weights)
+        if self.normalizer == 'mean':
+            coordinates = 1 if self.priors else 4  # an IoU loss is one number a box
+            box, cls, obj = reference_terms(levels, self.cls_loss, self.temperature, coordinates)
+        else:
+            box, cls, obj = corrected_terms(levels, self.cls_loss, self.temperature, self.scale_obj)
         terms = {
             'box': self.loss_weight * self.box_weight * box,
             'cls': self.loss_weight * self.cls_weight * cls,
@@ -206,57 +180,15 @@ class ObjScaledBoxCls(nn.Module):
         self.logs['objectness'] = torch.stack([w.sum() for w in weights]).sum() / cells
         return terms['box'] + terms['cls'] + terms['obj']
 
-    def _corrected(
+    def _levels(
         self, maps_S: list[LevelMaps], maps_T: list[LevelMaps], weights: list[Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        total = across_ranks(torch.stack([w.sum() for w in weights]).sum(), weights[0], 1e-6)
-        box = [(d * w).sum() for d, w in zip(self._boxes(maps_S, maps_T), weights, strict=True)]
-        zero = box[0].new_zeros(())
-        cls, obj = [zero], [zero]
-        for v, s, t, w in zip(self._of_levels(maps_S), maps_S, maps_T, weights, strict=True):
-            if self.num_classes > 1:
-                cls.append(cell_sum(s.cls, t.cls, w, self.cls_loss, self.temperature))
-            if s.obj is not None:
-                bce = F.binary_cross_entropy_with_logits(upcast(s.obj), w, reduction='none')
-                obj.append(v * ((bce * w).sum() / total if self.scale_obj else bce.mean()))
-        return (
-            torch.stack(box).sum() / total,
-            torch.stack(cls).sum() / total,
-            torch.stack(obj).sum(),
+    ) -> list[Level]:
+        distances = box_distances(
+            maps_S, maps_T, self.box_loss, self.bbox_coder, self.reg_norm, self.priors
         )
-
-    def _reference(
-        self, maps_S: list[LevelMaps], maps_T: list[LevelMaps], weights: list[Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        kind = 'bce_raw' if self.cls_loss == 'bce' else self.cls_loss
-        box = [
-            (d * w).sum() / (w.numel() if self.priors else s.box.numel())
-            for d, s, w in zip(self._boxes(maps_S, maps_T), maps_S, weights, strict=True)
-        ]
-        zero = box[0].new_zeros(())
-        cls, obj = [zero], [zero]
-        for v, s, t, w in zip(self._of_levels(maps_S), maps_S, maps_T, weights, strict=True):
-            if self.num_classes > 1:
-                total = cell_sum(s.cls, t.cls, w, kind, self.temperature)
-                cls.append(total / s.cls.numel())
-            if s.obj is not None and t.obj is not None:
-                obj.append(v * ((upcast(s.obj) - upcast(t.obj)).square() * w).mean())
-        return torch.stack(box).sum(), torch.stack(cls).sum(), torch.stack(obj).sum()
-
-    def _boxes(self, maps_S: list[LevelMaps], maps_T: list[LevelMaps]) -> list[Tensor]:
-        found = []
-        for level, (s, t) in enumerate(zip(maps_S, maps_T, strict=True)):
-            box_S, box_T = upcast(s.box), upcast(t.box)
-            if self.priors:
-                anchors = self.priors[level]
-                found.append(iou_distance(box_S, box_T, anchors, self.box_loss, self.bbox_coder))
-                continue
-            norm = self.reg_norm[level] if isinstance(self.reg_norm, Sequence) else self.reg_norm
-            found.append(box_distance(box_S, box_T, self.box_loss, self.bbox_coder, norm))
-        return found
-
-    def _of_levels(self, maps: list[LevelMaps]) -> Sequence[float]:
-        return self.level_weights or [1.0] * len(maps)
+        obj_weights = self.level_weights or [1.0] * len(maps_S)
+        parts = zip(maps_S, maps_T, weights, distances, obj_weights, strict=True)
+        return [Level(*level) for level in parts]
 
     def _check_levels(self, maps: list[LevelMaps]) -> None:
         for name in ('level_weights', 'reg_norm'):

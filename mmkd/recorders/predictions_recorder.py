@@ -1,6 +1,6 @@
 """The recorder of what a detector predicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,7 @@ from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.registry import TASK_UTILS
 from torch import Tensor, nn
 
+from mmkd.datasets.data_samples import metas_of
 from mmkd.heads.detr import read_detr, read_layer
 from mmkd.heads.predictions import Batch, Predictions
 from mmkd.heads.readers import find_reader, read
@@ -112,16 +113,12 @@ class PredictionsRecorder(BaseRecorder):
     def _batch(self, *inputs: Any, data_samples: Any = None, **others: Any) -> Batch:
         tensors = [t for t in (*inputs, *others.values()) if isinstance(t, Tensor)]
         shape = (tensors[0].size(-2), tensors[0].size(-1)) if tensors else None
-        metas: Sequence[Mapping] | None = None
-        tokens: list = []
-        if isinstance(data_samples, Mapping):  # MMYOLO's fast collation
-            metas = data_samples.get('img_metas')
-        elif data_samples is not None:
-            metas = [sample.metainfo for sample in data_samples]
-            tokens = [getattr(sample, 'token_positive_map', None) for sample in data_samples]
+        tokens: list = [
+            getattr(sample, 'token_positive_map', None) for sample in data_samples or ()
+        ]
         return Batch(
             shape,
-            metas or None,
+            metas_of(data_samples) or None,
             tokens if tokens and None not in tokens else None,
             getattr(self._model, 'num_queries', None),
         )

@@ -1,6 +1,5 @@
 """What is checked before a run: recorders, mappings, and that student and teacher match."""
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ import torch
 from mmrazor.registry import MODELS, TASK_UTILS
 from torch import nn
 
+from mmkd.config.names import nearest
 from mmkd.rules.taps import tap
 
 
@@ -125,7 +125,7 @@ def _unknown(
     where: str, received: str, among: str, names: Iterable[str], part: str | None = None
 ) -> ValueError:
     names = [name for name in names if not name.startswith('__')]
-    near = difflib.get_close_matches(part or received, names, n=3, cutoff=0.4) or names[:8]
+    near = nearest(part or received, names, cutoff=0.4) or names[:8]
     return ValueError(
         f'{where} must be one of {among}, but got "{received}". Nearest: {", ".join(near)}.'
     )

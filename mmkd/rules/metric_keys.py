@@ -1,12 +1,12 @@
 """The names of the figures that a config's evaluator will give, known before the run."""
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
+from mmkd.config.names import nearest
 from mmkd.config.registered import registered
 
 
@@ -79,8 +79,8 @@ def unknown_key(key: str, keys: set[str], cfg: Config) -> str | None:
     classwise = key.endswith('_precision') and 'classwise' in str(cfg.get('val_evaluator'))
     if key in keys or classwise:
         return None
-    nearest = difflib.get_close_matches(key, sorted(keys), n=1, cutoff=0.3)
+    meant = nearest(key, sorted(keys), count=1, cutoff=0.3)
     return (
         f'must name a figure of val_evaluator ({", ".join(sorted(keys))}), but got "{key}". '
-        f'{f"Is {nearest[0]} meant?" if nearest else "Correct it."}'
+        f'{f"Is {meant[0]} meant?" if meant else "Correct it."}'
     )

@@ -8,6 +8,7 @@ from mmdet.models.detectors import SingleStageDetector
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmkd.datasets.data_samples import rolled
 from mmkd.teachers.input_translation import InputTranslation
 from mmkd.teachers.lean_teacher import LeanTeacher
 
@@ -69,7 +70,7 @@ class FrozenTeacher:
 
 
 def _roll(inputs: Tensor, data_samples: Any) -> tuple[Tensor, Any]:
-    """Each image in the place of the next one. MMYOLO's dict of boxes stays: it has no padding."""
+    """Each image in the place of the next one."""
     if len(inputs) < 2:
         raise ValueError(
             'shuffle_teacher shows the teacher another image of the batch, so each batch must have '
@@ -77,6 +78,4 @@ def _roll(inputs: Tensor, data_samples: Any) -> tuple[Tensor, Any]:
             'train_dataloader.batch_size, and set train_dataloader.drop_last=True if the last '
             'batch of an epoch is the single one.'
         )
-    if isinstance(data_samples, list | tuple):
-        data_samples = [*data_samples[-1:], *data_samples[:-1]]
-    return inputs.roll(1, 0), data_samples
+    return inputs.roll(1, 0), rolled(data_samples)

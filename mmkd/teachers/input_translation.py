@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from mmengine.model import ImgDataPreprocessor
 from torch import Tensor
 
+from mmkd.checkpoints.preprocessing import Preprocessing
+from mmkd.datasets.data_samples import metas_of
+
 
 class InputTranslation:
     """Turn the student's normalised batch into what the teacher's own preprocessing gives.
@@ -32,13 +35,16 @@ class InputTranslation:
         teacher: ImgDataPreprocessor,
         channels: tuple[int, int] | None = None,
     ) -> None:
+        both = []
         for name, preprocessor in (('student', student), ('teacher', teacher)):
-            if not isinstance(preprocessor, ImgDataPreprocessor):
+            preprocessing = Preprocessing.of(preprocessor)
+            if preprocessing is None:
                 raise TypeError(
                     f'the {name} must have an image data_preprocessor (DetDataPreprocessor or a '
                     f'subclass), so that the teacher sees its own normalisation, but it has '
                     f'{type(preprocessor).__name__}. Name one in its model config.'
                 )
+            both.append(preprocessing)
         own, taught_by = channels or (3, 3)
         # Of other numbers it is not certain that they are those of images.
         if own != taught_by and {own, taught_by} <= {1, 3, 4} and (own, taught_by) != (1, 3):
@@ -49,9 +55,10 @@ class InputTranslation:
                 f'in_channels={taught_by} and load images with as many (color_type).'
             )
         self.grey = (own, taught_by) == (1, 3)
-        mean_s, std_s = _mean_std(student)
-        mean_t, std_t = _mean_std(teacher)
-        self.swap = bool(student._channel_conversion) != bool(teacher._channel_conversion)
+        made, wanted = both
+        mean_s, std_s = _mean_std(made)
+        mean_t, std_t = _mean_std(wanted)
+        self.swap = made.bgr_to_rgb != wanted.bgr_to_rgb
         if self.swap:
             mean_s, std_s = mean_s.flip(0), std_s.flip(0)
         self.scale = std_s / std_t  # (C, 1, 1), or of one channel for all
@@ -59,9 +66,9 @@ class InputTranslation:
         self.identity = not self.swap and bool(
             torch.all(self.scale == 1) and torch.all(self.shift == 0)
         )
-        self.same_padding = self.identity and student.pad_value == teacher.pad_value
-        self.pad_value = float(teacher.pad_value)
-        self.divisor = int(getattr(teacher, 'pad_size_divisor', 1))
+        self.same_padding = self.identity and made.pad_value == wanted.pad_value
+        self.pad_value = float(wanted.pad_value)
+        self.divisor = int(wanted.pad_size_divisor)
 
     def __call__(self, inputs: Tensor, data_samples: Any = None) -> Tensor:
         """Translate ``inputs`` (B, C, H, W); ``data_samples`` tell which pixels are padding."""
@@ -71,9 +78,9 @@ class InputTranslation:
         if not self.identity:
             scale, shift = (t.to(outputs.device, outputs.dtype) for t in (self.scale, self.shift))
             outputs = torch.addcmul(shift, outputs, scale)
-        if not self.same_padding and isinstance(data_samples, list | tuple):
-            for i, sample in enumerate(data_samples):
-                height, width = sample.metainfo.get('img_shape', inputs.shape[-2:])[:2]
+        if not self.same_padding:
+            for i, meta in enumerate(metas_of(data_samples) or ()):
+                height, width = meta.get('img_shape', inputs.shape[-2:])[:2]
                 if (height, width) == tuple(inputs.shape[-2:]):
                     continue
                 if outputs is inputs:
@@ -86,7 +93,7 @@ class InputTranslation:
         return outputs
 
 
-def _mean_std(preprocessor: ImgDataPreprocessor) -> tuple[Tensor, Tensor]:
-    if not preprocessor._enable_normalize:
+def _mean_std(of: Preprocessing) -> tuple[Tensor, Tensor]:
+    if of.mean is None or of.std is None:
         return torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
-    return preprocessor.mean.cpu(), preprocessor.std.cpu()
+    return of.mean.cpu(), of.std.cpu()

@@ -55,7 +55,7 @@ def teacher_view(model: DetectionDistill, inputs: Tensor, data_samples: Any) -> 
     Returns:
         Tensor: in pixels of the batch; None for a teacher without a dense head.
     """
-    teacher, translation = model.teacher, model._teacher.translation
+    teacher, translation = model.teacher, model.teacher_source.translation
     head: Any = getattr(teacher, 'bbox_head', None)
     if getattr(head, 'prior_generator', None) is None:
         return None

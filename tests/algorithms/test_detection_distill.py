@@ -124,7 +124,7 @@ def test_teacher_sees_its_own_preprocessing(student_rgb, teacher_std):
 def test_equal_preprocessing_costs_no_copy():
     model = build(teacher=tiny_ssd(width=16))
     data = model.data_preprocessor(raw_batch(), training=True)
-    assert model._teacher.translation(data['inputs'], data['data_samples']) is data['inputs']
+    assert model.teacher_source.translation(data['inputs'], data['data_samples']) is data['inputs']
 
 
 def test_student_starts_as_it_would_alone():

@@ -69,7 +69,7 @@ def test_the_cached_run_is_the_live_run_on_the_same_views(
 def test_copies_and_evaluation_share_the_cached_teacher(config, root, filled):
     model = build(config(teacher_cache=filled))
     average = ExponentialMovingAverage(model).module
-    assert average._teacher is model._teacher
+    assert average.teacher_source is model.teacher_source
     [batch] = batches(root, filled, 1)
     del batch['teacher_record']
     with torch.no_grad():

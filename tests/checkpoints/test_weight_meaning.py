@@ -272,7 +272,7 @@ def test_meta_that_tells_nothing_is_no_fault(tmp_path, meta):
     'kind, arguments',
     [
         ('os.mkdir', dict(path='{file}')),
-        ('mmkd.fileio.atomic_writes.write_whole', dict(path='{file}')),
+        ('mmkd.fileio.atomic_writes.write_atomic', dict(path='{file}')),
         ('evil.Head', {}),
         ('evil', {}),
         ('mmengine.fileio.dump', dict(file='{file}.json')),

@@ -2,12 +2,20 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
-from mmkd.checkpoints.detector_checkpoint import save_whole
-from mmkd.fileio.atomic_writes import PARTIAL, open_whole, remove_partial, write_whole
+from mmkd.checkpoints.detector_checkpoint import save_checkpoint
+from mmkd.fileio.atomic_writes import (
+    PARTIAL,
+    atomic_file,
+    open_atomic,
+    remove_partial,
+    write_atomic,
+)
+from tests.tiny import ROOT
 
 
 def full(*args):
@@ -17,11 +25,11 @@ def full(*args):
 @pytest.mark.parametrize('step', ['fsync', 'replace'])
 def test_full_disk_leaves_what_was_there(tmp_path, monkeypatch, step):
     path = tmp_path / 'model.pth'
-    save_whole(dict(a=torch.ones(2)), path)
+    save_checkpoint(dict(a=torch.ones(2)), path)
     monkeypatch.setattr(os, step, full)
     said = r'written whole.*model\.pth.* MB\).*No space left on device, with .* MB free.*--resume'
     with pytest.raises(OSError, match=said) as raised:
-        save_whole(dict(a=torch.zeros(2)), path)
+        save_checkpoint(dict(a=torch.zeros(2)), path)
     assert raised.value.errno == errno.ENOSPC
     monkeypatch.undo()
     assert torch.equal(torch.load(path)['a'], torch.ones(2))
@@ -34,23 +42,23 @@ def test_an_interrupt_leaves_what_was_there(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, 'fsync', interrupt)
     with pytest.raises(KeyboardInterrupt):
-        write_whole(tmp_path / 'file', b'data')
+        write_atomic(tmp_path / 'file', b'data')
     assert os.listdir(tmp_path) == []
 
 
 def test_links_and_devices_are_written_through(tmp_path):
     target, link = tmp_path / 'target', tmp_path / 'link'
     link.symlink_to(target)
-    write_whole(link, b'data')
+    write_atomic(link, b'data')
     assert link.is_symlink() and target.read_bytes() == b'data'
-    write_whole('/dev/null', b'data')
+    write_atomic('/dev/null', b'data')
     assert not os.path.isfile('/dev/null')
 
 
 def test_text_reaches_the_file_at_the_end(tmp_path):
     path = tmp_path / 'file'
     path.write_text('old')
-    with open_whole(path, 'w') as file:
+    with open_atomic(path, 'w') as file:
         file.write('new')
         assert path.read_text() == 'old'
     assert path.read_text() == 'new'
@@ -61,3 +69,29 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
         (tmp_path / name).touch()
     remove_partial(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ['.hidden', f'mine{PARTIAL}']
+
+
+def test_a_file_that_fails_its_check_takes_no_place(tmp_path):
+    path = tmp_path / 'file'
+    path.write_bytes(b'old')
+    with pytest.raises(ValueError, match='damaged'), atomic_file(path) as file:
+        file.write(b'new')
+        file.flush()
+        assert Path(file.name).read_bytes() == b'new' and path.read_bytes() == b'old'
+        raise ValueError('damaged')
+    assert os.listdir(tmp_path) == ['file'] and path.read_bytes() == b'old'
+
+
+def test_of_what_may_still_be_written_nothing_is_removed(tmp_path):
+    old, young = (tmp_path / f'.{name}{PARTIAL}' for name in ('old', 'young'))
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (0, 0))
+    remove_partial(tmp_path, older_than=3600)
+    assert os.listdir(tmp_path) == [young.name]
+
+
+def test_nothing_else_puts_files_in_their_place():
+    for path in (ROOT / 'mmkd').rglob('*.py'):
+        if path.name != 'atomic_writes.py':
+            assert 'os.replace' not in path.read_text(), path

@@ -88,7 +88,7 @@ def test_reduced_precision_reaches_the_features_but_not_the_head(teacher_ckpt):
         getattr(model.teacher, name).register_forward_hook(
             lambda _, args, out, name=name: seen.update({name: (args[0], out)})
         )
-    model._teacher(torch.zeros(1, 3, 64, 64))
+    model.teacher_source(torch.zeros(1, 3, 64, 64))
     assert seen['backbone'][1][0].dtype == torch.bfloat16
     inputs, (cls_scores, bbox_preds) = seen['bbox_head']
     assert {m.dtype for m in (*inputs, *cls_scores, *bbox_preds)} == {torch.float32}
@@ -150,7 +150,7 @@ def test_a_copy_of_the_pair_shares_the_teacher(teacher_ckpt):
 
 def test_a_cache_tells_a_lean_teacher_from_a_plain_one(teacher_ckpt):
     keys = [
-        teacher_key(terms(teacher_ckpt, lean_teacher=lean)[0]._teacher)
+        teacher_key(terms(teacher_ckpt, lean_teacher=lean)[0].teacher_source)
         for lean in (None, {}, dict(dtype='bfloat16'))
     ]
     assert len({key['teacher weights'] for key in keys}) == 3

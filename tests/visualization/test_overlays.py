@@ -47,7 +47,7 @@ def test_the_mask_covers_objects_of_its_own_image_only(pair):
 def test_the_view_is_the_highest_class_probability(pair):
     batch = pair.data_preprocessor(raw_batch(1))
     head = pair.teacher.bbox_head
-    maps = head(pair.teacher.extract_feat(pair._teacher.translation(batch['inputs'])))[0]
+    maps = head(pair.teacher.extract_feat(pair.teacher_source.translation(batch['inputs'])))[0]
     expected = torch.zeros(1, 64, 64)
     for level in maps:
         _, channels, h, w = level.shape

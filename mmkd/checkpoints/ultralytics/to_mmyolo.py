@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.checkpoints.ultralytics.errors import CheckpointError
 from mmkd.checkpoints.ultralytics.file import Layer, YOLOv5File, read_yolov5_file
 
@@ -245,13 +246,14 @@ def _check_layers(file: YOLOv5File, model: nn.Module) -> None:
         activation = getattr(layer, 'activate', None)
         if isinstance(activation, nn.Module):
             _same(file, f'activation of {name}', 'SiLU', type(activation).__name__, 'act_cfg')
-    preprocessor: Any = getattr(model, 'data_preprocessor', None)
-    if getattr(preprocessor, '_enable_normalize', False):
+    preprocessing = Preprocessing.of(getattr(model, 'data_preprocessor', None))
+    if preprocessing is not None and preprocessing.mean is not None:
         # YOLOv5 sees RGB in [0, 1]; with another scale the weights load and detect nothing.
-        scale = [*preprocessor.mean.flatten().tolist(), *preprocessor.std.flatten().tolist()]
+        own = preprocessing.normalisation
+        scale = [*own.mean, *own.std]
         _same(file, 'input mean and std', [0.0] * 3 + [255.0] * 3, scale, 'data_preprocessor')
-        swapped = bool(preprocessor._channel_conversion)
-        _same(file, 'swap of BGR images to RGB', True, swapped, 'data_preprocessor.bgr_to_rgb')
+        swap, setting = own.bgr_to_rgb, 'data_preprocessor.bgr_to_rgb'
+        _same(file, 'swap of BGR images to RGB', True, swap, setting)
 
 
 def _same(file: YOLOv5File, what: str, in_file: Any, in_config: Any, setting: str) -> None:

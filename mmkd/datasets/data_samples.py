@@ -1,0 +1,61 @@
+"""What a batch's data samples tell: mmdet's list of ``DetDataSample`` or MMYOLO's dict.
+
+MMYOLO's fast collation makes one dict of a training batch: ``bboxes_labels`` (G, 6) with rows of
+image, label and box, and ``img_metas``. Its images are all as large as the batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmkd.geometry.multi_level_maps import describe
+
+
+def ground_truth(samples: Any) -> tuple[Tensor, Tensor]:
+    """The boxes (G, 4) of a training batch in input pixels, and the image of each (G,).
+
+    Raises:
+        ValueError: ``samples`` are of another kind, or those of a batch without ground truth.
+    """
+    if isinstance(samples, Mapping):
+        if 'bboxes_labels' not in samples:
+            raise ValueError(
+                "the data samples' dict must hold 'bboxes_labels' as MMYOLO's fast collate makes "
+                f'it, got the keys {sorted(samples)}.'
+            )
+        return samples['bboxes_labels'][:, 2:6], samples['bboxes_labels'][:, 0]
+    if not isinstance(samples, list | tuple) or not all(
+        hasattr(s, 'gt_instances') for s in samples
+    ):
+        raise ValueError(
+            'batch_data_samples must be a list of DetDataSample with gt_instances, or a dict, got '
+            f'{describe(samples)}. Only training batches have ground truth.'
+        )
+    boxes = [boxes_of(sample) for sample in samples]
+    counts = torch.tensor([len(b) for b in boxes])
+    return torch.cat(boxes), torch.arange(len(boxes)).repeat_interleave(counts)
+
+
+def boxes_of(sample: Any) -> Tensor:
+    """The ground truth of one ``DetDataSample``: boxes (G, 4) in input pixels."""
+    boxes = sample.gt_instances.bboxes
+    return getattr(boxes, 'tensor', boxes)
+
+
+def metas_of(samples: Any) -> Sequence[Mapping] | None:
+    """The ``metainfo`` of each image; None where it is not known."""
+    if isinstance(samples, Mapping):
+        return samples.get('img_metas')
+    return None if samples is None else [sample.metainfo for sample in samples]
+
+
+def rolled(samples: Any) -> Any:
+    """The samples with each image's in the place of the next one's.
+
+    MMYOLO's dict stays: all that a model which only looks needs of it is the same for each image.
+    """
+    if isinstance(samples, list | tuple):
+        return [*samples[-1:], *samples[:-1]]
+    return samples
