@@ -6,7 +6,7 @@ Interrupted, it goes on where it was when called again with the same arguments.
 import argparse
 from pathlib import Path
 
-from mmkd_cli.options import add_config_options
+from mmkd_cli.options import add_config_options, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +28,12 @@ def run(args: argparse.Namespace) -> None:
     """Fill the cache."""
     from logging import WARNING
 
-    from mmengine.config import Config
     from mmengine.logging import print_log
 
     from mmkd.cache import fill_cache
     from mmkd.datasets.data_checks import check_data
 
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args)
     for note in check_data(cfg, ('train',)):
         print_log(note, 'current', WARNING)
     cache = cfg.model.get('teacher_cache')

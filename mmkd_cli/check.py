@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 
-from mmkd_cli.options import add_config_options
+from mmkd_cli.options import add_config_options, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +42,6 @@ def run(args: argparse.Namespace) -> int:
             raise SystemExit(
                 "The report needs rich, which is not installed. pip install 'mmkd[demo]', or --json"
             ) from None
-    from mmengine.config import Config
-
     from mmkd.doctor import Report, examine, show
 
     report = Report(args.config)
@@ -51,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
         tell = {} if args.json else {'progress': stack.enter_context(progress_bar())}
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # of pycocotools
         with report.section('Config'):
-            cfg = Config.fromfile(args.config)
-            cfg.merge_from_dict(args.cfg_options)
+            cfg = read_config(args)
         if report.ok:
             report = examine(cfg, args.images, args.show_dir, **tell)
     if args.json:

@@ -9,13 +9,12 @@ import argparse
 from pathlib import Path
 
 from mmkd_cli.options import add_config_options
-from mmkd_cli.shipped import run_file, shipped
 
 ARMS = ('baseline', 'kd', 'shuffled')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of tools/compare.py."""
+    """The pair, and what it is compared with."""
     parser.add_argument('config', type=Path, help='the pair')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0])
     parser.add_argument('--arms', nargs='+', choices=ARMS, default=list(ARMS))
@@ -29,6 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Run tools/compare.py."""
-    run_file(shipped('tools/compare.py'), args.argv[1:])
+def run(args: argparse.Namespace) -> int:
+    """Run the comparison."""
+    from mmkd.compare import Comparison, run_comparison
+
+    comparison = Comparison(
+        args.config,
+        args.work_dir or Path(f'work_dirs/compare_{args.config.stem}'),
+        args.seeds,
+        args.arms,
+        teacher_ckpt=args.teacher_ckpt,
+        train_teacher=args.train_teacher,
+        options=args.cfg_options,
+        val_interval=args.val_interval,
+    )
+    title = f'{args.config.stem}: the proof'
+    return run_comparison(comparison, title, ['mmkd', *args.argv], args.workers)

@@ -4,8 +4,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmkd_cli.shipped import run_file, shipped
-
 #: Settings of the digits and their defaults, those of ``mmkd.datasets.digits.DigitsSettings``.
 DIGITS = dict(train=2400, val=300, seed=0, canvas=128, min_size=16, max_size=56)
 
@@ -30,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'training set.',
     )
     split.add_argument('annotations', type=Path, help='the parts are written beside it')
-    split.add_argument('--shares', nargs='+', required=True, metavar='PART=SHARE')
+    split.add_argument('--shares', type=part, nargs='+', required=True, metavar='PART=SHARE')
     split.add_argument('--seed', type=int, default=0)
     split.add_argument('--force', action='store_true', help='overwrite the parts')
     split.set_defaults(run=split_coco)
@@ -44,6 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     voc.add_argument('--splits', nargs='+', default=['train', 'val', 'test'])
     voc.add_argument('--force', action='store_true', help='overwrite the JSON files')
     voc.set_defaults(run=voc_to_coco)
+
+
+def part(text: str) -> tuple[str, float]:
+    """A part's name and its share, of ``NAME=SHARE``."""
+    name, _, share = text.partition('=')
+    if not name or Path(name).name != name or not 0 < float(share) <= 1:
+        raise ValueError(text)
+    return name, float(share)
 
 
 def make_digits(args: argparse.Namespace) -> int:
@@ -68,10 +74,24 @@ def make_digits(args: argparse.Namespace) -> int:
 
 
 def split_coco(args: argparse.Namespace) -> None:
-    """Run tools/split_coco.py."""
-    run_file(shipped('tools/split_coco.py'), args.argv[2:])
+    """Split the file, or say why not."""
+    from mmkd.datasets.split_coco import write_parts
+
+    try:
+        parts = write_parts(args.annotations, args.shares, args.seed, args.force)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    for path, images in parts.items():
+        print(f'{path}: {images} images')
 
 
 def voc_to_coco(args: argparse.Namespace) -> None:
-    """Run tools/voc_to_coco.py."""
-    run_file(shipped('tools/voc_to_coco.py'), args.argv[2:])
+    """Write the JSON files, or say why not."""
+    from mmkd.datasets.voc_to_coco import write_coco
+
+    try:
+        written = write_coco(args.root, args.classes, args.splits, args.force)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    for path, (images, boxes, empty) in written.items():
+        print(f'{path}: {images} images, {boxes} boxes, {empty} empty left out')

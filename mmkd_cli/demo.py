@@ -1,6 +1,6 @@
 """The digits demo: make data, train teacher, baseline and distilled student, compare.
 
-It runs the configs and tools that users run. Interrupted, it goes on when it is started again.
+It runs the configs and commands that users run. Interrupted, it goes on when it is started again.
 """
 
 import argparse
@@ -32,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def data_step(images: list[int] | None) -> 'Step':
     """Draws the digits."""
-    from mmkd.compare.job import Step, python
+    from mmkd.compare.job import Step, mmkd_command
     from mmkd.datasets import digits
 
     sizes = ['--train', images[0], '--val', images[1]] if images else []
     return Step(
         'data',
         'Drawing digits',
-        python(shipped('tools/make_digits.py'), '--out', DATA, *sizes),
+        mmkd_command('data', 'digits', '--out', DATA, *sizes),
         outputs=[
             DATA / name
             for name in ('pixels.sha256', 'annotations/train.json', 'annotations/val.json')

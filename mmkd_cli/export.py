@@ -2,7 +2,7 @@
 
 import argparse
 
-from mmkd_cli.options import add_config_options
+from mmkd_cli.options import add_config_options, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,12 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the student."""
-    from mmengine.config import Config
-
     from mmkd.export.export_student import check_student, export_student
 
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options)
+    config = read_config(args)
     check_student(args.checkpoint, config)
     out = export_student(args.checkpoint, config, args.out, args.force)
     print(f'{out} and {out.with_suffix(".py")}')

@@ -1,8 +1,13 @@
-"""``--cfg-options``, read without torch until they are given."""
+"""Arguments that several commands share, and the config that they make; no torch before."""
 
 import argparse
+import os
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 class ConfigOptions(argparse.Action):
@@ -39,3 +44,20 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     # torch.distributed.launch passes it; the environment is what counts
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def read_config(args: argparse.Namespace) -> 'Config':
+    """The config with what ``--cfg-options`` changes."""
+    from mmengine.config import Config
+
+    import mmkd  # noqa: F401  (the config may build on one of mmkd's)
+
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    return cfg
+
+
+def prepare_run(cfg: 'Config', args: argparse.Namespace) -> None:
+    """Set where a run writes, and what a launcher told by argument alone."""
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

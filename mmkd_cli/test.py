@@ -1,13 +1,13 @@
 """Evaluate a detector: the student of a distillation checkpoint, an exported one, a teacher."""
 
 import argparse
+import sys
 
-from mmkd_cli.options import add_config_options, add_launcher
-from mmkd_cli.shipped import run_file, shipped
+from mmkd_cli.options import add_config_options, add_launcher, prepare_run, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of tools/test.py."""
+    """The detector, its weights, and what is kept of its predictions."""
     parser.add_argument('config', help='config of the pair or of the detector')
     parser.add_argument('checkpoint', help='a file or a URL')
     parser.add_argument('--work-dir', help='where the log and the metrics go')
@@ -19,5 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run tools/test.py."""
-    run_file(shipped('tools/test.py'), args.argv[1:])
+    """Evaluate the detector."""
+    from mmkd.config.config_errors import message_first
+    from mmkd.export.student_config import student_config
+    from mmkd.runner.evaluate import evaluate
+
+    cfg = student_config(read_config(args))  # the teacher has no part in it
+    prepare_run(cfg, args)
+    if args.show_dir:
+        draw = dict(type='DetVisualizationHook', draw=True, test_out_dir=args.show_dir)
+        cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'visualization': draw}
+    if args.out:
+        dump = dict(type='mmdet.DumpDetResults', out_file_path=args.out)
+        evaluators = cfg.test_evaluator
+        cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
+    sys.excepthook = message_first
+    evaluate(cfg, args.checkpoint, args.launcher)

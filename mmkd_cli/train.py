@@ -1,13 +1,13 @@
 """Train a config: a distillation pair, or a detector on its own."""
 
 import argparse
+import sys
 
-from mmkd_cli.options import add_config_options, add_launcher
-from mmkd_cli.shipped import run_file, shipped
+from mmkd_cli.options import add_config_options, add_launcher, prepare_run, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of tools/train.py."""
+    """The config, and how it is trained."""
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
     parser.add_argument(
@@ -30,5 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run tools/train.py."""
-    run_file(shipped('tools/train.py'), args.argv[1:])
+    """Train the config."""
+    from mmkd.config.config_errors import message_first
+    from mmkd.runner.amp import use_amp
+    from mmkd.runner.resume import prepare_resume
+    from mmkd.runner.train import train
+
+    cfg = read_config(args)
+    prepare_run(cfg, args)
+    if args.amp:
+        use_amp(cfg)
+    if args.auto_scale_lr:
+        if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
+            sys.exit(
+                f'--auto-scale-lr needs auto_scale_lr.base_batch_size, which {args.config} lacks. '
+                'Add auto_scale_lr = dict(base_batch_size=...) to the config.'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        prepare_resume(cfg, args.resume)
+    sys.excepthook = message_first
+    train(cfg, args.launcher)

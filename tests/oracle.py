@@ -1,6 +1,5 @@
 """A detector that predicts what its data set has: on sound data it must score 1."""
 
-import runpy
 import time
 from pathlib import Path
 from unittest import mock
@@ -16,7 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
-from tests.tiny import ROOT
+from mmkd.runner.evaluate import evaluate
 
 RESIZE = dict(type='Resize', scale=(64, 48), keep_ratio=False)
 PACK = dict(
@@ -132,7 +131,7 @@ def config(dataset: dict, evaluator: dict, root) -> Config:
 
 
 def measure(cfg: Config, folder, crowds: bool = False) -> dict:
-    """What ``tools/test.py`` finds for the oracle."""
+    """What ``mmkd test`` finds for the oracle."""
     cfg = Config(cfg.to_dict())
     cfg.model = dict(
         type='Oracle',
@@ -145,13 +144,12 @@ def measure(cfg: Config, folder, crowds: bool = False) -> dict:
     cfg.experiment_name = f'oracle_{time.monotonic_ns()}'
     checkpoint = Path(folder, 'oracle.pth')
     torch.save(dict(state_dict=dict(weight=torch.zeros(1)), meta={}), checkpoint)
-    test = runpy.run_path(str(ROOT / 'tools/test.py'), run_name='tools')['test']
     plain = property(lambda self: repr(self.to_dict()))  # the formatter takes a second
     with (
         DefaultScope.overwrite_default_scope('mmdet'),
         mock.patch.object(Config, 'pretty_text', plain),
     ):
-        return test(cfg, str(checkpoint))
+        return evaluate(cfg, str(checkpoint))
 
 
 def mean_ap(figures: dict) -> float:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 
 from tests.tiny import ROOT
 
@@ -12,13 +13,19 @@ def room_of(dotted: str) -> str | None:
     return parts[1] if len(parts) > 1 and (ROOT / 'mmkd' / parts[1]).is_dir() else None
 
 
-def imported(path) -> set[str]:
+def names_of(nodes) -> set[str]:
+    """What import statements among the nodes name."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {f'{node.module}.{alias.name}' for alias in node.names}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
+    return names
+
+
+def imported(path) -> set[str]:
+    names = names_of(ast.walk(ast.parse(path.read_text())))
     return {name for name in names if name.startswith('mmkd.')}
 
 
@@ -60,3 +67,22 @@ def test_tests_mirror_the_rooms():
     }
     known = {'.', 'cli', *listed()}
     assert {folder.parts[0] if folder.parts else '.' for folder in folders} <= known
+
+
+def test_the_command_imports_mmkd_only_when_it_runs():
+    """At the top of its modules there are Python's own and its own: so ``--help`` is quick."""
+    for path in (ROOT / 'mmkd_cli').glob('*.py'):
+        names = names_of(ast.parse(path.read_text()).body)
+        foreign = {name.split('.')[0] for name in names} - sys.stdlib_module_names
+        assert foreign <= ({'mmkd_cli'} if path.stem != 'shipped' else set()), path
+
+
+def test_mmkd_knows_one_module_of_the_command():
+    """But for ``python -m mmkd``, which is the command."""
+    found = {}
+    for path in (ROOT / 'mmkd').rglob('*.py'):
+        names = names_of(ast.walk(ast.parse(path.read_text())))
+        modules = {'.'.join(n.split('.')[:2]) for n in names if n.split('.')[0] == 'mmkd_cli'}
+        if modules:
+            found[path.relative_to(ROOT / 'mmkd').as_posix()] = modules
+    assert found == {'compat/configs.py': {'mmkd_cli.shipped'}, '__main__.py': {'mmkd_cli.main'}}

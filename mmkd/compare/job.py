@@ -279,3 +279,8 @@ def _read(path: Path) -> str | None:
 def python(*arguments: object) -> list[str]:
     """A command for this interpreter."""
     return [sys.executable, '-u', *map(str, arguments)]
+
+
+def mmkd_command(*arguments: object) -> list[str]:
+    """A subcommand of ``mmkd``, run by this interpreter."""
+    return python('-m', 'mmkd_cli', *arguments)

@@ -22,11 +22,10 @@ from mmkd.compare.configs import (
     with_model,
     write_out_models,
 )
-from mmkd.compare.job import Step, python
+from mmkd.compare.job import Step, mmkd_command
 from mmkd.compare.report.runs import TITLES, Run, read_run
 from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
 from mmkd.rules.schedule import check_schedule
-from mmkd_cli.shipped import shipped
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 ARMS = tuple(arm for arm in TITLES if arm != 'teacher')
@@ -178,15 +177,15 @@ class Comparison:
         steps = []
         if detector.trained:
             config = self.configs[arm]
-            inputs = [shipped('tools/train.py'), self.path(arm), *common]
+            inputs = [self.path(arm), *common]
             if arm in ('kd', 'shuffled') and '://' not in self.teacher.checkpoint:
                 inputs.append(Path(self.teacher.checkpoint))
-            command = [shipped('tools/train.py'), self.path(arm), '--work-dir', folder]
+            command = ['train', self.path(arm), '--work-dir', folder]
             steps.append(
                 Step(
                     f'{folder.name}-train',
                     f'{title}: training',
-                    python(*command, '--cfg-options', f'randomness.seed={seed}'),
+                    mmkd_command(*command, '--cfg-options', f'randomness.seed={seed}'),
                     outputs=weights,
                     inputs=inputs,
                     seconds=_SECONDS[arm],
@@ -196,15 +195,15 @@ class Comparison:
                 )
             )
         config_path = self.path('test_teacher' if arm == 'teacher' else 'test_student')
-        command = [shipped('tools/test.py'), config_path, detector.checkpoint]
+        command = ['test', config_path, detector.checkpoint]
         out = folder / 'predictions.pkl'
         steps.append(
             Step(
                 f'{folder.name}-test',
                 f'{title}: evaluation',
-                python(*command, '--work-dir', folder / 'test', '--out', out),
+                mmkd_command(*command, '--work-dir', folder / 'test', '--out', out),
                 outputs=[out],
-                inputs=[shipped('tools/test.py'), config_path, *common, *weights],
+                inputs=[config_path, *common, *weights],
                 seconds=_TEST_SECONDS,
             )
         )

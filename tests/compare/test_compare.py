@@ -16,7 +16,6 @@ from mmkd.algorithms.build_detector import build_detector
 from mmkd.compare import Comparison
 from mmkd.compare.configs import digest, text_of
 from mmkd.compare.job import sole_user
-from tests.cli.test_tools import run
 from tests.tiny import ROOT, write_coco, write_voc
 
 DIGITS = ROOT / 'configs/ssd_kd_r18_to_r18w8_digits.py'
@@ -46,7 +45,9 @@ def test_one_teacher_and_each_arm_with_each_seed(here):
     }
     assert 'randomness.seed=1' in steps['kd_seed1-train'].command
     assert steps['kd_seed1-test'].command[2:] == [
-        str(ROOT / 'tools/test.py'),
+        '-m',
+        'mmkd_cli',
+        'test',
         'job/configs/test_student.py',
         'job/kd_seed1/student.pth',
         '--work-dir',
@@ -249,7 +250,7 @@ def test_a_schedule_that_fails_late_is_refused_before_the_teacher_trains(here, m
 
 def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys):
     """The commands and configs of docs/your_own_data.md, at a tiny size."""
-    from tools.compare import main, parse_args
+    from mmkd_cli.main import build_parser, main
 
     monkeypatch.setattr(sys, 'argv', sys.argv)
     text = (ROOT / 'docs/your_own_data.md').read_text()
@@ -257,17 +258,17 @@ def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys)
     configs = re.findall(r'```python\n(.*?)```', text, re.S)
     for name, block in zip(names, configs, strict=True):
         Path(name).write_text(block.replace('./configs/', f'{ROOT}/configs/'))
-    commands = [c.split()[1:] for c in re.findall(r'```bash\n(python .*)\n```', text)]
+    commands = [c.split()[1:] for c in re.findall(r'```bash\n(mmkd .*)\n```', text)]
     split, convert, compare = commands
-    assert split[0] == 'tools/split_coco.py'  # tests/cli/test_split_coco.py runs it
+    assert split[:2] == ['data', 'split']  # tests/cli/test_data.py runs it
     for seed, (split, images) in enumerate((('train', 4), ('val', 2))):
         write_voc(Path('data/mine'), split, images, ('ant', 'bee', 'cat'), seed)
-    run('voc_to_coco', *convert[1:])
+    assert main(convert) == 0
     short = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
     short += ['default_hooks.logger.type=LoggerHook', 'default_hooks.logger.interval=1']
     [held_out] = re.findall(r'`(test_dataloader\S+ test_evaluator\S+)`', text)
     copy('data/mine/annotations/val.json', 'data/mine/annotations/test.json')
-    command = [*compare[1:3], '0', '--cfg-options', *short, *held_out.split()]
+    command = [*compare[:3], '0', '--cfg-options', *short, *held_out.split()]
     assert compare[2] == '--seeds'
     assert main(command) == 0, capsys.readouterr().out
     folder = Path('work_dirs/compare_my_pair')
@@ -295,7 +296,7 @@ def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys)
     assert (folder / 'report.md').is_file()
     assert '== kd seed ' in (folder / 'report.log').read_text()
     # The same command has nothing left to do.
-    options = parse_args(command).cfg_options
+    options = build_parser().parse_args(command).cfg_options
     for step in Comparison('my_pair.py', folder, [0], options=options).steps():
         assert (folder / f'logs/{step.name}.done').read_text() == step.fingerprint()
     # Beside a comparison that still runs it starts nothing.

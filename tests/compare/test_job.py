@@ -46,12 +46,12 @@ def test_other_settings_or_another_command_run_it_again(tmp_path, change):
 
 
 def test_a_project_that_was_moved_runs_nothing_again(tmp_path):
-    def fingerprint(folder: str, tool='train.py') -> str:
-        command = [f'{folder}/.venv/bin/python', f'{folder}/tools/{tool}', '--work-dir', 'work']
+    def fingerprint(folder: str, config='kd.py') -> str:
+        command = [f'{folder}/.venv/bin/python', '-m', 'mmkd_cli', 'train', f'{folder}/{config}']
         return Step('one', 'One', command, outputs=[]).fingerprint()
 
     assert fingerprint('/home/a') == fingerprint('/mnt/b')
-    assert fingerprint('/home/a') != fingerprint('/home/a', 'test.py')
+    assert fingerprint('/home/a') != fingerprint('/home/a', 'baseline.py')
 
 
 def test_a_lost_output_is_made_again(tmp_path):

@@ -35,11 +35,11 @@ def test_training_and_evaluation(runner, tmp_path):
 
 
 def test_a_comparison_of_a_pair(yolo_models, tmp_path, monkeypatch, capsys):
-    """tools/compare.py, whose steps run in MMYOLO's scope, from the data to the report."""
+    """``mmkd compare``, whose steps run in MMYOLO's scope, from the data to the report."""
     pytest.importorskip('mmyolo.engine', reason='MMYOLO needs prettytable')
     pytest.importorskip('rich')
     pytest.importorskip('matplotlib')
-    from tools.compare import main
+    from mmkd_cli.main import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'argv', sys.argv)
@@ -49,8 +49,8 @@ def test_a_comparison_of_a_pair(yolo_models, tmp_path, monkeypatch, capsys):
         write_coco(tmp_path / 'data/digits', split, images, classes, seed)
     short = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
     short += ['default_hooks.logger.interval=1']
-    arms = ['--arms', 'baseline', 'kd']
-    assert main([str(pair), *arms, '--cfg-options', *short]) == 0, capsys.readouterr().out
+    command = ['compare', str(pair), '--arms', 'baseline', 'kd', '--cfg-options', *short]
+    assert main(command) == 0, capsys.readouterr().out
     folder = tmp_path / 'work_dirs/compare_yolov5_kd_s_to_n_digits'
     content = json.loads((folder / 'report.json').read_text())
     assert [run['arm'] for run in content['runs']] == ['teacher', 'baseline', 'kd']

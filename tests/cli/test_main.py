@@ -1,0 +1,89 @@
+"""The command ``mmkd``: it answers at once, and the tools are doors to it."""
+
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from mmkd.compare import ARMS
+from mmkd_cli import compare
+from mmkd_cli.main import COMMANDS, main
+from tests.tiny import ROOT
+
+#: Tools, where OpenMMLab's users look for them, and the commands behind them.
+DOORS = {
+    'cache_teacher': ['cache'],
+    'check_pair': ['check'],
+    'compare': ['compare'],
+    'convert_yolov5': ['convert'],
+    'demo': ['demo'],
+    'export_student': ['export'],
+    'make_digits': ['data', 'digits'],
+    'split_coco': ['data', 'split'],
+    'test': ['test'],
+    'train': ['train'],
+    'voc_to_coco': ['data', 'voc2coco'],
+}
+
+
+def test_help_answers_without_torch_and_without_mmkd():
+    """All --help of the command and of the tools, in one process: torch takes a second."""
+    code = textwrap.dedent("""
+        import runpy, sys
+        from pathlib import Path
+        from mmkd_cli.main import COMMANDS, main
+        words = [[], *([name] for name in COMMANDS)]
+        words += [['data', kind] for kind in ('digits', 'split', 'voc2coco')]
+        words += [['configs', 'copy']]
+        calls = [lambda words=words: main([*words, '--help']) for words in words]
+        for path in sorted(Path('tools').glob('*.py')):
+            calls.append(lambda path=path: runpy.run_path(str(path), run_name='__main__'))
+        sys.argv = ['tool', '--help']
+        for call in calls:
+            try:
+                call()
+            except SystemExit as done:
+                assert done.code == 0
+        slow = {'torch', 'mmkd', 'mmengine', 'numpy', 'rich'} & set(sys.modules)
+        assert not slow, slow
+    """)
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    usages = re.findall(r'^usage: mmkd ((?:[a-z][\w-]* ?)*)', done.stdout, re.M)
+    expected = ['', *COMMANDS, 'data digits', 'data split', 'data voc2coco', 'configs copy']
+    expected += [' '.join(DOORS[tool]) for tool in sorted(DOORS)]
+    assert [usage.strip() for usage in usages] == expected
+
+
+@pytest.mark.parametrize('tool', sorted(DOORS))
+def test_a_tool_is_a_door(tool):
+    """It hands its arguments to the command, and does nothing else."""
+    text = (ROOT / f'tools/{tool}.py').read_text()
+    words = ', '.join(map(repr, DOORS[tool]))
+    assert re.sub(r'^""".*"""\n', '', text) == textwrap.dedent(f"""
+        import sys
+
+        from mmkd_cli.main import main
+
+        if __name__ == '__main__':
+            sys.exit(main([{words}, *sys.argv[1:]]))
+    """)
+
+
+def test_each_tool_has_a_command():
+    assert {path.stem for path in (ROOT / 'tools').glob('*.py')} == DOORS.keys()
+
+
+def test_arms_are_those_of_the_package():
+    """Which the parser must not import."""
+    assert ARMS == compare.ARMS
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit):
+        main(['--version'])
+    assert re.fullmatch(r'mmkd \d+\.\d+\.\d+\n', capsys.readouterr().out)
