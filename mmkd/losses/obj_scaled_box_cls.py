@@ -15,6 +15,7 @@ from mmkd.heads.level_anchors import LevelAnchors, level_priors
 from mmkd.heads.level_maps import LevelMaps, paired_head_maps, teacher_weight
 from mmkd.losses.functional.cell_sum import cell_sum
 from mmkd.losses.functional.iou_losses import IOU_LOSSES
+from mmkd.losses.statistic import Statistic
 
 
 def box_distance(
@@ -117,6 +118,15 @@ class ObjScaledBoxCls(nn.Module):
 
     needs_equal = ('classes', 'priors', 'coder')
     reads_objectness = True
+    statistics = {
+        'box': Statistic('its boxes'),
+        'cls': Statistic('its classes'),
+        'obj': Statistic('its objectness'),
+        'objectness': Statistic(
+            'mean weight that the teacher gives to a cell',
+            'The teacher sees no object: look at its mAP and preprocessing above.',
+        ),
+    }
 
     def __init__(
         self,
