@@ -43,6 +43,7 @@ from mmrazor.registry import MODELS
 from mmkd.cache.record import RecordLayout, plan_fields
 from mmkd.cache.store import Store
 from mmkd.datasets.data_samples import boxes_of
+from mmkd.losses.log_keys import DISTILL, is_term
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = {  # config, image size, batch size, objects per image
@@ -248,7 +249,7 @@ def measure(
         worst = max(
             abs(float(terms[form][key] / value) - 1)
             for key, value in terms['pair'].items()
-            if key.startswith('distill.loss') and value
+            if key.startswith(DISTILL) and is_term(key) and value
         )
         table.row(f'{form}: largest deviation of a distillation term', 0.01, worst)
     own = peak_bytes(contenders['student'], device)

@@ -8,7 +8,6 @@ import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmrazor.models.algorithms import SingleTeacherDistill
-from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor
 
@@ -16,11 +15,13 @@ from mmkd.algorithms.build_detector import Detector, build_detector
 from mmkd.algorithms.distill_terms import active_losses, distill_terms, scaled
 from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.loss_watch import LossWatch
+from mmkd.algorithms.term_statistics import statistics_of
 from mmkd.cache.cached_teacher import CachedTeacher
 from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.state_keys import STUDENT_PREFIX
 from mmkd.datasets.channels import input_channels
+from mmkd.losses.log_keys import DISTILL, STUDENT
 from mmkd.rules.distiller_rules import check_alignment, check_distiller
 from mmkd.rules.loss_rules import check_losses
 from mmkd.teachers.crop import crop_records
@@ -40,9 +41,9 @@ class DetectionDistill(SingleTeacherDistill):
     logged; prediction is the student's alone. An attribute that the algorithm lacks (``bbox_head``,
     ``set_epoch``) is the student's, so that hooks for detectors work.
 
-    Log keys: ``student.<term>`` for the student's own losses, ``distill.<name>`` for each
-    distillation loss, and ``distill.<name>_<part>`` (``loss_`` taken off) for what a loss reports
-    in its ``logs``: parts and statistics, which are not back-propagated. A loss at weight 0
+    Log keys are those of :mod:`mmkd.losses.log_keys`: ``student.<term>`` for the student's own
+    losses, ``distill.<name>`` for each distillation loss, and ``distill.<name>_<part>`` for what a
+    loss reports in its ``logs``: parts and statistics, not back-propagated. A loss at weight 0
     (:class:`DistillWeightHook`, its ``loss_weight``, MMRazor's ``StopDistillHook``) is not
     computed; with all at 0 the teacher is not run.
 
@@ -232,16 +233,17 @@ class DetectionDistill(SingleTeacherDistill):
             divisor = self.teacher_source.translation.divisor
             crop_records(*recorders, batch_inputs.shape[-2:], divisor)
         if self.calculate_student_loss:
-            losses.update(add_prefix(self._weighted(student_losses), 'student'))
+            weighted = self._weighted(student_losses)
+            losses.update({f'{STUDENT}{name}': value for name, value in weighted.items()})
 
         factors = self.distill_factors
         terms = distill_terms(distiller, factors, active, batch_inputs, self.loss_watch)
         if self.balance is not None and active:
             weights = [p for p in self.student.parameters() if p.requires_grad]
-            own = {name: value for name, value in losses.items() if name.startswith('student.')}
             taught = {name: terms[name] for name in active}
-            terms.update(self.balance(own, taught, factors, weights))
-        losses.update(add_prefix({**terms, **self._statistics(active)}, 'distill'))
+            terms.update(self.balance(losses, taught, factors, weights))
+        found = {**terms, **statistics_of(distiller, active, factors, self.balance)}
+        losses.update({f'{DISTILL}{name}': value for name, value in found.items()})
         self._release_records()
         return losses
 
@@ -263,18 +265,6 @@ class DetectionDistill(SingleTeacherDistill):
             for name, value in losses.items()
         }
 
-    def _statistics(self, active: list[str]) -> dict[str, Tensor]:
-        found = {
-            f'{_without_loss(name)}_{_without_loss(key) or "value"}': value
-            for name in active
-            for key, value in getattr(self.distiller.distill_losses[name], 'logs', {}).items()
-        }
-        for name, factor in self.distill_factors.items():
-            found[f'{_without_loss(name)}_weight'] = torch.tensor(factor)
-        for name, value in self.balance.statistics().items() if self.balance else ():
-            found[_without_loss(name)] = value
-        return found
-
     def _release_records(self) -> None:
         # Records hold the graph: kept until the next step they would double the memory.
         for manager in (self.distiller.teacher_recorders, self.distiller.student_recorders):
@@ -292,13 +282,6 @@ class DetectionDistill(SingleTeacherDistill):
             for key in [key for key in state_dict if key in own]:
                 state_dict[student + key[len(prefix) :]] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _without_loss(name: str) -> str:
-    # mmengine back-propagates each key with "loss" in it: a statistic must not have it.
-    while 'loss' in name:
-        name = name.replace('loss_', '').replace('loss', '')
-    return name.strip('_')
 
 
 def _late_terms(student: BaseModel) -> Iterator[str]:

@@ -9,6 +9,8 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from mmkd.algorithms.distill_terms import scaled
+from mmkd.losses.log_keys import BALANCE, SHARE, is_term
+from mmkd.losses.statistic import Statistic
 
 # Gradients of half precision maps are lost below 6e-8; a power of two changes no other digit.
 GRADIENT_SCALE = 2.0**10
@@ -40,6 +42,11 @@ class GradientBalance(nn.Module):
     Raises:
         ValueError: an unknown loss, or an argument out of range.
     """
+
+    statistics = {
+        BALANCE: Statistic('what the term is multiplied by to reach its share'),
+        SHARE: Statistic("share of the task's gradient norm, when last measured"),
+    }
 
     def __init__(
         self,
@@ -109,7 +116,7 @@ class GradientBalance(nn.Module):
         """The terms times their factors.
 
         Args:
-            task: the student's own losses; what has no "loss" in its name is no loss.
+            task: the student's own losses; what is no term (:func:`is_term`) is left out.
             terms: the distillation terms, scalars or lists of them, times ``schedule``.
             schedule: factors of :class:`DistillWeightHook`; 1 where there is none. A term at 0 is
                 left alone.
@@ -136,13 +143,12 @@ class GradientBalance(nn.Module):
         power_of_two = self.step & (self.step - 1) == 0
         return self.step % self.interval == 0 or (self.step < self.interval and power_of_two)
 
-    def statistics(self) -> dict[str, Tensor]:
-        """For the log: ``<name>_balance``, the factor, and ``<name>_share``, as last measured."""
-        found = {}
-        for name, share in self.reached.items():
-            found[f'{name}_balance'] = torch.tensor(self.factor(name))
-            found[f'{name}_share'] = torch.tensor(share)
-        return found
+    def logs(self, name: str) -> dict[str, Tensor]:
+        """What the log gets of a term, see ``statistics``."""
+        return {
+            BALANCE: torch.tensor(self.factor(name)),
+            SHARE: torch.tensor(self.reached[name]),
+        }
 
     def _measure(
         self,
@@ -152,7 +158,7 @@ class GradientBalance(nn.Module):
         active: Collection[str],
         parameters: Sequence[Tensor],
     ) -> None:
-        whole = sum(reduced(value) for name, value in task.items() if 'loss' in name)
+        whole = sum(reduced(value) for name, value in task.items() if is_term(name))
         fresh = {'': _norm_over_ranks(whole, parameters)}
         for name in active:
             norm = _norm_over_ranks(reduced(terms[name]), parameters)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmkd.datasets.annotations import check_coco
-from mmkd.fileio.atomic_writes import write_whole
+from mmkd.fileio.atomic_writes import write_atomic
 
 
 def split_coco(content: dict, shares: Mapping[str, float], seed: int = 0) -> dict[str, dict]:
@@ -59,5 +59,5 @@ def write_parts(
     if empty:
         raise ValueError(f'Each part must have images, but none are left for {", ".join(empty)}.')
     for name, content in parts.items():
-        write_whole(out[name], json.dumps(content).encode())
+        write_atomic(out[name], json.dumps(content).encode())
     return {out[name]: len(content['images']) for name, content in parts.items()}

@@ -9,7 +9,7 @@ from mmdet.datasets import XMLDataset
 
 from mmkd.datasets.annotations import check_images, check_voc
 from mmkd.datasets.voc_files import VocImages
-from mmkd.fileio.atomic_writes import write_whole
+from mmkd.fileio.atomic_writes import write_atomic
 
 
 def voc_to_coco(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict, int]:
@@ -94,6 +94,6 @@ def write_coco(
     held = {}
     for split, path in out.items():
         content, empty = contents[split]
-        write_whole(path, json.dumps(content).encode())
+        write_atomic(path, json.dumps(content).encode())
         held[path] = len(content['images']), len(content['annotations']), empty
     return held

@@ -88,7 +88,7 @@ def _examine(
     with part('Losses', 'term', 'value', 'gradient', 'ratio to task', 'loss_weight') as section:
         step.check_losses(section, pair, taken)
     with part('Statistics', 'statistic', 'value', 'meaning') as section:
-        step.check_statistics(section, taken)
+        step.check_statistics(section, pair, taken)
     with part('Parameters', 'of the student and connectors', 'count') as section:
         step.check_parameters(section, pair, taken)
     if show_dir is not None:

@@ -12,34 +12,13 @@ from torch import Tensor
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.algorithms.gradient_balance import flat_gradient, reduced
 from mmkd.algorithms.loss_watch import excused
+from mmkd.algorithms.term_statistics import meanings
 from mmkd.doctor.report import Section
+from mmkd.losses.log_keys import DISTILL, STUDENT, is_term
+from mmkd.losses.statistic import Statistic
 
 #: Outside of these ratios of gradient norms, a term has no or all the say.
 LEAST, MOST = 0.001, 10.0
-
-#: What losses log, by the end of the key: meaning, and what to look at where it is 0.
-STATISTICS = {
-    'coverage': (
-        'share of cells in the imitation mask',
-        "Compare the mask connector's prior_generator with the sizes of the objects, or lower "
-        'its iou_factor.',
-    ),
-    'active': (
-        'share of positive priors at which the teacher is better',
-        'The teacher is better nowhere: look at its mAP above, and at margin.',
-    ),
-    'objectness': (
-        'mean weight that the teacher gives to a cell',
-        'The teacher sees no object: look at its mAP and preprocessing above.',
-    ),
-    'foreground': (
-        'mean probability that the teacher gives to an object in a prior',
-        'The teacher sees no object: look at its mAP and preprocessing above.',
-    ),
-    'balance': ('what the term is multiplied by to reach its share', ''),
-    'share': ("share of the task's gradient norm, when last measured", ''),
-    'mined': ('priors per image on which soft classes are taught', 'No prior is positive.'),
-}
 
 
 @dataclass
@@ -65,7 +44,7 @@ class Step:
     @property
     def terms(self) -> dict[str, Tensor]:
         """The back-propagated terms, as mmengine reduces them."""
-        return {key: reduced(value) for key, value in self.losses.items() if 'loss' in key}
+        return {key: reduced(value) for key, value in self.losses.items() if is_term(key)}
 
 
 def take_step(pair: DetectionDistill, batch: Mapping) -> Step:
@@ -167,19 +146,19 @@ def check_losses(section: Section, pair: DetectionDistill, step: Step) -> None:
     """Each term's value, and the norm of its gradient at the student against the task's."""
     student = [p for p in pair.student.parameters() if p.requires_grad]
     terms = step.terms
-    task: list[Tensor] = [value for key, value in terms.items() if key.startswith('student.')]
+    task: list[Tensor] = [value for key, value in terms.items() if key.startswith(STUDENT)]
     task_norm = _gradient_norm(sum(task), student) if task else None
     if task_norm is None:
         section.notes.append('Ratios are left out: the student has no loss of its own.')
     modules = dict(pair.distiller.distill_losses.items())
     for key, value in terms.items():
-        norm, name = _gradient_norm(value, student), key.removeprefix('distill.')
+        norm, name = _gradient_norm(value, student), key.removeprefix(DISTILL)
         weight = getattr(modules.get(name), 'loss_weight', None)
         ratio = norm / task_norm if task_norm else None
         section.rows.append([key, value.item(), norm, ratio, weight])
         if not torch.isfinite(value) or not norm < float('inf'):
             _not_finite(section, key, value, norm, step.arguments.get(name))
-        elif key.startswith('distill.') and weight != 0 and not excused(modules[name]):
+        elif key.startswith(DISTILL) and weight != 0 and not excused(modules[name]):
             _judge(section, key, value.item(), norm, ratio, weight)
     if task and len(task) > 1:
         section.rows.append(
@@ -245,14 +224,16 @@ def check_parameters(section: Section, pair: DetectionDistill, step: Step) -> No
         )
 
 
-def check_statistics(section: Section, step: Step) -> None:
-    """What the losses log beside their value."""
+def check_statistics(section: Section, pair: DetectionDistill, step: Step) -> None:
+    """What the losses log beside their value, as they themselves explain it."""
+    known = meanings(pair.distiller, pair.balance)
     for key, value in step.losses.items():
-        if 'loss' in key or not key.startswith('distill.'):
+        if is_term(key) or not key.startswith(DISTILL):
             continue
-        meaning, remedy = STATISTICS.get(key.rpartition('_')[2], ('', ''))
-        section.rows.append([key, reduced(value).item(), meaning])
-        if remedy and value == 0:
+        meaning, remedy = known.get(key, Statistic(''))
+        number = reduced(value).item()
+        section.rows.append([key, number, meaning])
+        if remedy and number == 0:
             section.warn(f'{key} is 0 on this batch.', remedy)
     if not section.rows:
         section.notes.append('None: no loss of this pair logs any.')

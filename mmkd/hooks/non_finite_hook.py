@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmkd.config.names import first_of
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.errors import NonFiniteError
+from mmkd.losses.log_keys import is_term
 
 
 @HOOKS.register_module()
@@ -95,8 +96,7 @@ class NonFiniteHook(Hook):
 def _check_losses(model: nn.Module, args: Any, kwargs: dict, losses: Any) -> None:
     if kwargs.get('mode') != 'loss':
         return
-    # mmengine back-propagates each key with "loss" in it.
-    values = {name: _mean(term) for name, term in losses.items() if 'loss' in name}
+    values = {name: _mean(term) for name, term in losses.items() if is_term(name)}
     found = torch.stack([*values.values()])
     bad = (~found.isfinite().all()).float()
     all_reduce(bad, 'max')

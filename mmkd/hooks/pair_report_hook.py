@@ -17,6 +17,7 @@ from mmkd.datasets.data_samples import ground_truth
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.doctor import models
 from mmkd.doctor.report import Report
+from mmkd.losses.log_keys import DISTILL, STUDENT, is_term
 from mmkd.teachers.frozen_teacher import FrozenTeacher
 
 
@@ -82,10 +83,10 @@ class PairReportHook(Hook):
         terms = {
             key: torch.as_tensor(value).item()
             for key, value in outputs.items()
-            if key.startswith(('student.', 'distill.')) and 'loss' in key
+            if key.startswith((STUDENT, DISTILL)) and is_term(key)
         }
         active = active_losses(pair.distiller, pair.distill_factors)
-        found = {name: _state(pair, name, terms) for name in active if f'distill.{name}' in terms}
+        found = {name: _state(pair, name, terms) for name in active if f'{DISTILL}{name}' in terms}
         if not found or not isinstance(data_batch, Mapping):
             return
         objects = len(ground_truth(data_batch['data_samples'])[0])
@@ -107,7 +108,7 @@ class PairReportHook(Hook):
             )
         for name in quiet:
             runner.logger.warning(
-                f'distill.{name} and its gradient have been exactly 0 in {PATIENCE} batches that '
+                f'{DISTILL}{name} and its gradient have been exactly 0 in {PATIENCE} batches that '
                 f'hold objects{_why(pair, name)}.'
             )
 
@@ -131,14 +132,14 @@ class PairReportHook(Hook):
         runner.logger.info(
             'First step: ' + ', '.join(f'{key} {value:.4g}' for key, value in terms.items())
         )
-        taught = [f'distill.{name}' for name in found]
+        taught = [f'{DISTILL}{name}' for name in found]
         _judge(terms, taught, at_work_of_all > 0, runner)
 
 
 def _state(pair: DetectionDistill, name: str, terms: Mapping[str, float]) -> str:
     """Whether a term teaches in this step; its weight counts for nothing where it was watched."""
     known = pair.loss_watch.found.get(name)
-    return known or ('unknown' if terms[f'distill.{name}'] == 0 else 'works')
+    return known or ('unknown' if terms[f'{DISTILL}{name}'] == 0 else 'works')
 
 
 def _why(pair: DetectionDistill, name: str) -> str:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mmkd.distributed.avg_factor import across_ranks
 from mmkd.geometry.multi_level_maps import Levels, as_levels, describe, paired_levels, upcast
+from mmkd.losses.statistic import Statistic
 
 
 def masked_square_error(feature_S: Tensor, feature_T: Tensor, mask: Tensor) -> Tensor:
@@ -64,6 +65,13 @@ class FineGrainedImitation(nn.Module):
     """
 
     idle_without = 'coverage'
+    statistics = {
+        'coverage': Statistic(
+            'share of cells in the imitation mask',
+            "Compare the mask connector's prior_generator with the sizes of the objects, or lower "
+            'its iou_factor.',
+        )
+    }
 
     def __init__(self, loss_weight: float = 0.01, normalizer: str = '2N') -> None:
         super().__init__()

@@ -14,6 +14,7 @@ from mmkd.heads.level_maps import LevelMaps, paired_head_maps, teacher_weight
 from mmkd.losses.functional.box_distances import box_distances
 from mmkd.losses.functional.iou_losses import IOU_LOSSES
 from mmkd.losses.functional.obj_scaled_terms import Level, corrected_terms, reference_terms
+from mmkd.losses.statistic import Statistic
 
 
 @MODELS.register_module()
@@ -87,6 +88,15 @@ class ObjScaledBoxCls(nn.Module):
 
     needs_equal = ('classes', 'priors', 'coder')
     reads_objectness = True
+    statistics = {
+        'box': Statistic('its boxes'),
+        'cls': Statistic('its classes'),
+        'obj': Statistic('its objectness'),
+        'objectness': Statistic(
+            'mean weight that the teacher gives to a cell',
+            'The teacher sees no object: look at its mAP and preprocessing above.',
+        ),
+    }
 
     def __init__(
         self,

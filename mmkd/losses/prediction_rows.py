@@ -12,6 +12,7 @@ from mmkd.distributed.avg_factor import across_ranks
 from mmkd.geometry.multi_level_maps import describe, upcast
 from mmkd.heads.predictions import Predictions
 from mmkd.losses.functional.iou_losses import IOU_LOSSES
+from mmkd.losses.statistic import Statistic
 
 PRIOR_SIZE = 4  # strides: the side of the box that a level is for
 FIT_WEIGHT = 0.1  # of a fitting stride, beside the overlap, in the choice of rows
@@ -149,6 +150,7 @@ class PredictionRows(nn.Module):
     """
 
     needs_equal = ('classes',)
+    statistics = {'cls': Statistic('its classes'), 'box': Statistic('its boxes')}
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmkd.distributed.avg_factor import across_ranks
 from mmkd.geometry.multi_level_maps import Levels, cat_targets, flatten_levels, paired_levels
+from mmkd.losses.statistic import Statistic
 
 
 def teacher_bounded_reg(
@@ -92,6 +93,12 @@ class TeacherBoundedReg(nn.Module):
     needs_equal = ('priors', 'coder')
     teacher_reads = {'preds_T': 'near_boxes'}
     idle_without = 'active'
+    statistics = {
+        'active': Statistic(
+            'share of positive priors at which the teacher is better',
+            'The teacher is better nowhere: look at its mAP above, and at margin.',
+        )
+    }
 
     def __init__(self, margin: float = 0.0, loss_weight: float = 0.5, gate: str = 'prior') -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from mmkd.distributed.avg_factor import across_ranks
 from mmkd.geometry.multi_level_maps import Levels, describe, flatten_levels, paired_levels
 from mmkd.heads.level_maps import check_score_thr, foreground
+from mmkd.losses.statistic import Statistic
 
 
 @MODELS.register_module()
@@ -55,6 +56,12 @@ class TeacherScaledCls(nn.Module):
 
     needs_equal = ('classes', 'priors')
     softmax_scores = ('preds_S', 'preds_T')
+    statistics = {
+        'foreground': Statistic(
+            'mean probability that the teacher gives to an object in a prior',
+            'The teacher sees no object: look at its mAP and preprocessing above.',
+        )
+    }
 
     def __init__(
         self,

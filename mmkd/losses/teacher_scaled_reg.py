@@ -18,6 +18,7 @@ from mmkd.geometry.multi_level_maps import (
 from mmkd.heads.level_anchors import build_task_util
 from mmkd.heads.level_maps import check_score_thr, foreground
 from mmkd.losses.functional.iou_losses import IOU_LOSSES
+from mmkd.losses.statistic import Statistic
 
 
 @MODELS.register_module()
@@ -71,6 +72,12 @@ class TeacherScaledReg(nn.Module):
     needs_equal = ('classes', 'priors', 'coder')
     teacher_reads = {'scores_T': 'softmax'}
     softmax_scores = ('scores_T',)
+    statistics = {
+        'foreground': Statistic(
+            'mean probability that the teacher gives to an object in a prior',
+            'The teacher sees no object: look at its mAP and preprocessing above.',
+        )
+    }
 
     def __init__(
         self,

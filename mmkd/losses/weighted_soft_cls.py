@@ -15,6 +15,7 @@ from mmkd.geometry.multi_level_maps import (
     flatten_levels,
     paired_levels,
 )
+from mmkd.losses.statistic import Statistic
 
 
 def mine(hardness: Tensor, positive: Tensor, eligible: Tensor, neg_pos_ratio: float) -> Tensor:
@@ -121,6 +122,11 @@ class WeightedSoftCls(nn.Module):
     teacher_reads = {'preds_T': 'softmax'}
     softmax_scores = ('preds_S', 'preds_T')
     idle_without = 'mined'
+    statistics = {
+        'mined': Statistic(
+            'priors per image on which soft classes are taught', 'No prior is positive.'
+        )
+    }
 
     def __init__(
         self,

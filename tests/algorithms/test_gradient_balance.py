@@ -112,7 +112,7 @@ def test_norms_are_smoothed_and_measured_at_the_interval(slopes, share, momentum
         out = balance(dict(loss_x=task), dict(loss_a=term), {}, weights)
         expected = share * 2.0 / smooth * slope
         assert flat_gradient(out['loss_a'], weights).norm().item() == pytest.approx(expected, 1e-4)
-    assert balance.statistics()['loss_a_balance'] == pytest.approx(share * 2.0 / smooth, 1e-4)
+    assert balance.logs('loss_a')['balance'] == pytest.approx(share * 2.0 / smooth, 1e-4)
 
 
 @pytest.mark.parametrize('slope', [0.0, float('nan'), float('inf')])

@@ -36,6 +36,10 @@ def test_returns_one_finite_scalar_and_logs(case):
     value = loss(**case.inputs(0))
     assert value.shape == () and value.isfinite()
     assert set(loss.logs) == set(case.log_keys)
+    assert set(loss.statistics) == set(case.log_keys), 'a loss explains what it logs'
+    assert all(statistic.meaning for statistic in loss.statistics.values())
+    idle_without = getattr(loss, 'idle_without', None)
+    assert idle_without is None or loss.statistics[idle_without].remedy
     for key, log in loss.logs.items():
         assert 'loss' not in key
         assert log.shape == () and log.isfinite() and not log.requires_grad

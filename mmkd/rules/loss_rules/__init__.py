@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from mmkd.losses.log_keys import is_term
 from mmkd.rules.loss_rules.feed import Feed, feeds_of
 from mmkd.rules.loss_rules.heads import (
     check_classes,
@@ -48,11 +49,11 @@ def check_losses(distiller: nn.Module, student: nn.Module, teacher: nn.Module) -
 
 def _check_name(name: str) -> None:
     where = f'distill_losses.{name}'
-    if 'loss' not in name:
+    if not is_term(name):
         small = name.lower()
         raise ValueError(
             f'{where} is not back-propagated: a name must have "loss" in it, in small letters, '
             f'since mmengine adds up the terms by that, but got "{name}". '
-            f'Rename it to {small if "loss" in small else f"loss_{small}"}, in '
+            f'Rename it to {small if is_term(small) else f"loss_{small}"}, in '
             'loss_forward_mappings, too.'
         )
