@@ -307,7 +307,7 @@ def test_a_hundred_thousand_annotations_take_seconds(tmp_path):
 def test_the_page_has_each_rule():
     """Each rule of docs/data.md is the wording of a message, and the other way round."""
     page = (ROOT / 'docs/data.md').read_text()
-    sources = [path.read_text() for path in (ROOT / 'mmkd/datasets').glob('*.py')]
+    sources = [path.read_text() for path in (ROOT / 'mmkd').rglob('*.py')]
     code = re.sub(r"'\n *f?'", '', ' '.join(sources))
     rules = re.findall(r'^\| `([^`]+)` \|', page, re.M)
     assert len(rules) >= 14
