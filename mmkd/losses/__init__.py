@@ -5,7 +5,7 @@ weighted total, to be back-propagated. Its parts and statistics are left, detach
 attribute ``logs`` (a dict of scalars, new at every forward, keys without "loss"), from which the
 algorithm logs them. Teacher tensors never receive a gradient; float16 and bfloat16 are computed
 in float32. ``needs_equal`` names what student and teacher must have in common (see
-:mod:`mmkd.checks`); ``teacher_reads`` names the codec in which a teacher cache may keep an argument
+:mod:`mmkd.rules`); ``teacher_reads`` names the codec in which a teacher cache may keep an argument
 (see :mod:`mmkd.cache.codecs`).
 """
 

@@ -188,7 +188,7 @@ def test_progress_from_a_log_line(line, done):
 
 def test_a_folder_has_one_job_at_a_time(tmp_path):
     code = (
-        'import sys\nfrom pathlib import Path\nfrom mmkd.job import sole_user\n'
+        'import sys\nfrom pathlib import Path\nfrom mmkd.compare.job import sole_user\n'
         'with sole_user(Path(sys.argv[1])):\n    print("in", flush=True)\n    sys.stdin.read()'
     )
     command = python('-c', code, tmp_path)
