@@ -41,6 +41,7 @@ test-openmmlab: .venv-openmmlab/.installed
 	$(ON_CPU) .venv-openmmlab/bin/python -m pytest -n 2
 
 docs: .venv/.installed-all
+	rm -rf docs/api docs/_build
 	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
 
 clean:

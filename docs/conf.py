@@ -1,19 +1,20 @@
 """Sphinx builds the pages of this folder, and the API pages from the docstrings: ``make docs``."""
 
 from datetime import date
+from importlib import metadata
 
-import mmkd
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
 
 project = 'mmkd'
 author = 'The mmkd authors'
 copyright = f'{date.today().year}, {author}'
-release = mmkd.__version__
+release = metadata.version(project)
 
 extensions = [
     'myst_parser',
     'sphinx.ext.autodoc',
     'sphinx.ext.autosummary',
-    'sphinx.ext.mathjax',
     'sphinx.ext.napoleon',
     'sphinx.ext.viewcode',
 ]
@@ -23,9 +24,21 @@ exclude_patterns = ['_build']
 suppress_warnings = ['ref.python']  # two classes of one name in two rooms
 templates_path = ['_templates']
 autosummary_generate = True
+autosummary_mock_imports = ['mmkd.__main__', 'mmkd_cli.__main__']  # to import one runs the command
 # What a package's __init__ imports is documented where it is defined.
 autodoc_default_options = {'members': True, 'show-inheritance': True, 'ignore-module-all': True}
 autodoc_typehints = 'description'
 napoleon_google_docstring = True
 myst_heading_anchors = 3
-myst_enable_extensions = ['dollarmath']
+html_math_renderer = 'mathml'
+
+
+def write_mathml(translator, node):
+    """A formula as MathML, which browsers draw themselves: no script, no network."""
+    as_block = isinstance(node, nodes.math_block)
+    translator.body.append(tex2mathml(node.astext(), as_block=as_block))
+    raise nodes.SkipNode
+
+
+def setup(app):
+    app.add_html_math_renderer('mathml', (write_mathml, None), (write_mathml, None))

@@ -79,8 +79,8 @@ class DetectionDistill(SingleTeacherDistill):
         FileNotFoundError, ValueError, TypeError: a checkpoint that is missing or does not fit, a
             recorder source that does not exist, a mapping that the loss's forward does not take,
             classes, priors or coders that differ where a loss needs them equal, a loss that would
-            teach something else than meant by what it is fed (:mod:`mmkd.loss_rules`, and in a
-            step :mod:`mmkd.loss_watch`).
+            teach something else than meant by what it is fed (:mod:`mmkd.rules.loss_rules`, and
+            in a step :mod:`mmkd.algorithms.loss_watch`).
     """
 
     def __init__(

@@ -77,8 +77,9 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
             student in it), as a file or a URL.
         what: the config key, for messages: ``teacher_ckpt`` or ``student_ckpt``.
         strict: whether a missing, unexpected or mis-shaped key is an error, and a clear difference
-            between the config in the file and the model (:mod:`mmkd.weight_meaning`). Otherwise
-            such keys are counted in the log and left out, and such differences are warnings.
+            between the config in the file and the model
+            (:mod:`mmkd.checkpoints.weight_meaning`). Otherwise such keys are counted in the log and
+            left out, and such differences are warnings.
 
     Returns:
         What was loaded.

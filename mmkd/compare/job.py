@@ -129,7 +129,7 @@ def run_steps(
             finished, ``logs/<name>.done`` hold the step's fingerprint.
         console (Console, optional): Where progress is shown. Defaults to stdout.
         workers (Sequence[Mapping | None]): The environment of each step that may run at once, None
-            for this process's; see :mod:`mmkd.workers`. Defaults to one.
+            for this process's; see :mod:`mmkd.compare.workers`. Defaults to one.
 
     Raises:
         StepFailed: A command failed, or did not write its outputs; the others have been ended.

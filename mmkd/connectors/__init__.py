@@ -1,7 +1,7 @@
 """Connectors, one file each: what turns a record into a loss's argument.
 
 A connector is called with one argument, the record. ``needs_equal`` and ``aligns`` say what it
-needs equal of student and teacher, and what it makes equal (see :mod:`mmkd.checks`).
+needs equal of student and teacher, and what it makes equal (see :mod:`mmkd.rules`).
 """
 
 from mmkd.connectors.feature_adapter import FeatureAdapter

@@ -103,7 +103,7 @@ def keep_in_coco(content: dict) -> None:
     Of the annotations those that are to be ignored, or whose box is not kept, are left out; boxes
     are clipped, ``iscrowd`` becomes 0 or 1, an area larger than the image that of the box, and
     their ids count from 1: to pycocotools 0 means "not found", and text is no id. Ids like 3.0
-    become 3. What breaks the rules of :mod:`mmkd.annotations` stays as it is.
+    become 3. What breaks the rules of :mod:`mmkd.datasets.annotations` stays as it is.
     """
     images = content.get('images', ())
     for items, keys in (

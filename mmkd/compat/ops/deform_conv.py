@@ -1,10 +1,10 @@
 """Stand-ins for mmcv's compiled deformable convolutions, and for its masked one.
 
-As in :mod:`mmkd.ops`, each function has the name, the arguments and the results of its compiled
-counterpart, and fills what it is given to fill. A deformable convolution is bilinear sampling and
-one matrix product; torchvision's op serves its forward where it works. Not its backward, which
-differs from mmcv's for points that lie exactly one pixel outside, as the rim of an untrained
-layer's do. Half precision is computed in float32 and rounded once, at the end.
+As in :mod:`mmkd.compat.ops`, each function has the name, the arguments and the results of its
+compiled counterpart, and fills what it is given to fill. A deformable convolution is bilinear
+sampling and one matrix product; torchvision's op serves its forward where it works. Not its
+backward, which differs from mmcv's for points that lie exactly one pixel outside, as the rim of an
+untrained layer's do. Half precision is computed in float32 and rounded once, at the end.
 """
 
 from typing import NamedTuple

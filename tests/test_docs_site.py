@@ -1,0 +1,58 @@
+"""The documentation builds as a site without a warning, and reads without a network.
+
+The pages of docs/ are built here; ``make docs`` adds those of the docstrings, which takes minutes.
+"""
+
+import re
+import shutil
+
+import pytest
+
+from tests.tiny import ROOT
+
+pytest.importorskip('furo')
+pytest.importorskip('myst_parser')
+build = pytest.importorskip('sphinx.cmd.build')
+DOCS = ROOT / 'docs'
+FORMULA = r"""# Formula
+
+```{eval-rst}
+.. math::
+
+    L = \frac{\tau^2}{N_{pos}} \sum_c P_T(c) \log P_S(c)
+```
+"""
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    """The pages in HTML, and one with a formula as docstrings have them."""
+    work = tmp_path_factory.mktemp('site')
+    source, out = work / 'docs', work / 'html'
+    shutil.copytree(DOCS, source, ignore=shutil.ignore_patterns('api*', '_build'))
+    (work / 'configs').symlink_to(ROOT / 'configs')
+    (source / 'formula.md').write_text(FORMULA)
+    index = source / 'index.md'
+    index.write_text(index.read_text().replace('\napi\n', '\nformula\n'))
+    options = ['-q', '-W', '--keep-going', '-D', 'autosummary_generate=0']
+    assert build.main([*options, str(source), str(out)]) == 0
+    return out
+
+
+def test_each_page_is_in_the_site(site):
+    for page in DOCS.glob('*.md'):
+        assert page.stem == 'api' or (site / f'{page.stem}.html').is_file()
+
+
+def test_the_site_reads_without_a_network(site):
+    for page in site.glob('*.html'):
+        tag = r'<(?:script|img|link|iframe)\b[^>]*(?:src|href)="([^"]+)"'
+        loaded = re.findall(tag, page.read_text())
+        assert [address for address in loaded if '//' in address] == []
+
+
+def test_formulas_are_drawn_by_the_browser(site):
+    page = (site / 'formula.html').read_text()
+    assert (
+        re.search(r'<math[^>]*display="block"', page) and '<mfrac>' in page and r'\frac' not in page
+    )
