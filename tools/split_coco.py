@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         if path.exists() and not args.force:
             raise SystemExit(f'{path} must not exist yet, but it does; --force overwrites it.')
     try:
-        check_coco('annotations', str(args.annotations), None, training=False)
+        check_coco('annotations', str(args.annotations), None)
     except ValueError as error:
         raise SystemExit(str(error)) from None
     parts = split(json.loads(args.annotations.read_text(encoding='utf-8')), shares, args.seed)

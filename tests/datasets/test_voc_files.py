@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from mmdet.datasets import VOCDataset
 from mmengine.registry import DATASETS
 
-from mmkd.datasets.annotations import check_voc
 from mmkd.datasets.data_checks import check_data
+from mmkd.datasets.voc_annotations import check_voc
 from mmkd.datasets.voc_files import VocImages, listed_images
 from tests.datasets.test_annotations import loader, voc
 from tests.tiny import write_voc
@@ -98,7 +98,7 @@ def test_images_with_another_suffix(tmp_path, suffix):
     content = json.loads((tmp_path / 'annotations/train.json').read_text())
     assert [i['file_name'] for i in content['images']] == [f'x (1){suffix}', 'train000.jpg']
     notes = check_data(loader('CocoDataset', tmp_path), ('train',))
-    assert notes == []
+    assert all('has no box of' in note for note in notes)
 
 
 def test_an_image_in_a_subfolder_is_converted_under_its_path(tmp_path):
@@ -195,7 +195,7 @@ def test_an_xml_that_passes_is_read_by_mmdet(tmp_path):
         path.write_bytes(content)
         arguments = str(tmp_path / 'ImageSets/Main/train.txt'), str(tmp_path / 'Annotations')
         try:
-            check_voc('here', *arguments, CLASSES, False)
+            check_voc('here', *arguments, CLASSES)
         except ValueError as error:
             assert 'each XML file must' in str(error)
             refused += 1
