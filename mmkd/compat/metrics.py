@@ -76,14 +76,17 @@ def measure_what_was_loaded() -> None:
         self.iou_thrs = np.atleast_1d(self.iou_thrs)
         if self._coco_api is not None:
             ids = {category['name']: key for key, category in self._coco_api.cats.items()}
-            lacking = [name for name in self.dataset_meta['classes'] if name not in ids]
+            # of panoptic data the metric's file has the things, whose labels come first
+            stuff = self.dataset_meta.get('stuff_classes', ())
+            classes = [name for name in self.dataset_meta['classes'] if name not in stuff]
+            lacking = [name for name in classes if name not in ids]
             if lacking:
                 raise ValueError(
                     'the ann_file of CocoMetric must have the classes of the data set, but lacks '
                     f'{", ".join(lacking)}. Give the ann_file of the data set.'
                 )
             self.img_ids = list(by_image)
-            self.cat_ids = [ids[name] for name in self.dataset_meta['classes']]
+            self.cat_ids = [ids[name] for name in classes]
             self._coco_api.label_order = self.cat_ids
         return compute(self, list(by_image.values()))
 

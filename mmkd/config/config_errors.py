@@ -218,12 +218,15 @@ def _fed_by(path: Path, config: Mapping) -> str:
 
 
 def _text(error: BaseException) -> str:
-    """The error's message in one line; of an error from a loader's worker, its end."""
+    """The error's message in one line; of an error from a loader's worker, its end.
+
+    One of mmkd stays whole: it tells the rule, what was received and the remedy.
+    """
     text = str(error).strip()
     if 'in DataLoader worker process' in text:
         text = text.splitlines()[-1]
     text = ' '.join(text.split())
-    return text if len(text) <= 400 else f'{text[:300]} ... {text[-80:]}'
+    return text if len(text) <= 400 or _is_own(error) else f'{text[:300]} ... {text[-80:]}'
 
 
 def _is_own(error: BaseException) -> bool:

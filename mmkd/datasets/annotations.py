@@ -1,73 +1,38 @@
-"""The rules that annotations are held to; docs/data.md lists them."""
+"""The rules that COCO JSON is held to; docs/data.md lists them."""
 
 import json
 import math
-import os
-import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmkd.config.names import first_of
-from mmkd.datasets.kept_boxes import Box, inside, is_annotation, is_flag, is_id, kept_box
-from mmkd.datasets.voc_files import flags_of_a_class, listed_images, read_voc
-from mmkd.fileio.nearby import absent, hint
+from mmkd.datasets.kept_boxes import is_annotation, is_flag, is_id, kept_box
+from mmkd.datasets.split import CLIPPED, NOT_KEPT, Faults, Split
 
 #: How a flag of an annotation says yes.
 _SET = (1, '1')
-_NOT_KEPT = 'boxes without a pixel in the image left out'
-_CLIPPED = 'boxes clipped to the image'
-
-
-class _Faults:
-    """What one annotation file breaks: the first offender against the rules is an error."""
-
-    def __init__(self, where: str, path: str) -> None:
-        self.where = where
-        self.path = path
-
-    def refuse(self, rule: str, offenders: Iterable[Any], remedy: str) -> None:
-        """Raise if there are ``offenders``: each is named up to the third, and all are counted."""
-        found = list(offenders)
-        if found:
-            raise ValueError(
-                f'{self.where}: {rule}, but in "{self.path}" {len(found)} '
-                f'{"does" if len(found) == 1 else "do"} not: {first_of(found, 3)}. {remedy}'
-            )
-
-    def note(self, left_out: Counter) -> list[str]:
-        """One line for the log, or none."""
-        counts = ', '.join(f'{count} {what}' for what, count in left_out.items())
-        return [f'{self.where}: of "{self.path}", {counts} (docs/data.md)'] if counts else []
 
 
 def check_coco(
     where: str,
     path: str,
     classes: Sequence[str] | None,
-    training: bool,
-    measured: bool = False,
     min_size: float = 0,
-) -> tuple[list[str], list[str]]:
+) -> Split:
     """Hold a COCO JSON file to the rules.
 
     Args:
         where: the loader's key, for messages.
         path: the file.
         classes: what the data set's labels mean. None takes the file's categories.
-        training: whether it is trained on: the images must have a box left to learn from.
-        measured: whether a metric compares with it: a box must be left to find. Defaults to False.
-        min_size: images with a shorter side, in pixels, are not trained on. Defaults to 0.
-
-    Returns:
-        The images' file names, and for the log what is left out or clipped, and classes without a
-        box.
+        min_size: the boxes of images with a shorter side, in pixels, do not count. Defaults to 0.
 
     Raises:
         ValueError: the file breaks a rule.
     """
-    content = _read_coco(where, path, needs_boxes=training or measured)
-    faults = _Faults(where, path)
+    content = _read_coco(where, path)
+    faults = Faults(where, path)
     images, annotations = content['images'], content.get('annotations', [])
     categories = content['categories']
     faults.refuse(
@@ -139,126 +104,17 @@ def check_coco(
         size = sizes[annotation['image_id']]
         part = kept_box(annotation, size)
         if part is None:
-            tally[_NOT_KEPT] += 1
+            tally[NOT_KEPT] += 1
             continue
         if isinstance(part, list):
-            tally[_CLIPPED] += 1
-        if annotation.get('iscrowd') not in _SET and (not training or min(size) >= min_size):
+            tally[CLIPPED] += 1
+        if annotation.get('iscrowd') not in _SET and min(size) >= min_size:
             found[annotation['category_id']] += 1
     by_name = Counter({names[key]: found[key] for key in names if key in wanted})
-    notes = faults.note(tally) + check_found(where, path, by_name, training, measured)
-    return [image['file_name'] for image in images], notes
+    return Split(path, [image['file_name'] for image in images], by_name, tally)
 
 
-def check_found(
-    where: str, path: str, found: Counter[str], training: bool, measured: bool
-) -> list[str]:
-    """Check what a loss or a metric gets of a split: boxes that it ignores do not count.
-
-    Args:
-        where: the loader's key, for messages.
-        path: the annotation file.
-        found: how many boxes there are of each class, 0 included.
-        training: whether a loss must get any.
-        measured: whether a metric must.
-
-    Returns:
-        A line on the classes without a box, for the log.
-
-    Raises:
-        ValueError: there is no box.
-    """
-    rules = {
-        'some box must be left to learn from': training,
-        'some box must be left to find': measured,
-    }
-    for rule, holds in rules.items():
-        if holds and not found.total():
-            _Faults(where, path).refuse(
-                rule,
-                ['none is'],
-                'Correct the boxes, and what makes them ignored: iscrowd, ignore, difficult.',
-            )
-    lacking = [name for name, count in found.items() if not count]
-    if not lacking or not found.total():
-        return []
-    return [f'{where}: "{path}" has no box of {len(lacking)} classes: {first_of(lacking)}']
-
-
-def check_voc(
-    where: str, path: str, folder: str, classes: Sequence[str] | None, training: bool
-) -> tuple[list[str], list[str]]:
-    """Hold the XML files that an image list names to the rules; as :func:`check_coco`.
-
-    Args:
-        where: the loader's key, for messages.
-        path: the list, a name on each line.
-        folder: where the XML files are.
-        classes: what the data set's labels mean. None takes every name.
-        training: whether the images must have a box left.
-
-    Raises:
-        FileNotFoundError: a listed image has no XML file.
-        ValueError: a file breaks a rule.
-    """
-    try:
-        names = listed_images(path)
-    except ValueError as error:
-        raise ValueError(
-            f'{where}: ann_file must be a list of images in UTF-8, but "{path}" is not ({error}). '
-            'Save it as UTF-8 text, a name without suffix on each line.'
-        ) from error
-    lost = absent(folder, [f'{name}.xml' for name in names])
-    if not names or lost:
-        fault = f'{len(lost)} of its {len(names)} names' if names else 'it is empty:'
-        raise FileNotFoundError(
-            f'{where}: ann_file must list images that have an XML file in "{folder}", but for '
-            f'"{path}" {fault} have none ({first_of(lost, 3)}). Correct ann_file or ann_subdir.'
-            f'{flags_of_a_class(folder, names) or hint(folder, lost)}'
-        )
-    faults = _Faults(where, path)
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    faults.refuse('each image must be listed once', repeated, 'Take the others out.')
-    tally, kept, broken = Counter[str](), 0, []
-    for name in names:
-        try:
-            size, objects = read_voc(os.path.join(folder, f'{name}.xml'), classes)
-        except (ET.ParseError, ValueError, OverflowError, LookupError, OSError) as error:
-            broken.append(f'{name}.xml ({error})')
-            continue
-        for box, difficult in objects:
-            if box is None:
-                tally['objects with names that metainfo.classes does not have left out'] += 1
-            else:
-                kept += _count(tally, box, inside(box, *size)) and not difficult
-    faults.refuse(
-        'each XML file must give an image size above 0, if any, and for each object a name, four '
-        'finite coordinates, and a whole number as difficult, if any',
-        broken,
-        'Correct the files.',
-    )
-    if training and not kept:
-        faults.refuse('some box must be left to learn from', ['none is'], 'Correct the boxes.')
-    return names, faults.note(tally)
-
-
-def check_images(where: str, folder: str, names: Iterable[str], key: str) -> None:
-    """Check that the files ``names``, which may name folders too, are in ``folder``.
-
-    Raises:
-        FileNotFoundError: some are not; the first are named, and all counted.
-    """
-    names = list(names)
-    lost = absent(folder, names)
-    if lost:
-        raise FileNotFoundError(
-            f'{where}: each image of the split must exist, but of {len(names)} in "{folder}" '
-            f'{len(lost)} do not: {first_of(lost)}. Put them there, or correct {key}.'
-            f'{hint(folder, lost)}'
-        )
-
-
-def _read_coco(where: str, path: str, needs_boxes: bool) -> dict:
+def _read_coco(where: str, path: str) -> dict:
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
@@ -271,9 +127,8 @@ def _read_coco(where: str, path: str, needs_boxes: bool) -> dict:
         key
         for key in ('images', 'annotations', 'categories')
         if not isinstance(content, dict)
-        or not isinstance(
-            content.get(key, None if needs_boxes or key != 'annotations' else []), list
-        )
+        # images for a server have no annotations
+        or not isinstance(content.get(key, [] if key == 'annotations' else None), list)
         or not all(isinstance(item, dict) for item in content.get(key, []))
     ]
     if lacking:
@@ -285,7 +140,7 @@ def _read_coco(where: str, path: str, needs_boxes: bool) -> dict:
 
 
 def _check_categories(
-    faults: _Faults, categories: list[dict], classes: Sequence[str] | None
+    faults: Faults, categories: list[dict], classes: Sequence[str] | None
 ) -> None:
     faults.refuse(
         'category ids must differ', _repeated(categories), 'Give each category its own id.'
@@ -302,15 +157,6 @@ def _check_categories(
     )
 
 
-def _count(tally: Counter, box: Box, part: Box | None) -> bool:
-    """Whether a part of the box is kept."""
-    if part is None:
-        tally[_NOT_KEPT] += 1
-    elif part is not box:
-        tally[_CLIPPED] += 1
-    return part is not None
-
-
 def _is_size(image: Mapping) -> bool:
     sides = image.get('width'), image.get('height')
     return all(isinstance(side, int | float) and 0 < side < math.inf for side in sides)
@@ -321,7 +167,7 @@ def _shown(key: Any) -> str:
     return json.dumps(key)
 
 
-def _check_ids(faults: _Faults, ids: list[Any]) -> None:
+def _check_ids(faults: Faults, ids: list[Any]) -> None:
     faults.refuse(
         'ids of images and categories must be text, or whole numbers of 64 bits',
         (_shown(key) for key in ids if not is_id(key)),

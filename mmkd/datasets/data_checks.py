@@ -10,11 +10,13 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmkd.config.names import first_of
-from mmkd.datasets.annotations import check_coco, check_found, check_images, check_voc
+from mmkd.datasets.annotations import check_coco
 from mmkd.datasets.channels import check_channels
 from mmkd.datasets.class_counts import check_class_counts
 from mmkd.datasets.evaluator_checks import check_evaluator, measures
 from mmkd.datasets.metainfo import classes_of, dataset_type
+from mmkd.datasets.split import Split, check_found, check_images
+from mmkd.datasets.voc_annotations import check_voc
 from mmkd.datasets.voc_files import VocImages
 from mmkd.distributed.first_rank import on_first_rank
 from mmkd.fileio.nearby import hint
@@ -41,12 +43,15 @@ def check_data(cfg: Config, phases: Iterable[str]) -> list[str]:
 def _check_data(cfg: Config, phases: Sequence[str]) -> list[str]:
     notes = []
     for phase in phases:
-        measured = phase != 'train' and measures(cfg, phase)
+        where, splits = f'{phase}_dataloader', []
         for dataset in _leaves(cfg, phase):
-            check_channels(f'{phase}_dataloader', dataset.get('pipeline'), cfg)
-            notes += _check_dataset(
-                f'{phase}_dataloader', dataset, cfg.get('default_scope'), phase == 'train', measured
-            )
+            check_channels(where, dataset.get('pipeline'), cfg)
+            splits.append(_check_dataset(where, dataset, cfg.get('default_scope')))
+        known = [split for split in splits if split is not None]
+        notes += [note for split in known for note in split.notes(where)]
+        if known and known == splits:
+            measured = phase != 'train' and measures(cfg, phase)
+            notes += check_found(where, known, phase == 'train', measured)
     return notes + check_fit(cfg, phases)
 
 
@@ -94,18 +99,19 @@ def _form(dataset: Mapping, scope: str | None) -> str | None:
     from mmdet.datasets import CocoDataset, XMLDataset
 
     reads = getattr(kind, 'load_data_list', None)
+    if getattr(kind, 'COCOAPI', CocoDataset.COCOAPI) is not CocoDataset.COCOAPI:
+        return None  # panoptic: segments for boxes
     forms = {CocoDataset.load_data_list: 'COCO', XMLDataset.load_data_list: 'VOC'}
     return forms.get(reads)
 
 
-def _check_dataset(
-    where: str, dataset: Mapping, scope: str | None, training: bool, measured: bool
-) -> list[str]:
+def _check_dataset(where: str, dataset: Mapping, scope: str | None) -> Split | None:
+    """What a data set of COCO or VOC form has; None of others, of which less is checked."""
     classes = classes_of(where, dataset, scope)
     root = dataset.get('data_root') or ''
     ann_file, prefix = dataset.get('ann_file') or '', dataset.get('data_prefix') or {}
     if '://' in f'{root}{ann_file}' or dataset.get('backend_args'):
-        return []  # not on a disk: left to mmengine's file client
+        return None  # not on a disk: left to mmengine's file client
     paths = {'data_root': root, 'ann_file': os.path.join(root, ann_file) if ann_file else ''}
     paths.update(
         {
@@ -122,38 +128,40 @@ def _check_dataset(
                 f'{hint(os.path.dirname(path.rstrip("/")), [os.path.basename(path.rstrip("/"))])}'
             )
     path, form = paths['ann_file'], _form(dataset, scope)
-    if path and form == 'COCO':
-        least = (dataset.get('filter_cfg') or {}).get('min_size', 0)
-        names, notes = check_coco(where, path, classes, training, measured, least)
-        check_images(where, paths.get('data_prefix.img', root), names, 'data_prefix.img')
-    elif path and form == 'VOC':
-        base = paths.get('data_prefix.sub_data_root', root)
-        folder = os.path.join(base, dataset.get('ann_subdir', 'Annotations'))
-        names, notes = check_voc(where, path, folder, classes, training)
-        images = os.path.join(base, dataset.get('img_subdir', 'JPEGImages'))
-        find = VocImages().find
-        names = [find(images, f'{name}.jpg') for name in names]
-        check_images(where, images, names, 'data_prefix or img_subdir')
-        found = _loaded(dataset, scope, classes or ())
-        notes += check_found(where, path, found, training, measured)
+    if not path or form is None:
+        return None
+    filters = {} if dataset.get('test_mode') else dataset.get('filter_cfg') or {}
+    least = filters.get('min_size', 0)
+    if form == 'COCO':
+        split = check_coco(where, path, classes, least)
+        folder, key, names = paths.get('data_prefix.img', root), 'data_prefix.img', split.names
     else:
-        return []
-    return notes
+        base = paths.get('data_prefix.sub_data_root', root)
+        files = os.path.join(base, dataset.get('ann_subdir', 'Annotations'))
+        split = check_voc(where, path, files, classes, least, filters.get('bbox_min_size') or 0)
+        folder = os.path.join(base, dataset.get('img_subdir', 'JPEGImages'))
+        find, key = VocImages().find, 'data_prefix or img_subdir'
+        names = [find(folder, f'{name}.jpg') for name in split.names]
+    part = dataset.get('indices') is not None
+    if not part:
+        check_images(where, folder, names, key)
+    if part or not split.sized:
+        loaded = _loaded(dataset, scope)
+        found = Counter(dict.fromkeys(classes or (), 0))
+        for instance in (i for info in loaded for i in info['instances']):
+            found[(classes or ())[instance['bbox_label']]] += not instance['ignore_flag']
+        split = split._replace(found=found)
+        names = [os.path.relpath(info['img_path'], folder or '.') for info in loaded]
+        check_images(where, folder, names, key)
+    return split
 
 
-def _loaded(dataset: Mapping, scope: str | None, classes: Sequence[str]) -> Counter[str]:
-    """How many boxes of each class a data set gives that are not to be ignored, as it reads them.
-
-    XML files are small; a COCO file is counted as it is checked.
-    """
+def _loaded(dataset: Mapping, scope: str | None) -> list[dict]:
+    """What a data set gives of each image, where that depends on more than its files."""
     with DefaultScope.overwrite_default_scope(scope or 'mmdet'):
         # serialised, a data set without an image fails
         built = DATASETS.build({**dataset, 'pipeline': [], 'serialize_data': False})
-    found = Counter(dict.fromkeys(classes, 0))
-    for index in range(len(built)):
-        for instance in built.get_data_info(index)['instances']:
-            found[classes[instance['bbox_label']]] += not instance['ignore_flag']
-    return found
+    return [built.get_data_info(index) for index in range(len(built))]
 
 
 def _phase_classes(cfg: Config, phase: str) -> Sequence[str] | None:

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmkd.datasets.annotations import check_coco
+from mmkd.datasets.split import check_found
 
 #: By how many pixels a corner may differ in two files that hold one truth: files round.
 _ROUNDING = 0.05
@@ -65,7 +66,7 @@ def check_evaluator(
                 f'{os.getcwd()}). Give the annotation file of {phase}_dataloader, with its folder.'
             )
         if loaded != {os.path.realpath(path)}:
-            check_coco(where, path, None, training=False, measured=True)
+            check_found(where, [check_coco(where, path, None)], measured=True)
             _compare(cfg, phase, path, classes)
 
 
@@ -86,6 +87,8 @@ def _listed(found: Any) -> list[Mapping]:
 
 def _compare(cfg: Config, phase: str, path: str | None, classes: Sequence[str] | None) -> None:
     """Compare what the loader's data set gives with an evaluator's file, image by image."""
+    if classes is None:
+        return
     from mmdet.datasets.api_wrappers import COCO
 
     scope = cfg.get('default_scope') or 'mmengine'
@@ -94,7 +97,7 @@ def _compare(cfg: Config, phase: str, path: str | None, classes: Sequence[str] |
         with DefaultScope.overwrite_default_scope(scope):
             dataset = DATASETS.build(config)
         truth = None if path is None else COCO(path)
-    if not hasattr(dataset, 'get_data_info') or classes is None:
+    if not hasattr(dataset, 'get_data_info'):
         return
     where = f'{phase}_evaluator: the truth of CocoMetric must be that of the loader'
     remedy = f'Give ann_file of {phase}_evaluator the annotation file of {phase}_dataloader.'

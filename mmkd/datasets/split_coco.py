@@ -53,7 +53,7 @@ def write_parts(
             raise ValueError(f'{part} is what is split: no part may have its name.')
         if part.exists() and not force:
             raise FileExistsError(f'{part} must not exist yet, but it does; --force overwrites it.')
-    check_coco('annotations', str(path), None, training=False)
+    check_coco('annotations', str(path), None)
     parts = split_coco(json.loads(path.read_text(encoding='utf-8')), by_name, seed)
     empty = [name for name, content in parts.items() if not content['images']]
     if empty:

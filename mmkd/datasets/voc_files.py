@@ -60,12 +60,13 @@ class VocImages:
 
 def read_voc(
     path: str, classes: Sequence[str] | None
-) -> tuple[tuple[float, float], list[tuple[Box | None, bool]]]:
+) -> tuple[tuple[float, float], list[tuple[str, Box | None, bool]]]:
     """What mmdet reads of an XML file.
 
     Returns:
-        The image's size, endless if not given, and its objects: box, and whether it is difficult.
-        Of an object whose name is not in ``classes`` nothing else is read: its box is None.
+        The image's size, endless if not given, and its objects: name, box and whether it is
+        difficult. Of an object whose name is not in ``classes`` nothing else is read: its box is
+        None.
 
     Raises:
         ET.ParseError, ValueError, OverflowError, LookupError, OSError: it cannot be read.
@@ -77,13 +78,14 @@ def read_voc(
         width, height = (int(_text(size, key)) for key in ('width', 'height'))
         if width <= 0 or height <= 0:
             raise ValueError(f'size {width} x {height}')
-    objects: list[tuple[Box | None, bool]] = []
+    objects: list[tuple[str, Box | None, bool]] = []
     item: Any
     for item in root.findall('object'):
         if item.find('name') is None:
             raise ValueError('no name')
-        if classes is not None and item.find('name').text not in classes:
-            objects.append((None, False))
+        name = item.find('name').text
+        if classes is not None and name not in classes:
+            objects.append((name, None, False))
             continue
         difficult = item.find('difficult')
         try:
@@ -93,7 +95,7 @@ def read_voc(
         corners = item.find('bndbox')
         # int(float()) refuses what is not finite
         box = [int(float(_text(corners, key))) - 1 for key in ('xmin', 'ymin', 'xmax', 'ymax')]
-        objects.append((box, hard))
+        objects.append((name, box, hard))
     return (width, height), objects
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mmdet.datasets import XMLDataset
 
-from mmkd.datasets.annotations import check_images, check_voc
+from mmkd.datasets.split import check_images
+from mmkd.datasets.voc_annotations import check_voc
 from mmkd.datasets.voc_files import VocImages
 from mmkd.fileio.atomic_writes import write_atomic
 
@@ -18,16 +19,17 @@ def voc_to_coco(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict,
     Raises:
         FileNotFoundError, ValueError: a file is missing, or breaks a rule of docs/data.md.
     """
-    names, _ = check_voc(
+    listed = check_voc(
         split,
         str(root / f'ImageSets/Main/{split}.txt'),
         str(root / 'Annotations'),
         classes,
-        training=False,
     )
     folder = str(root / 'JPEGImages')
     find = VocImages().find
-    check_images(split, folder, [find(folder, f'{name}.jpg') for name in names], f'{split}.txt')
+    check_images(
+        split, folder, [find(folder, f'{name}.jpg') for name in listed.names], f'{split}.txt'
+    )
     dataset = XMLDataset(
         data_root=f'{root}/',
         ann_file=f'ImageSets/Main/{split}.txt',

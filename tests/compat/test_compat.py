@@ -637,6 +637,20 @@ def test_cocometric_counts_what_was_not_loaded(tmp_path):
     assert found[0] == 1 > found[1]
 
 
+def test_cocometric_measures_the_things_of_panoptic_data(tmp_path):
+    """Its file has them alone; mmdet's configs of panoptic models measure so."""
+    from mmdet.evaluation import CocoMetric
+
+    path = write_coco(tmp_path, 'val', 1, ('a', 'b'))
+    truth = json.loads(path.read_text())['annotations']
+    corners = [[x, y, x + w, y + h] for x, y, w, h in (a['bbox'] for a in truth)]
+    labels = np.array([a['category_id'] - 1 for a in truth])
+    result = dict(img_id=1, bboxes=np.float32(corners), scores=np.ones(2), labels=labels)
+    metric = CocoMetric(str(path))
+    metric.dataset_meta = dict(classes=('a', 'b', 'sky'), stuff_classes=('sky',))
+    assert metric.compute_metrics([({}, result)])['bbox_mAP'] == 1
+
+
 def test_a_palette_may_be_shorter_than_the_classes():
     """Else ``lengthen_short_palettes`` is needed no more."""
     from mmdet.visualization import local_visualizer

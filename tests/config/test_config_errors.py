@@ -3,6 +3,7 @@
 import copy
 import random
 import re
+import runpy
 
 import pytest
 import torch
@@ -13,15 +14,16 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.visualization import Visualizer
 
-from mmkd.config.config_errors import ConfigError, message_first
+from mmkd.config.config_errors import ConfigError, config_errors, message_first
 from mmkd.config.key_finder import entries, value_at
-from mmkd.runner.train import train
+from mmkd.datasets.data_checks import check_data
 from tests.test_configs import onto_tiny_data
 from tests.tiny import ROOT, method, tiny_pair, write_coco
 
 CLASSES = ('a', 'b', 'c')
 WRONG = (None, 'nonsense', -1, 0, 2.5, True, [], {}, [1, 'x'], {'x': 1})
 PARTS = ('model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'hooks')
+train = runpy.run_path(str(ROOT / 'tools/train.py'))['train']
 
 
 def ssd_pair() -> dict:
@@ -272,6 +274,19 @@ def test_a_worker_and_a_teachers_file_are_told(base, tmp_path):
     path.write_text(f'model = {dict(base["model"]["teacher"], neck=dict(type="Nek"))!r}')
     with pytest.raises(ConfigError, match=r'^model\.teacher\S* must .*"Nek"'):
         train(edited(base, 'model', teacher=str(path)))
+
+
+def test_a_message_of_mmkd_stays_whole():
+    """Long paths hide neither what was received nor the remedy; foreign text is cut."""
+    classes = tuple(f'class {number}' for number in range(200))
+    data = dict(type='CocoDataset', metainfo=dict(classes=classes * 2))
+    config = Config(dict(default_scope='mmdet', train_dataloader=dict(dataset=data)))
+    whole = pytest.raises(ConfigError, match=r'class 199 twice\. .*take the others out\.')
+    with whole, config_errors(config):
+        check_data(config, ('train',))
+    with pytest.raises(ConfigError) as caught, config_errors(config):
+        raise KeyError('train_dataloader ' + 'x' * 5000)
+    assert len(str(caught.value)) < 1000
 
 
 def test_what_is_not_of_the_config_passes(base, monkeypatch):

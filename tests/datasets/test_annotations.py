@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from mmkd.datasets.annotations import check_coco, inside
+from mmkd.datasets.annotations import check_coco
 from mmkd.datasets.data_checks import check_data
+from mmkd.datasets.kept_boxes import inside
 from tests.tiny import ROOT, write_coco, write_voc
 
 CLASSES = ('a', 'b', 'c')
@@ -234,6 +235,131 @@ def test_boxes_of_images_that_are_filtered(tmp_path, kind):
         check_data(loader(kind, tmp_path, filter_cfg=dict(min_size=121)), ('train',))
 
 
+def without_objects(root, name='none', images=(1, 2, 3)):
+    """A list of annotations, of COCO and of VOC form, that lacks the objects of some images."""
+    if (root / 'annotations').is_dir():
+        content = json.loads((root / 'annotations/train.json').read_text())
+        found = content['annotations']
+        content['annotations'] = [a for a in found if a['image_id'] not in images]
+        (root / f'annotations/{name}.json').write_text(json.dumps(content))
+        return f'annotations/{name}.json'
+    for image in images:
+        path = root / f'Annotations/train{image - 1:03d}.xml'
+        path.write_text(re.sub('<object>.*</object>', '', path.read_text()))
+    return 'ImageSets/Main/train.txt'
+
+
+@pytest.mark.parametrize('kind', ['CocoDataset', 'VOCDataset'])
+def test_a_part_of_the_data_may_be_images_without_objects(tmp_path, kind):
+    """As photographs of the background are added, by ConcatDataset."""
+    write = coco if kind == 'CocoDataset' else voc
+    write(tmp_path / 'a')
+    write(tmp_path / 'b')
+    other = without_objects(tmp_path / 'b')
+    parts = [
+        loader(kind, tmp_path / 'a').train_dataloader.dataset,
+        loader(kind, tmp_path / 'b', ann_file=other).train_dataloader.dataset,
+    ]
+    both = Config(dict(default_scope='mmdet'))
+    for phase in ('train', 'val'):
+        both[f'{phase}_dataloader'] = dict(dataset=dict(type='ConcatDataset', datasets=parts))
+    both.val_evaluator = dict(type='VOCMetric')
+    assert check_data(both, ('train', 'val')) == []
+    both.train_dataloader.dataset.datasets = both.val_dataloader.dataset.datasets = parts[1:] * 2
+    for phase, use in (('train', 'learn from'), ('val', 'find')):
+        with pytest.raises(ValueError, match=f'{phase}_.* some box must be left to {use}, but in '):
+            check_data(both, (phase,))
+
+
+def test_a_part_of_the_data_may_lack_annotations(tmp_path):
+    coco(tmp_path)
+    path = write_coco(tmp_path, 'server', 1, CLASSES)
+    path.write_text(
+        json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != 'annotations'})
+    )
+    config = loader('CocoDataset', tmp_path)
+    data = config.train_dataloader.dataset
+    other = dict(data, ann_file='annotations/server.json')
+    config.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[data, other])
+    assert check_data(config, ('train',)) == []
+    config.train_dataloader.dataset = other
+    with pytest.raises(ValueError, match='some box must be left to learn from'):
+        check_data(config, ('train',))
+
+
+@pytest.mark.parametrize('kind', ['CocoDataset', 'VOCDataset'])
+def test_what_indices_leave_out_does_not_count(tmp_path, kind):
+    (coco if kind == 'CocoDataset' else voc)(tmp_path)
+    ann_file = without_objects(tmp_path, images=(1,))
+    (tmp_path / 'JPEGImages/train002.jpg').unlink()
+    for indices in (1, [0], []):
+        config = loader(kind, tmp_path, ann_file=ann_file, indices=indices)
+        with pytest.raises(ValueError, match='some box must be left to learn from'):
+            check_data(config, ('train',))
+        config.test_dataloader = config.train_dataloader
+        config.test_evaluator = dict(type='VOCMetric')
+        with pytest.raises(ValueError, match='some box must be left to find'):
+            check_data(config, ('test',))
+    check_data(loader(kind, tmp_path, ann_file=ann_file, indices=2), ('train',))
+    with pytest.raises(FileNotFoundError, match=r'of 1 .* 1 do not: train002\.jpg'):
+        check_data(loader(kind, tmp_path, ann_file=ann_file, indices=[2]), ('train',))
+
+
+def test_an_object_that_is_there_twice_is_counted(tmp_path):
+    voc(tmp_path, lambda root: root.extend(root.findall('object')))
+    [note] = check_data(loader('VOCDataset', tmp_path), ('train',))
+    assert '2 objects that are there twice left out' in note
+
+
+def test_an_xml_is_read_once(tmp_path, monkeypatch):
+    voc(tmp_path)
+    read, parse = [], ET.parse
+    monkeypatch.setattr(ET, 'parse', lambda path: [read.append(path), parse(path)][1])
+    check_data(loader('VOCDataset', tmp_path), ('train',))
+    assert len(read) == 3
+
+
+def test_small_boxes_that_a_filter_ignores(tmp_path):
+    voc(tmp_path)
+    check_data(loader('VOCDataset', tmp_path, filter_cfg=dict(bbox_min_size=20)), ('train',))
+    with pytest.raises(ValueError, match='some box must be left to learn from'):
+        check_data(loader('VOCDataset', tmp_path, filter_cfg=dict(bbox_min_size=99)), ('train',))
+
+
+@pytest.mark.parametrize('kind', ['CocoDataset', 'VOCDataset'])
+def test_why_no_box_is_left(tmp_path, kind):
+    (coco if kind == 'CocoDataset' else voc)(tmp_path)
+    if kind == 'CocoDataset':
+        path = tmp_path / 'annotations/train.json'
+        content = json.loads(path.read_text())
+        set_all(content['annotations'], ignore=1)
+        path.write_text(json.dumps(content))
+        config, why = loader(kind, tmp_path), r'none is \(6 annotations to be ignored left out\)'
+    else:
+        config = loader(kind, tmp_path, metainfo=dict(classes=('ant',)))
+        why = r'none is \(6 objects with names that metainfo\.classes does not have left out\)'
+    with pytest.raises(ValueError, match=why):
+        check_data(config, ('train',))
+
+
+def test_panoptic_data_are_left_alone(tmp_path):
+    """Their annotations are lists of segments, without an id."""
+
+    def segments(content):
+        of_image = {image['id']: [] for image in content['images']}
+        for annotation in content['annotations']:
+            of_image[annotation.pop('image_id')].append(annotation)
+        content['annotations'] = [
+            dict(image_id=key, file_name=f'{key}.png', segments_info=found)
+            for key, found in of_image.items()
+        ]
+
+    coco(tmp_path, segments)
+    classes = dict(classes=CLASSES, thing_classes=CLASSES, stuff_classes=())
+    config = loader('CocoDataset', tmp_path, type='CocoPanopticDataset', metainfo=classes)
+    assert check_data(config, ('train',)) == []
+
+
 def test_a_data_set_of_ones_own_is_checked(tmp_path):
     """Whatever its name: it reads as the class does from which it is derived."""
     from mmdet.datasets import CocoDataset
@@ -300,7 +426,7 @@ def test_a_hundred_thousand_annotations_take_seconds(tmp_path):
     categories = [dict(id=1, name='a')]
     path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
     start = time.process_time()
-    check_coco('train_dataloader', str(path), ('a',), True)
+    check_coco('train_dataloader', str(path), ('a',))
     assert time.process_time() - start < 3
 
 
