@@ -42,9 +42,7 @@ class ExactResumeHook(Hook):
             if parameter.grad is not None
         }
         checkpoint['early_stops'] = {
-            hook.monitor: dict(
-                wait_count=int(hook.wait_count), best_score=float(hook.best_score)
-            )
+            hook.monitor: dict(wait_count=int(hook.wait_count), best_score=float(hook.best_score))
             for hook in _early_stops(runner)
         }
 
