@@ -1,5 +1,6 @@
 """Building a detector from a config, a config file or itself."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -38,7 +39,7 @@ def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
             f'{what} must be a model config, the path of a config file or a built model, '
             f'but got {type(source).__name__}.'
         )
-    model: dict[str, Any] = ConfigDict(source)
+    model: dict[str, Any] = ConfigDict(copy.deepcopy(source))  # some heads write into theirs
     while 'architecture' in model and 'distiller' in model:
         model = ConfigDict(model['architecture'])
     if not model.get('cfg_path'):

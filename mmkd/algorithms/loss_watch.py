@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
 
 from mmkd.algorithms.gradient_balance import GRADIENT_SCALE, reduced
 from mmkd.geometry.multi_level_maps import describe
-from mmkd.rules.loss_facts import needs
+from mmkd.rules.loss_facts import author, needs
 
 #: Arguments of mmdet's own losses that belong together, beside those that are named for a side.
 _COUNTERPARTS = {'pred': ('target', 'soft_label'), 'input': ('target',), 'source': ('target',)}
@@ -82,11 +83,13 @@ class LossWatch:
         for own, other in self._pairs[name]:
             if own in fed and other in fed and _differ(fed[own], fed[other], self._needs[name]):
                 where = f'distill_losses.{name}'
+                own_class = self._needs[name] == 'no broadcast' and author(loss) != 'mmdet'
                 raise ValueError(
                     f'{where} ({type(loss).__name__}) must get maps that fit each other from '
                     f'student and teacher, level by level, but got {own} {describe(fed[own])} '
                     f'from {feeders[own]} and {other} {describe(fed[other])} from '
                     f'{feeders[other]}. {_REMEDY.get(type(loss).__name__, _OTHER_REMEDY)}'
+                    f'{_REMEDY_IN_THE_CLASS if own_class else ""}'
                 )
 
     def _after(self, name: str, loss: nn.Module, fed: Mapping[str, Any], term: Any) -> None:
@@ -96,17 +99,29 @@ class LossWatch:
         if _teaches(term, fed):
             self.found[name] = 'works'
         else:
-            self.found[name] = 'excused' if excused(loss) else 'idle'
+            alike = _alike(self._pairs[name], fed)
+            self.found[name] = 'excused' if alike or excused(loss) else 'idle'
 
 
 _OTHER_REMEDY = (
     'Map both to levels of the same stride and number (data_idx, record_idx), or give one side a '
     'connector, such as FeatureAdapter, which adapts channels and strides.'
 )
+_REMEDY_IN_THE_CLASS = ' If the loss brings them to one shape itself, accepts_other_shapes = True in its class says so.'
 _REMEDY = {
     'PKDLoss': f'{_OTHER_REMEDY} If the loss is meant to resize one level of each pair, write '
     'resize_stu=True or False into its config.'
 }
+
+
+def _alike(pairs: list[tuple[str, str]], fed: Mapping[str, Any]) -> bool:
+    """Whether a student that can learn gives what its teacher gives, as one that starts from it."""
+    maps = [[list(_tensors(fed.get(key))) for key in pair] for pair in pairs]
+    return bool(maps) and all(
+        len(own) == len(other) > 0
+        and all(s.requires_grad and torch.equal(s, t) for s, t in zip(own, other, strict=True))
+        for own, other in maps
+    )
 
 
 def excused(loss: nn.Module) -> bool:
@@ -161,20 +176,38 @@ def _sideless(argument: str) -> str:
 def _check_records(distiller: Any) -> None:
     for name, mapping in getattr(distiller, 'loss_forward_mappings', {}).items():
         for argument, record in mapping.items():
-            if 'record_idx' in record:
-                continue
             side = 'student' if record['from_student'] else 'teacher'
             recorder = getattr(distiller, f'{side}_recorders').get_recorder(record['recorder'])
-            count = len(recorder.data_buffer)
-            if count > 1:
-                where = f'loss_forward_mappings.{name}.{argument}'
+            where = f'loss_forward_mappings.{name}.{argument}'
+            what = f'{side}_recorders.{record["recorder"]} ("{recorder.source}")'
+            records, index = recorder.data_buffer, record.get('record_idx')
+            if index is None and len(records) > 1:
                 raise ValueError(
                     f'{where} must say by record_idx which record it takes, but '
-                    f'{side}_recorders.{record["recorder"]} has {count}: "{recorder.source}" is '
-                    'called once for each level or part of the image, and the first record alone '
-                    f'would be taught. Add record_idx (0 to {count - 1}), with a loss for each '
-                    'record that is to be taught, or record the whole output of the head.'
+                    f'{side}_recorders.{record["recorder"]} has {len(records)}: '
+                    f'"{recorder.source}" is called once for each level or part of the image, and '
+                    f'the first record alone would be taught. Add record_idx (0 to '
+                    f'{len(records) - 1}), with a loss for each record that is to be taught, or '
+                    'record the whole output of the head.'
                 )
+            if not -len(records) <= (index or 0) < len(records):
+                raise ValueError(
+                    f'{where}.record_idx must be that of a record, but got {index or 0}, and '
+                    f'{what} has {len(records) or "none"}: it is called as often while the '
+                    f'{_PHASE[side]}. Correct it, or record what is called.'
+                )
+            taken, item = records[index or 0], record.get('data_idx')
+            own = getattr(type(recorder), 'get_record_data', None)
+            if item is None or own is not BaseRecorder.get_record_data:
+                continue
+            if not isinstance(taken, list | tuple) or not -len(taken) <= item < len(taken):
+                raise ValueError(
+                    f'{where}.data_idx must be that of an item, but got {item}, and {what} gives '
+                    f'{describe(taken)} while the {_PHASE[side]}. Correct it or leave it out.'
+                )
+
+
+_PHASE = {'student': 'student trains', 'teacher': 'teacher is in eval'}
 
 
 def _differ(own: Any, other: Any, needed: str) -> bool:

@@ -24,6 +24,7 @@ from mmkd.compat.metrics import (
     score_no_detections,
 )
 from mmkd.compat.mmcv_ops import supply_mmcv_ops
+from mmkd.compat.optimizers import decay_the_students_layers
 from mmkd.compat.packages import (
     accept_mmcv_version,
     placeholder_quantization,
@@ -56,6 +57,7 @@ PATCHES = (
     lengthen_short_palettes,
     check_loaded_images,
     name_images_of_other_channels,
+    decay_the_students_layers,
 )
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from mmkd.config.names import first_of
 from mmkd.fileio.nearby import absent, hint
 
 #: What is not taken as it is: for :attr:`Split.tally`.

@@ -52,6 +52,7 @@ def take_step(pair: DetectionDistill, batch: Mapping) -> Step:
     pair.train()
     data = pair.data_preprocessor(copy.deepcopy(batch), training=True)
     step = Step(data['inputs'], copy.deepcopy(data['data_samples']))
+    pair.loss_watch.suspects = set(pair.distiller.distill_losses)
     with _watched(pair.distiller, step):
         try:
             step.losses = pair(**data, mode='loss')
@@ -158,7 +159,12 @@ def check_losses(section: Section, pair: DetectionDistill, step: Step) -> None:
         section.rows.append([key, value.item(), norm, ratio, weight])
         if not torch.isfinite(value) or not norm < float('inf'):
             _not_finite(section, key, value, norm, step.arguments.get(name))
-        elif key.startswith(DISTILL) and weight != 0 and not excused(modules[name]):
+        elif (
+            key.startswith(DISTILL)
+            and weight != 0
+            and not excused(modules[name])
+            and pair.loss_watch.found.get(name) != 'excused'
+        ):
             _judge(section, key, value.item(), norm, ratio, weight)
     if task and len(task) > 1:
         section.rows.append(

@@ -35,19 +35,26 @@ class ExactResumeHook(Hook):
             runner.message_hub.update_info('validated', _progress(runner.train_loop)[0])
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Save gradients that are being accumulated."""
+        """Save gradients that are being accumulated, and what early stops have counted."""
         checkpoint['gradients'] = {
             name: parameter.grad.cpu()
             for name, parameter in unwrapped(runner.model).named_parameters()
             if parameter.grad is not None
         }
+        checkpoint['early_stops'] = {
+            hook.monitor: dict(wait_count=int(hook.wait_count), best_score=float(hook.best_score))
+            for hook in _early_stops(runner)
+        }
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Restore them."""
-        if runner._resume:
-            for name, parameter in unwrapped(runner.model).named_parameters():
-                if name in checkpoint.get('gradients', {}):
-                    parameter.grad = checkpoint['gradients'][name].to(parameter)
+        if not runner._resume:
+            return
+        for name, parameter in unwrapped(runner.model).named_parameters():
+            if name in checkpoint.get('gradients', {}):
+                parameter.grad = checkpoint['gradients'][name].to(parameter)
+        for hook in _early_stops(runner):
+            vars(hook).update(checkpoint.get('early_stops', {}).get(hook.monitor, {}))
 
 
 class InterruptedValidationHook(Hook):
@@ -97,8 +104,7 @@ class EarlyEndHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Do not go on after an early stop, as long as the config has one."""
-        early = any(isinstance(hook, EarlyStoppingHook) for hook in runner.hooks)
-        if runner._resume and early and checkpoint.get('stopped_early'):
+        if runner._resume and _early_stops(runner) and checkpoint.get('stopped_early'):
             runner.train_loop.stop_training = True
             runner.logger.info(
                 'This run has ended already, by EarlyStoppingHook. To train on, take it out.'
@@ -151,6 +157,10 @@ def _seeded(loader: Mapping, dataset: Any, seed: int | None) -> dict:
     }
 
 
+def _early_stops(runner: Runner) -> list[Any]:
+    return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
+
+
 def _progress(loop: Any) -> tuple[int, int]:
     if isinstance(loop, EpochBasedTrainLoop):
         return loop.epoch, loop.max_epochs
@@ -173,6 +183,3 @@ def forgetful_parts(runner: Runner) -> Iterator[str]:
     for module in runner.model.modules():
         if type(module).__name__.endswith('BatchSyncRandomResize'):
             yield f'{type(module).__name__} keeps its last size for several iterations.'
-    for hook in runner.hooks:
-        if isinstance(hook, EarlyStoppingHook):
-            yield 'EarlyStoppingHook counts validations without improvement anew.'

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
 from mmcv.cnn import fuse_conv_bn
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -90,27 +92,40 @@ def _fold(model: Any, tapped: set[str]) -> None:
     modules = dict(model.named_modules())
     if not any(isinstance(module, _BatchNorm) for module in modules.values()):
         return
-    for name in tapped:
-        owner = modules.get(name) or modules.get(name.rpartition('.')[0])
-        if isinstance(owner, nn.Conv2d | _BatchNorm):
+    owners = {name: modules.get(name) or modules.get(name.rpartition('.')[0]) for name in tapped}
+    weights = {name: getattr(owner, 'weight', None) for name, owner in owners.items()}
+    parameter = next(model.parameters())
+    with torch.random.fork_rng(devices=[]):
+        image = torch.randn(1, input_channels(model), 64, 64).to(parameter)
+    before = _maps(model, image)
+    for part in model.children():
+        if not _shares_convolutions(part):  # each of the BatchNorms would be folded into one
+            fuse_conv_bn(part)
+    model.requires_grad_(False)
+    left = {*model.modules()}
+    for name, owner in owners.items():
+        if owner is not None and (
+            owner not in left or getattr(owner, 'weight', None) is not weights[name]
+        ):
             raise ValueError(
                 f'a teacher recorder reads "{name}", which folding BatchNorm changes. Record the '
                 'output of the block around it, or set lean_teacher.fold_bn=False.'
             )
-    parameter = next(model.parameters())
-    with torch.random.fork_rng(devices=[]):
-        image = torch.randn(1, input_channels(model), 64, 64).to(parameter)
-    before = _maps(model.extract_feat(image))
-    fuse_conv_bn(model)
-    model.requires_grad_(False)
-    for old, new in zip(before, _maps(model.extract_feat(image)), strict=True):
+    for old, new in zip(before, _maps(model, image), strict=True):
         error = float((old - new).abs().max() / old.abs().max().clamp(min=1e-12))
         if not error <= _FOLD_TOLERANCE:
             raise ValueError(
-                f"folding BatchNorm changes the teacher's features by {error:.1e} of their largest "
+                f"folding BatchNorm changes the teacher's maps by {error:.1e} of their largest "
                 'value: in this model it does not directly follow its convolution. Set '
                 'lean_teacher.fold_bn=False.'
             )
+
+
+def _shares_convolutions(part: nn.Module) -> bool:
+    """Whether levels share convolutions, each with a BatchNorm of its own, as in RTMDet's head."""
+    named = part.named_modules(remove_duplicate=False)
+    convs = [module for _, module in named if isinstance(module, nn.Conv2d)]
+    return len(convs) > len({*convs})
 
 
 def _reduce(model: Any, dtype: torch.dtype) -> None:
@@ -122,8 +137,16 @@ def _reduce(model: Any, dtype: torch.dtype) -> None:
     parts[-1].register_forward_hook(lambda _, args, maps: each_tensor(maps, Tensor.float))
 
 
-def _maps(features: Any) -> list[Tensor]:
-    return [features] if isinstance(features, Tensor) else list(features)
+def _maps(model: Any, image: Tensor) -> list[Tensor]:
+    """The features, and what a head makes of them that takes nothing else."""
+    features = model.extract_feat(image)
+    outputs = [features]
+    for head in (getattr(model, name, None) for name in ('bbox_head', 'rpn_head')):
+        if isinstance(head, BaseDenseHead) and len(signature(head.forward).parameters) == 1:
+            outputs.append(head(features))
+    maps: list[Tensor] = []
+    each_tensor(outputs, lambda found: maps.append(found) or found)  # type: ignore[func-returns-value]
+    return maps
 
 
 def _compile(model: Any, tapped: set[str]) -> None:

@@ -12,6 +12,7 @@ from mmengine.optim import OptimWrapper
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.algorithms.detection_distill import DetectionDistill
 from tests.tiny import raw_batch, tiny_pair, tiny_ssd
+from tests.zoo import small
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 
@@ -221,6 +222,15 @@ def test_detector_from_a_file_of_another_scope(tmp_path):
 def test_detector_from_an_installed_config():
     model = build_detector('mmdet::pascal_voc/ssd300_voc0712.py')
     assert model.bbox_head.num_classes == 20
+
+
+def test_a_config_may_be_built_again_and_serve_both_sides():
+    """DETR's head writes into the config that it is built from, and refuses what it wrote."""
+    model = small('detr')
+    before = copy.deepcopy(model)
+    for _ in range(2):
+        build_detector(model)
+    assert model == before
 
 
 def test_detector_from_something_else_is_refused(tmp_path):

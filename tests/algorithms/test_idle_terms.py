@@ -13,8 +13,10 @@ from mmkd.doctor.step import check_losses, take_step
 from mmkd.hooks.distill_weight_hook import DistillWeightHook
 from mmkd.hooks.pair_report_hook import PairReportHook
 from tests.tiny import raw_batch, tiny_pair, tiny_runner
+from tests.zoo import pair, small
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
+FEATURES = ('s_feature', 't_feature')
 
 
 class Idle(nn.Module):
@@ -143,13 +145,46 @@ def test_the_ranks_judge_together(monkeypatch):
     assert terms.add(dict(loss_a='idle'), 1) == ([], []) and not other, 'no more is asked'
 
 
+@pytest.mark.parametrize('accumulated', [1, 12])
+def test_a_student_that_starts_as_its_teacher(tmp_path, accumulated):
+    """To learn new data without forgetting: until its first step it says what its teacher says."""
+    detector = small('retinanet')
+    detector.backbone.norm_eval = True
+    weights = MODELS.build(copy.deepcopy(detector)).state_dict()
+    torch.save(dict(state_dict=weights), tmp_path / 'first.pth')
+    config = pair(detector, detector, dict(type='L2Loss'), 'neck', FEATURES, data_idx=0)
+    config.teacher_ckpt = config.student_ckpt = str(tmp_path / 'first.pth')
+    images = [raw_batch(1, seed=seed) for seed in range(11)]
+    wrapper = dict(optimizer=dict(type='SGD', lr=0.001), accumulative_counts=accumulated)
+    model = MODELS.build(config)
+    section = Section('Losses')
+    check_losses(section, model, take_step(model, images[0]))
+    assert not section.findings
+    runner = tiny_runner(model, images, tmp_path / 'run', optim_wrapper=wrapper)
+    runner.register_hook(PairReportHook())
+    runner.train()
+    assert runner.iter == 11
+
+
+def test_a_frozen_part_that_is_the_teachers_cannot_learn(tmp_path):
+    detector = small('retinanet')
+    detector.backbone.update(norm_eval=True, frozen_stages=4)
+    weights = MODELS.build(copy.deepcopy(detector)).state_dict()
+    torch.save(dict(state_dict=weights), tmp_path / 'first.pth')
+    config = pair(detector, detector, dict(type='L2Loss'), 'backbone', FEATURES, data_idx=0)
+    config.teacher_ckpt = config.student_ckpt = str(tmp_path / 'first.pth')
+    runner = tiny_runner(MODELS.build(config), [raw_batch(1)], tmp_path / 'run')
+    runner.register_hook(PairReportHook())
+    with pytest.raises(ValueError, match='loss_kd are exactly 0: nothing would be taught'):
+        runner.train()
+
+
 def test_gates_that_are_shut_are_no_fault():
     """A student that is better than its teacher at each prior, in the report too."""
-    pair = MODELS.build(tiny_pair())
-    pair.loss_watch.suspects = set(pair.distiller.distill_losses)
-    pair.distiller.distill_losses.loss_bounded.margin = -1e9
-    step = take_step(pair, raw_batch())
-    assert pair.loss_watch.found == dict(loss_soft='works', loss_bounded='excused')
+    model = MODELS.build(tiny_pair())
+    model.distiller.distill_losses.loss_bounded.margin = -1e9
+    step = take_step(model, raw_batch())
+    assert model.loss_watch.found == dict(loss_soft='works', loss_bounded='excused')
     section = Section('Losses')
-    check_losses(section, pair, step)
+    check_losses(section, model, step)
     assert not [f for f in section.findings if f.severity == 'error']

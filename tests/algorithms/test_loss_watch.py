@@ -91,6 +91,23 @@ def test_a_module_that_is_called_once_needs_none():
     assert losses(config)['distill.loss_kd'] > 0
 
 
+def test_a_record_or_an_item_that_does_not_exist():
+    config = pair('retinanet', 'retinanet', dict(type='L2Loss'), 'bbox_head', FEATURES, data_idx=2)
+    told = (
+        r's_feature\.data_idx must be that of an item, but got 2, and student_recorders\.record '
+        r'\("bbox_head"\) gives tuple of \[.*while the student trains'
+    )
+    with pytest.raises(ValueError, match=told):
+        losses(config)
+    for side in ('s_feature', 't_feature'):
+        config.distiller.loss_forward_mappings.loss_kd[side] = dict(
+            recorder='record', from_student=side == 's_feature', record_idx=side == 't_feature'
+        )
+    told = r't_feature\.record_idx .* got True?1?.*\("bbox_head"\) has 1: .*teacher is in eval'
+    with pytest.raises(ValueError, match=told):
+        losses(config)
+
+
 # Shapes, by what the loss is known to need
 
 
@@ -190,6 +207,11 @@ def test_a_loss_of_ones_own_gets_nothing_that_would_be_repeated(own, other):
             feed(OwnLoss(), *maps)
     else:
         assert feed(OwnLoss(), *maps) == 0
+
+
+def test_how_a_loss_of_ones_own_says_that_it_may():
+    with pytest.raises(ValueError, match='accepts_other_shapes = True in its class says so'):
+        feed(OwnLoss(), torch.zeros(MAP), torch.zeros(2, 1, 6, 4))
 
 
 def test_a_loss_of_ones_own_gets_as_many_levels():

@@ -76,6 +76,7 @@ def test_patch_is_needed(patch):
         'repair_ssd_head',
         'normalise_ssd_over_ranks',
         'count_what_fits_in_transformers',
+        'decay_the_students_layers',
     }
     result = run(code, without={patch, *of_models})
     assert result.returncode != 0, f'{patch} is no longer needed: remove it'
@@ -105,6 +106,7 @@ def test_every_patch_is_tested():
         'name_images_of_other_channels',
         'score_no_detections',
         'tell_of_the_student',
+        'decay_the_students_layers',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
 
@@ -704,3 +706,30 @@ def test_init_detector_is_told_of_the_student(tmp_path):
         init_detector('lost.py')
     with pytest.raises(TypeError, match='config must be a filename'):
         init_detector(3)
+
+
+def test_mmdet_decays_the_layers_of_a_student():
+    """By name, so that without the patch all layers of a pair's student learn alike."""
+    from mmdet.engine.optimizers import LearningRateDecayOptimizerConstructor as Constructor
+
+    class ConvNeXt(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stages = torch.nn.ModuleList(
+                torch.nn.ModuleList([torch.nn.Conv2d(1, 1, 1)]) for _ in range(4)
+            )
+
+    def rates(add_params, model):
+        settings = dict(decay_rate=0.5, decay_type='layer_wise', num_layers=6)
+        optim = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1.0))
+        groups = []
+        add_params(Constructor(optim, settings), groups, model)
+        return {id(p): group['lr'] for group in groups for p in group['params']}
+
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        pair = MODELS.build(dict(tiny_pair(), _scope_='mmrazor'))
+    pair.student.backbone = ConvNeXt()
+    alone = rates(Constructor.add_params, pair.student)
+    assert len({*alone.values()}) > 3
+    assert rates(Constructor.add_params, pair).items() >= alone.items()
+    assert {*rates(Constructor.add_params.__wrapped__, pair).values()} == {1.0}

@@ -141,6 +141,19 @@ def test_an_early_stop_leaves_the_student_and_the_last_checkpoint(tmp_path):
     assert same(weights(tmp_path / 'student.pth'), exported)
 
 
+def test_an_early_stop_counts_on_in_a_resumed_run(tmp_path):
+    """The best, 5, and the first validation without improvement came before the interruption."""
+
+    def hooks() -> list:
+        return [EarlyStoppingHook('score', rule='greater', patience=3)]
+
+    run(tmp_path, dict(interval=1), 2, [5, 1], ExactRunner, custom_hooks=hooks())
+    resume = dict(resume=True, load_from=str(tmp_path / 'epoch_2.pth'))
+    scores = [1, 2, 3, 4]
+    runner = run(tmp_path, None, 5, scores, ExactRunner, custom_hooks=hooks(), **resume)
+    assert runner.epoch == 4, 'the second epoch is validated again; 3 and 4 are the other two'
+
+
 def test_a_detector_on_its_own_is_written_as_it_is(tmp_path):
     """What a comparison asks for where the last checkpoint has no name that is known before."""
     hook = dict(type='ExportStudentHook', filename='detector.pth')

@@ -1,16 +1,19 @@
 """The lean teacher shows what the plain one shows."""
 
 import copy
+import re
 from inspect import signature
 
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.hub import get_config
 from torch import nn
 
 from mmkd.cache.key import teacher_key
 from mmkd.teachers.lean_teacher import LeanTeacher
 from tests.tiny import raw_batch, tiny_pair, tiny_ssd
+from tests.zoo import small
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 
@@ -95,11 +98,40 @@ def test_reduced_precision_reaches_the_features_but_not_the_head(teacher_ckpt):
 
 
 def test_a_recorder_of_what_is_folded_is_refused():
-    teacher = MODELS.build(tiny_ssd()).eval()
-    with pytest.raises(ValueError, match=r'"backbone\.layer1\.0\.conv1".*fold_bn=False'):
-        LeanTeacher().prepare(teacher, ['backbone.layer1.0.conv1'])
-    with pytest.raises(ValueError, match=r'"backbone\.bn1\.weight".*fold_bn=False'):
-        LeanTeacher().prepare(teacher, ['backbone.bn1.weight'])
+    for source in ('backbone.layer1.0.conv1', 'backbone.bn1.weight'):
+        teacher = MODELS.build(tiny_ssd()).eval()
+        with pytest.raises(ValueError, match=rf'"{re.escape(source)}".*fold_bn=False'):
+            LeanTeacher().prepare(teacher, [source])
+
+
+@pytest.mark.parametrize(
+    'name, source', [('retinanet', 'bbox_head.retina_cls'), ('gfl', 'bbox_head.gfl_reg')]
+)
+def test_a_recorder_of_a_convolution_that_stays_is_not(name, source):
+    LeanTeacher().prepare(MODELS.build(small(name)).eval(), [source])
+
+
+def test_convolutions_that_levels_share_are_left_as_they_are():
+    """RTMDet's head has a BatchNorm for each level behind one convolution."""
+    model = get_config('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py').model
+    model.backbone.update(init_cfg=None, widen_factor=0.125, deepen_factor=0.167)
+    model.neck.update(in_channels=[32, 64, 128], out_channels=16, num_csp_blocks=1)
+    model.bbox_head.update(in_channels=16, feat_channels=16)
+    teacher = MODELS.build(model).eval()
+    for module in teacher.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_var.uniform_(0.2, 5)
+        elif isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, 0, 0.1)
+    with torch.no_grad():
+        image = torch.randn(1, 3, 64, 64)
+        expected = teacher(image)
+        LeanTeacher().prepare(teacher, ['bbox_head'])
+        found = teacher(image)
+    for levels, own in zip(found, expected, strict=True):
+        for level, its in zip(levels, own, strict=True):
+            assert torch.allclose(level, its, rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in teacher.neck.modules())
 
 
 def test_a_model_whose_norm_comes_before_its_convolution_is_refused():
@@ -112,11 +144,13 @@ def test_a_model_whose_norm_comes_before_its_convolution_is_refused():
             self.norm = nn.BatchNorm2d(3)
             self.norm.running_mean.fill_(1.0)
 
-        def extract_feat(self, x):
-            return (self.conv(self.norm(x)),)
+        def forward(self, x):
+            return self.conv(self.norm(x))
 
+    model = nn.Sequential(Preactivated()).eval()
+    model.extract_feat = lambda x: (model(x),)
     with pytest.raises(ValueError, match='does not directly follow'):
-        LeanTeacher().prepare(Preactivated().eval(), [])
+        LeanTeacher().prepare(model, [])
 
 
 def test_an_unknown_precision_is_refused():

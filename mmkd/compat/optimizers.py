@@ -1,0 +1,40 @@
+"""Patches of mmdet's optimizer constructors."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from mmkd.checkpoints.state_keys import STUDENT_PREFIX
+
+
+def decay_the_students_layers() -> None:
+    """mmdet tells the layers of a backbone by names from "backbone." on: in a pair none has such.
+
+    Each would have the whole learning rate, in silence. The constructor is shown the names that
+    the student's parameters have in the student alone.
+    """
+    from mmdet.engine.optimizers import LearningRateDecayOptimizerConstructor as Constructor
+
+    original = Constructor.add_params
+
+    @functools.wraps(original)
+    def add_params(self: Any, params: list[dict], module: nn.Module, **kwargs: Any) -> None:
+        from mmkd.algorithms.detection_distill import DetectionDistill
+
+        shown = _StudentsNames(module) if isinstance(module, DetectionDistill) else module
+        original(self, params, shown, **kwargs)
+
+    Constructor.add_params = add_params
+
+
+class _StudentsNames:
+    """A pair whose student's parameters are named as in the student alone."""
+
+    def __init__(self, pair: Any) -> None:
+        self.pair, self.backbone = pair, pair.student.backbone
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for name, parameter in self.pair.named_parameters():
+            yield name.removeprefix(STUDENT_PREFIX), parameter
