@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmkd.checkpoints.checkpoint_meta import origin, scales_of_test
+from mmkd.checkpoints.foreign import shown
 from mmkd.checkpoints.loading import Loaded, keep, kept, target_of, warn
 from mmkd.checkpoints.weight_meaning import Difference, differences
 
@@ -112,9 +113,10 @@ def check_load_from(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ', '.join(names[:8])
-    return f'({shown}, ...)' if len(names) > 8 else f'({shown})'
+    text = ', '.join(shown(name, 60) for name in names[:8])
+    return f'({text}, ...)' if len(names) > 8 else f'({text})'
 
 
 def _sizes(scales: Sequence[tuple[int, int]]) -> str:
-    return ', '.join(f'{width}x{height}' for width, height in scales)
+    text = ', '.join(f'{width}x{height}' for width, height in scales[:8])
+    return f'{text}, ...' if len(scales) > 8 else text

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmkd.checkpoints.foreign import shown
 from mmkd.checkpoints.state_keys import (
     STUDENT_PREFIX,
     averaged_twins,
@@ -123,7 +124,8 @@ class Fit:
 def first(keys: list[str], count: int = 3) -> str:
     """The first of some keys, and how many more there are."""
     rest = len(keys) - count
-    return ', '.join(keys[:count]) + (f' and {rest} more' if rest > 0 else '')
+    text = ', '.join(shown(key, 200) for key in keys[:count])
+    return text + (f' and {rest} more' if rest > 0 else '')
 
 
 _source: ContextVar[tuple[str, str] | None] = ContextVar('source', default=None)
