@@ -7,6 +7,9 @@ from typing import Any
 from mmkd.checkpoints.preprocessing import Normalisation
 from mmkd.config.config_literals import ConfigLiterals, ConfigTextError, read_literals
 
+#: More levels, and more numbers in a list, has no detector.
+_MAX_LEVELS, _MAX_SIZES = 64, 1000
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -53,17 +56,27 @@ def origin(meta: Mapping[str, Any]) -> Origin:
     scope = values.get('default_scope')
     if model is not None and isinstance(model.get('_scope_'), str):
         scope = model['_scope_']
-    anchors, strides = meta.get('anchors'), meta.get('strides')
+    anchors, strides = _anchors(meta.get('anchors')), _numbers(meta.get('strides'))
     return Origin(
         model,
         scope if isinstance(scope, str) else 'mmdet',
         _normalisation(model, values),
         scales_of_test(values),
         _classes(meta),
-        anchors if isinstance(anchors, list | tuple) else (),
-        strides if isinstance(strides, list | tuple) else (),
+        anchors,
+        strides,
         tuple(notes),
     )
+
+
+def _anchors(levels: Any) -> tuple[tuple[tuple[float, ...], ...], ...]:
+    """(width, height) by level: what a file claims to be more may lie in itself without end."""
+    if not isinstance(levels, list | tuple) or not 0 < len(levels) <= _MAX_LEVELS:
+        return ()
+    if not all(isinstance(level, list | tuple) and len(level) <= _MAX_SIZES for level in levels):
+        return ()
+    sizes = tuple(tuple(_numbers(size) for size in level) for level in levels)
+    return sizes if all(len(size) == 2 for level in sizes for size in level) else ()
 
 
 def _config(meta: Mapping[str, Any], notes: list[str]) -> ConfigLiterals:
@@ -113,9 +126,9 @@ def _normalisation(
 
 
 def _numbers(values: Any) -> tuple[float, ...]:
-    if not isinstance(values, list | tuple):
+    if not isinstance(values, list | tuple) or len(values) > _MAX_SIZES:
         return ()
-    if not all(isinstance(value, int | float) for value in values):
+    if not all(isinstance(value, int | float) and abs(value) < 1e30 for value in values):
         return ()
     return tuple(map(float, values))
 

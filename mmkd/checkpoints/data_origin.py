@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmkd.checkpoints.checkpoint_meta import origin, scales_of_test
+from mmkd.checkpoints.foreign import shown
 from mmkd.checkpoints.loading import Loaded, keep, kept, target_of, warn
 from mmkd.checkpoints.weight_meaning import Difference, differences
 from mmkd.config.names import first_of
@@ -113,8 +114,9 @@ def check_load_from(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f'({first_of(names, 8)})'
+    return f'({first_of((shown(name, 60) for name in names), 8)})'
 
 
 def _sizes(scales: Sequence[tuple[int, int]]) -> str:
-    return ', '.join(f'{width}x{height}' for width, height in scales)
+    text = ', '.join(f'{width}x{height}' for width, height in scales[:8])
+    return f'{text}, ...' if len(scales) > 8 else text

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmkd.checkpoints.foreign import shown
 from mmkd.checkpoints.state_keys import (
     STUDENT_PREFIX,
     averaged_twins,
@@ -119,7 +120,9 @@ class Fit:
             ('of another shape', shaped),
         )
         return [
-            f'{len(keys)} {name}: {first_of(keys, 3, counted=True)}' for name, keys in kinds if keys
+            f'{len(keys)} {name}: {first_of((shown(key, 200) for key in keys), 3, counted=True)}'
+            for name, keys in kinds
+            if keys
         ]
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import math
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, TASK_UTILS, DefaultScope, Registry
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 #: Packages whose layers, losses and task modules a checkpoint may name although the model has none
 #: of them. Their constructors read no files.
@@ -34,6 +36,31 @@ class NotBuilt(Exception):
     """A part that cannot be built from the file's config; the message tells why."""
 
 
+class _Bounded(TorchDispatchMode):
+    """Ends a construction that makes far more tensors than ``model`` has, before it makes them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        own = [*model.parameters(), *model.buffers()]
+        self.steps = 1000 * len(own) + 100_000
+        self.elements = 4 * sum(tensor.numel() for tensor in own) + 20_000_000
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        sizes = [math.prod(arg) for arg in args if _is_size(arg)]
+        if 'arange' in str(func) or 'linspace' in str(func):
+            sizes += [abs(arg) for arg in args if isinstance(arg, int | float)]
+        if not any(isinstance(arg, Tensor) for arg in args):  # a new one, no view of another
+            self.elements -= max(sizes, default=0)
+        self.steps -= 1
+        if min(self.steps, self.elements) < 0:
+            raise NotBuilt('its config asks for far more weights than the model has')
+        return func(*args, **(kwargs or {}))
+
+
+def _is_size(argument: Any) -> bool:
+    return isinstance(argument, list | tuple) and all(isinstance(n, int) for n in argument)
+
+
 def build_parts(
     config: Mapping[str, Any], model: nn.Module, scope: str = 'mmdet'
 ) -> tuple[dict[str, nn.Module], list[str]]:
@@ -41,7 +68,8 @@ def build_parts(
 
     A part is built if its type is that of the model's own part; what lies in it must be registered
     under a plain name and be among the model's own classes or of the packages in ``_PLAIN``.
-    Nothing is imported. The global random state is left as it was.
+    Nothing is imported. The global random state is left as it was. A config that asks for far more
+    than the model has is not built.
 
     Args:
         config: a detector's model config, of literals.
@@ -61,7 +89,8 @@ def build_parts(
         except AttributeError:
             continue
         try:
-            built[path] = _build(part, target, own, scope)
+            with _Bounded(model):
+                built[path] = _build(part, target, own, scope)
         except NotBuilt as reason:
             notes.append(f'{path}: {reason}')
     return built, notes
@@ -94,6 +123,8 @@ def _build(part: Mapping, target: nn.Module, own: set[type], scope: str) -> nn.M
         warnings.simplefilter('ignore')
         try:
             return MODELS.build(ConfigDict({**config, 'type': type(target)}))
+        except NotBuilt:
+            raise
         except Exception as error:
             # Of another version, whose arguments were others: no fault of the weights.
             raise NotBuilt(f'{type(error).__name__}: {error}'[:200]) from error

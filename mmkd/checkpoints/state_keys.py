@@ -15,6 +15,9 @@ STUDENT_PREFIXES = (STUDENT_PREFIX, 'student.')
 
 _EMA = 'ema_state_dict'
 
+#: What averaged models count beside their weights: mmengine's, and torch's.
+_COUNTERS = ('steps', 'n_averaged')
+
 
 def with_state_dict(checkpoint: Any) -> Any:
     """A checkpoint with its weights under ``state_dict``.
@@ -51,8 +54,8 @@ def student_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         keys = list(found)
         found = {_uncompiled(key): value for key, value in found.items()}
         bare = _below('module.', found)
-        if bare and all(key.startswith('module.') or key == 'steps' for key in found):
-            found = bare  # mmengine's averaged models count their ``steps``
+        if bare and all(key.startswith('module.') or key in _COUNTERS for key in found):
+            found = bare
         for prefix in STUDENT_PREFIXES:
             student = _below(prefix, found)
             if student and len(student) < len(found):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmkd.checkpoints.checkpoint_meta import Origin, origin
+from mmkd.checkpoints.foreign import shown as text_of_file
 from mmkd.checkpoints.preprocessing import Normalisation, Preprocessing
 from mmkd.checkpoints.registered_parts import build_parts
 
@@ -62,7 +63,8 @@ class Difference:
     clear: bool = True
 
     def __str__(self) -> str:
-        return f'{self.what}={self.in_model}, but its checkpoint was trained with {self.in_file}'
+        theirs = text_of_file(self.in_file)
+        return f'{self.what}={self.in_model}, but its checkpoint was trained with {theirs}'
 
 
 def differences(
@@ -90,7 +92,7 @@ def differences(
         notes += unbuilt
         for path, part in parts.items():
             found += _of_part(part, model.get_submodule(path), path)
-    return tuple(found), tuple(notes)
+    return tuple(found), tuple(map(text_of_file, notes))
 
 
 def _of_images(model: nn.Module, about: Origin, kept: Mapping[str, Tensor]) -> Iterator[Difference]:

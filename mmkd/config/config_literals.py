@@ -6,15 +6,22 @@ code. Here it is parsed and only data is taken from it. Needs the standard libra
 
 import ast
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-#: The longest text read, in characters: the longest of mmdet's configs has a fortieth of it.
-MAX_TEXT = 4_000_000
+#: The longest text read, in characters: the longest of mmdet's configs has a tenth of it.
+MAX_TEXT = 1_000_000
 
-#: How deep dicts and lists may lie in each other.
+#: How many values may be read, those counted again that a name stands for.
+MAX_VALUES = 1_000_000
+
+#: How deep dicts and lists may lie in each other, through names, too.
 MAX_DEPTH = 64
+
+_MAX_FRAMES = 1000
 
 _NUMBERS = {'inf': math.inf, 'nan': math.nan}  # as str() writes them
 _CALLS = {'dict': dict, 'list': list, 'tuple': tuple, 'set': set}
@@ -66,17 +73,35 @@ def read_literals(text: str) -> ConfigLiterals:
             f'a config must be at most {MAX_TEXT} characters long, but got {len(text)}. '
             'Is it the text of a config?'
         )
+    reader = _Reader()
     try:
-        tree = ast.parse(text)
+        with _bounded_recursion():
+            for node in ast.parse(text).body:
+                reader.statement(node)
+    except ConfigTextError:
+        raise
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigTextError(
             f'a config must be Python text, but got {type(error).__name__}: {error}. '
             'Is it the text of a config?'
         ) from None
-    reader = _Reader()
-    for node in tree.body:
-        reader.statement(node)
     return ConfigLiterals(reader.values, tuple(reader.unread))
+
+
+@contextmanager
+def _bounded_recursion() -> Iterator[None]:
+    """A text that nests without end is an error, though packages lift the limit for themselves.
+
+    Without a limit (some set 2 ** 20) Python's parser overflows the stack, and the process ends.
+    """
+    limit, frame, depth = sys.getrecursionlimit(), sys._getframe(), 0
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1
+    sys.setrecursionlimit(min(limit, depth + _MAX_FRAMES))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 class _NoLiteral(Exception):
@@ -87,26 +112,44 @@ class _Reader:
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.unread: list[str] = []
+        self.partial: set[str] = set()  # names, of which something is in ``unread``
+        self.sizes: dict[str, tuple[int, int]] = {}  # by name: how many values, how deep
+        self.count = self.deepest = 0
 
     def statement(self, node: ast.stmt) -> None:
         if not isinstance(node, ast.Assign) or len(node.targets) > 1:
             return
         target = node.targets[0]
         if not isinstance(target, ast.Name):
-            self.unread.append(ast.unparse(target).split('.')[0].split('[')[0])
+            self.lose(ast.unparse(target).split('.')[0].split('[')[0])
             return
         self.values.pop(target.id, None)
+        before, self.deepest = self.count, 0
         try:
             self.values[target.id] = self.read(node.value, target.id, 0)
         except _NoLiteral:
-            self.unread.append(target.id)
+            self.lose(target.id)
+        self.sizes[target.id] = self.count - before, self.deepest
+
+    def lose(self, path: str) -> None:
+        self.unread.append(path)
+        self.partial.add(path.split('.')[0])
+
+    def account(self, path: str, values: int, depth: int) -> None:
+        self.count += values
+        self.deepest = max(self.deepest, depth)
+        for got, most, what in (
+            (self.deepest, MAX_DEPTH, 'levels deep'),
+            (self.count, MAX_VALUES, 'values long'),
+        ):
+            if got > most:
+                raise ConfigTextError(
+                    f'a config must be at most {most} {what}, but {path[:80]} goes beyond. '
+                    'Is it the text of a config?'
+                )
 
     def read(self, node: ast.expr, path: str, depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise ConfigTextError(
-                f'a config must be at most {MAX_DEPTH} levels deep, but {path[:80]} is deeper. '
-                'Is it the text of a config?'
-            )
+        self.account(path, 1, depth)
         if isinstance(node, ast.Constant) and not isinstance(node.value, bytes | complex):
             if node.value is not ...:
                 return node.value
@@ -115,7 +158,7 @@ class _Reader:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 return -value if isinstance(node.op, ast.USub) else value
         elif isinstance(node, ast.Name):
-            return self.name(node, path)
+            return self.name(node, path, depth)
         elif isinstance(node, ast.List | ast.Tuple | ast.Set):
             return self.items(node, path, depth)
         elif isinstance(node, ast.Dict):
@@ -126,10 +169,12 @@ class _Reader:
             return ast.unparse(node)  # a class, as pretty_text writes one
         raise _NoLiteral
 
-    def name(self, node: ast.Name, path: str) -> Any:
+    def name(self, node: ast.Name, path: str, depth: int) -> Any:
         if node.id in self.values:
-            if not ConfigLiterals({}, tuple(self.unread)).reads(node.id):
-                self.unread.append(path)  # what was left out there is left out here
+            values, deep = self.sizes[node.id]
+            self.account(path, values, depth + deep)
+            if node.id in self.partial:
+                self.lose(path)  # what was left out there is left out here
             return self.values[node.id]
         if node.id in _NUMBERS:
             return _NUMBERS[node.id]
@@ -158,7 +203,7 @@ class _Reader:
             try:
                 found[key] = self.read(value_node, f'{path}.{key}', depth + 1)
             except _NoLiteral:
-                self.unread.append(f'{path}.{key}')
+                self.lose(f'{path}.{key}')
         return found
 
     def call(self, node: ast.Call, path: str, depth: int) -> Any:

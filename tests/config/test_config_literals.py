@@ -104,6 +104,18 @@ def test_statements_are_not_followed(tmp_path):
         ('a = ' + '[' * 5000 + ']' * 5000, 'must be Python'),
         ('a = ' + '-' * 200_000 + '1', 'must be Python|levels'),
         ('a = ' + '9' * 10_000, 'must be Python'),
+        ('a = 1' + ' + 1' * 100_000, 'RecursionError'),  # ended the process: see _bounded_recursion
+        ('a = b' + '.b' * 100_000, 'RecursionError'),
+        ('a0 = [1]\n' + ''.join(f'a{i} = [a{i - 1}]\n' for i in range(1, 99)), 'levels deep'),
+        (
+            'a0 = [1]\n' + ''.join(f'a{i} = [a{i - 1}, a{i - 1}]\n' for i in range(1, 60)),
+            'values l',
+        ),
+        (
+            'a0 = dict(b=1)\n'
+            + ''.join(f'a{i} = dict(b=a{i - 1}, c=a{i - 1})\n' for i in range(1, 60)),
+            'values long',
+        ),
         ('#' * (MAX_TEXT + 1), 'characters long'),
     ],
 )
@@ -112,7 +124,14 @@ def test_what_is_no_config(text, told):
         read_literals(text)
 
 
+def test_many_names_of_what_is_not_read_take_no_longer_than_others():
+    lines = (f'a{i} = f()\nb{i} = dict(c=1, d=f())\ne{i} = b{i}\n' for i in range(5000))
+    read = read_literals(''.join(lines))
+    assert len(read.unread) == 15_000 and read.values['e4999'] == {'c': 1}
+
+
 def test_it_needs_the_standard_library_alone():
     source = Path(read_literals.__code__.co_filename).read_text()
     imported = re.findall(r'^(?:from|import) (\w+)', source, re.M)
-    assert set(imported) <= {'ast', 'math', 'collections', 'dataclasses', 'typing'}
+    plain = {'ast', 'math', 'sys', 'collections', 'contextlib', 'dataclasses', 'typing'}
+    assert set(imported) <= plain
