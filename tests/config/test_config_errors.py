@@ -3,7 +3,6 @@
 import copy
 import random
 import re
-import runpy
 
 import pytest
 import torch
@@ -17,13 +16,13 @@ from mmengine.visualization import Visualizer
 from mmkd.config.config_errors import ConfigError, config_errors, message_first
 from mmkd.config.key_finder import entries, value_at
 from mmkd.datasets.data_checks import check_data
+from mmkd.runner.train import train
 from tests.test_configs import onto_tiny_data
 from tests.tiny import ROOT, method, tiny_pair, write_coco
 
 CLASSES = ('a', 'b', 'c')
 WRONG = (None, 'nonsense', -1, 0, 2.5, True, [], {}, [1, 'x'], {'x': 1})
 PARTS = ('model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'hooks')
-train = runpy.run_path(str(ROOT / 'tools/train.py'))['train']
 
 
 def ssd_pair() -> dict:
