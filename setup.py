@@ -17,6 +17,7 @@ class BuildPy(build_py):
     """
 
     def run(self) -> None:
+        """Build, then add what is shipped."""
         super().run()
         package = ROOT if self.editable_mode else Path(self.build_lib)
         target = package / 'mmkd/.mim'

@@ -2,6 +2,7 @@
 
 from datetime import date
 from importlib import metadata
+from typing import Any
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -33,12 +34,13 @@ myst_heading_anchors = 3
 html_math_renderer = 'mathml'
 
 
-def write_mathml(translator, node):
+def write_mathml(translator: Any, node: nodes.Element) -> None:
     """A formula as MathML, which browsers draw themselves: no script, no network."""
     as_block = isinstance(node, nodes.math_block)
     translator.body.append(tex2mathml(node.astext(), as_block=as_block))
     raise nodes.SkipNode
 
 
-def setup(app):
+def setup(app: Any) -> None:
+    """Register the renderer."""
     app.add_html_math_renderer('mathml', (write_mathml, None), (write_mathml, None))

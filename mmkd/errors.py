@@ -1,6 +1,7 @@
 """Errors that are not about a config."""
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class NonFiniteError(FloatingPointError):
@@ -24,7 +25,9 @@ class ImageError(ValueError):
         )
 
     @classmethod
-    def in_transform(cls, transform: str, results: Mapping, cause: Exception) -> 'ImageError':
+    def in_transform(
+        cls, transform: str, results: Mapping[str, Any], cause: Exception
+    ) -> 'ImageError':
         """The error for an image that OpenCV cannot work on, because of ``cause``."""
         image, path = results['img'], results.get('img_path')
         return cls(

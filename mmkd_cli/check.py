@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from mmkd_cli.options import add_config_options, read_config
 
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Callable]:
+def progress_bar() -> Iterator[Callable[..., Any]]:
     """A line on stderr with the part that is examined."""
     from rich.console import Console
     from rich.progress import Progress as Bars

@@ -27,6 +27,7 @@ class Version(argparse.Action):
     """Prints the version, read only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> None:
+        """Print the version and exit."""
         print(f'mmkd {version("mmkd")}')
         parser.exit()
 

@@ -20,6 +20,7 @@ class ConfigOptions(argparse.Action):
         values: Sequence[str] | Any,
         option_string: str | None = None,
     ) -> None:
+        """Keep the words; they are parsed when the command runs."""
         from mmengine.config import DictAction
 
         read = DictAction(self.option_strings, self.dest, nargs='+')

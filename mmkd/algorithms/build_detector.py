@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmrazor.registry import MODELS
 
-Detector: TypeAlias = BaseModel | Mapping | str
+Detector: TypeAlias = BaseModel | Mapping[str, Any] | str
 
 
 def build_detector(source: Detector, what: str = 'detector') -> BaseModel:

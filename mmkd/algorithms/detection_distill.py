@@ -87,7 +87,7 @@ class DetectionDistill(SingleTeacherDistill):
         self,
         architecture: Detector,
         teacher: Detector,
-        distiller: dict,
+        distiller: dict[str, Any],
         teacher_ckpt: str | None = None,
         teacher_ckpt_strict: bool = True,
         student_ckpt: str | None = None,
@@ -96,7 +96,7 @@ class DetectionDistill(SingleTeacherDistill):
         balance: Mapping[str, Any] | None = None,
         lean_teacher: Mapping[str, Any] | None = None,
         shuffle_teacher: bool = False,
-        teacher_cache: str | Mapping | None = None,
+        teacher_cache: str | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('teacher_trainable'):
@@ -162,7 +162,7 @@ class DetectionDistill(SingleTeacherDistill):
         """The frozen teacher."""
         return self.teacher_source.model
 
-    def check_data_origin(self, config: Mapping, classes: Sequence[str] | None) -> None:
+    def check_data_origin(self, config: Mapping[str, Any], classes: Sequence[str] | None) -> None:
         """Compare the data that the two models' files were trained on with that of a run.
 
         Args:

@@ -139,7 +139,9 @@ class _Call:
     def __init__(self, watch: LossWatch, name: str, method: str) -> None:
         self.watch, self.name, self.method = watch, name, method
 
-    def __call__(self, loss: nn.Module, args: tuple, fed: dict, *term: Any) -> None:
+    def __call__(
+        self, loss: nn.Module, args: tuple[Any, ...], fed: dict[str, Any], *term: Any
+    ) -> None:
         getattr(self.watch, self.method)(self.name, loss, fed, *term)
 
 
@@ -151,7 +153,7 @@ def _feeder(record: Mapping[str, Any]) -> str:
     return ' '.join(words)
 
 
-def paired_arguments(mapping: Mapping[str, Mapping]) -> list[tuple[str, str]]:
+def paired_arguments(mapping: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Which of a loss's arguments hold the same of student and teacher, by their names.
 
     Example:

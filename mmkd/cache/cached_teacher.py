@@ -35,7 +35,7 @@ class CachedTeacher:
 
     def __init__(
         self,
-        cache: str | Mapping,
+        cache: str | Mapping[str, Any],
         teacher: FrozenTeacher,
         distiller: nn.Module,
         student: nn.Module,
@@ -52,7 +52,7 @@ class CachedTeacher:
         self._records: Tensor | None = None
         preprocessor.register_forward_pre_hook(self._take)
 
-    def _take(self, preprocessor: nn.Module, args: tuple) -> tuple:
+    def _take(self, preprocessor: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         self._records = args[0].get(RECORD)
         return {k: v for k, v in args[0].items() if k != RECORD}, *args[1:]
 
@@ -68,17 +68,17 @@ class CachedTeacher:
             )
         self._layout.decode(records.to(inputs.device), self._recorders)
 
-    def __deepcopy__(self, memo: dict) -> 'CachedTeacher':
+    def __deepcopy__(self, memo: dict[int, Any]) -> 'CachedTeacher':
         return self
 
 
-def cache_config(cache: str | Mapping) -> tuple[str, dict]:
+def cache_config(cache: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Folder and codecs of a ``teacher_cache``."""
     if isinstance(cache, str):
         return cache, {}
     return cache['folder'], dict(cache.get('codecs') or {})
 
 
-def algorithm_key(teacher: FrozenTeacher, fields: list[dict]) -> dict[str, str]:
+def algorithm_key(teacher: FrozenTeacher, fields: list[dict[str, Any]]) -> dict[str, str]:
     """The parts of the key that the algorithm knows."""
     return {**teacher_key(teacher), 'recorders': digest([FORMAT, fields])}

@@ -129,7 +129,9 @@ def fill_cache(
     print_log(f'Complete. In the config of the pair: model.teacher_cache = {folder!r}', 'current')
 
 
-def _describe(cfg: Config, filler: Filler, views: int, seed: int) -> tuple[RecordLayout, dict]:
+def _describe(
+    cfg: Config, filler: Filler, views: int, seed: int
+) -> tuple[RecordLayout, dict[str, Any]]:
     _, codecs = cache_config(cfg.model.get('teacher_cache') or '')
     fields = plan_fields(filler.model.distiller, filler.model.student, codecs)
     first, _ = filler.look([0])
@@ -199,7 +201,13 @@ _PROCESS: dict[str, Any] = {}
 
 
 def _start(
-    cfg: Config, views: int, seed: int, store: Store, fields: list, processes: int, numbers: Any
+    cfg: Config,
+    views: int,
+    seed: int,
+    store: Store,
+    fields: list[Any],
+    processes: int,
+    numbers: Any,
 ) -> None:
     import mmkd  # noqa: F401  (registers everything in the new process)
 

@@ -36,7 +36,7 @@ def teacher_key(teacher: FrozenTeacher) -> dict[str, str]:
     }
 
 
-def _preprocessing(preprocessor: nn.Module) -> list:
+def _preprocessing(preprocessor: nn.Module) -> list[Any]:
     buffers = {name: value.tolist() for name, value in preprocessor.named_buffers()}
     settings = {k: v for k, v in vars(preprocessor).items() if isinstance(v, int | float | bool)}
     return [type(preprocessor).__name__, buffers, {**settings, 'training': None}]
@@ -68,7 +68,7 @@ def _without_folders(config: Any) -> Any:
     return config
 
 
-def check_key(folder: str | Path, kept: Mapping, own: Mapping) -> None:
+def check_key(folder: str | Path, kept: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     """Check the parts of ``own`` against the key of the cache in ``folder``.
 
     Raises:

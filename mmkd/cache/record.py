@@ -13,7 +13,7 @@ from mmkd.geometry.multi_level_maps import describe
 
 def plan_fields(
     distiller: Any, student: Any, codecs: Mapping[str, str] | None = None
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """The records that the distiller's losses read of the teacher, and the codec of each.
 
     A loss says in ``teacher_reads`` by which codec an argument of its can be kept, if the record
@@ -34,7 +34,7 @@ def plan_fields(
             'a cached teacher can only feed losses, but the distiller has deliveries, which take '
             'values from the running teacher to the student. Train without teacher_cache.'
         )
-    found: dict[tuple, dict] = {}
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for name, mapping in distiller.loss_forward_mappings.items():
         loss = distiller.distill_losses[name]
         for argument, record in mapping.items():
@@ -70,7 +70,9 @@ def plan_fields(
     return fields
 
 
-def _codec_of(loss: nn.Module, argument: str, record: Mapping, student: Any) -> dict:
+def _codec_of(
+    loss: nn.Module, argument: str, record: Mapping[str, Any], student: Any
+) -> dict[str, Any]:
     codec = getattr(loss, 'teacher_reads', {}).get(argument)
     head = getattr(student, 'bbox_head', None)
     has_anchors = hasattr(getattr(head, 'prior_generator', None), 'base_anchors')
@@ -86,7 +88,7 @@ def _codec_of(loss: nn.Module, argument: str, record: Mapping, student: Any) -> 
     return dict(codec='dense16')
 
 
-def _chosen_codec(name: str, chosen: str, automatic: dict) -> dict:
+def _chosen_codec(name: str, chosen: str, automatic: dict[str, Any]) -> dict[str, Any]:
     if chosen == automatic['codec']:
         return automatic
     if chosen not in ('dense16', 'dense32'):
@@ -104,14 +106,14 @@ class RecordLayout:
         fields: of :func:`plan_fields`, each with the ``tree`` of its tensors' shapes.
     """
 
-    def __init__(self, fields: Sequence[dict]) -> None:
+    def __init__(self, fields: Sequence[dict[str, Any]]) -> None:
         self.fields = list(fields)
         self.codecs = [_build_codec(field) for field in self.fields]
         self.sizes = [codec.nbytes for codec in self.codecs]
         self.nbytes = sum(self.sizes)
 
     @classmethod
-    def of(cls, fields: Sequence[dict], recorders: RecorderManager) -> 'RecordLayout':
+    def of(cls, fields: Sequence[dict[str, Any]], recorders: RecorderManager) -> 'RecordLayout':
         """The layout for records like those that ``recorders`` hold now."""
         return cls([{**field, 'tree': _shapes(_recorded(recorders, field))} for field in fields])
 
@@ -155,7 +157,7 @@ class RecordLayout:
         )
 
 
-def _build_codec(field: Mapping) -> Any:
+def _build_codec(field: Mapping[str, Any]) -> Any:
     shapes = [leaf['shape'] for leaf in _leaves(field['tree'])]
     if field['codec'].endswith('softmax'):
         kind = Softmax if field['codec'] == 'softmax' else SparseSoftmax
@@ -165,11 +167,11 @@ def _build_codec(field: Mapping) -> Any:
     return Dense(shapes, field['codec'].replace('dense', 'float'))
 
 
-def _name(field: Mapping) -> str:
+def _name(field: Mapping[str, Any]) -> str:
     return field['recorder'] + ('' if field['data_idx'] is None else f'[{field["data_idx"]}]')
 
 
-def _recorded(recorders: RecorderManager, field: Mapping) -> Any:
+def _recorded(recorders: RecorderManager, field: Mapping[str, Any]) -> Any:
     recorder = recorders.get_recorder(field['recorder'])
     return recorder.get_record_data(field['record_idx'], field['data_idx'])
 
@@ -197,5 +199,5 @@ def _rebuild(tree: Any, leaves: Iterator[Tensor]) -> Any:
     return [_rebuild(item, leaves) for item in tree] if isinstance(tree, list) else next(leaves)
 
 
-def _pad(values: list, index: int) -> None:
+def _pad(values: list[Any], index: int) -> None:
     values.extend([None] * (index + 1 - len(values)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmkd.cache.key import digest
 from mmkd.fileio.atomic_writes import write_atomic
@@ -37,7 +38,7 @@ class Store:
         self._seed = zlib.crc32(digest(key).encode())
         self._files: dict[tuple[int, int], int] = {}
 
-    def write(self, slot: int, fingerprint: int, record: np.ndarray) -> None:
+    def write(self, slot: int, fingerprint: int, record: NDArray[Any]) -> None:
         """Write ``record`` (nbytes,), uint8, and the fingerprint of the view it belongs to."""
         body = struct.pack('<I', fingerprint) + record.tobytes()
         data = struct.pack('<I', self._checksum(slot, body)) + body
@@ -45,7 +46,7 @@ class Store:
         if os.pwrite(file, data, offset) != len(data):
             raise OSError(f'a record must be written whole, but {self.folder} is full. Make room.')
 
-    def read(self, slot: int) -> tuple[int, np.ndarray] | None:
+    def read(self, slot: int) -> tuple[int, NDArray[Any]] | None:
         """The fingerprint and the record (nbytes,), uint8; None if it is missing or torn."""
         try:
             file, offset = self._place(slot, os.O_RDONLY)
@@ -78,16 +79,16 @@ class Store:
         while self._files:
             os.close(self._files.popitem()[1])
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_files': {}}  # a data loader's worker opens its own
 
 
-def write_index(folder: str | Path, index: dict) -> None:
+def write_index(folder: str | Path, index: dict[str, Any]) -> None:
     """Write ``cache.json``, whole or not at all."""
     write_atomic(Path(folder, 'cache.json'), json.dumps(index, indent=1).encode())
 
 
-def read_index(folder: str | Path) -> dict:
+def read_index(folder: str | Path) -> dict[str, Any]:
     """Read ``cache.json``: key, views, seed, fields, and whether the cache is complete.
 
     Raises:

@@ -25,7 +25,7 @@ from mmkd.distributed.unwrapped import unwrapped
 RECORD = 'teacher_record'
 
 
-class FixedViews(Dataset):
+class FixedViews(Dataset[Any]):
     """``views`` views of each image: item ``image * views + view``.
 
     What the pipeline draws follows from image id, view and seed alone.
@@ -45,14 +45,14 @@ class FixedViews(Dataset):
     def __len__(self) -> int:
         return len(self.dataset) * self.views
 
-    def __getitem__(self, item: int) -> dict:
+    def __getitem__(self, item: int) -> dict[str, Any]:
         image, view = divmod(item, self.views)
         image_id = self.dataset.get_data_info(image).get('img_id', image)
         with seeded(self.seed, str(image_id), view):
             return self.dataset[image]
 
 
-class CachedViews(Dataset):
+class CachedViews(Dataset[Any]):
     """Draws a cached view of the image, with the teacher's record of it.
 
     The view is drawn from NumPy's generator, as the pipeline would.
@@ -66,7 +66,7 @@ class CachedViews(Dataset):
             was filled with another pipeline or other images.
     """
 
-    def __init__(self, dataset: dict, folder: str) -> None:
+    def __init__(self, dataset: dict[str, Any], folder: str) -> None:
         index = read_index(folder)
         self.folder, self.number = folder, index['views']
         self.views = FixedViews(dataset, index['views'], index['seed'])
@@ -78,21 +78,21 @@ class CachedViews(Dataset):
         self.store = Store(folder, nbytes, len(self.views), index['key'])
 
     @property
-    def metainfo(self) -> dict:
+    def metainfo(self) -> dict[str, Any]:
         """That of the data set."""
         return self.views.dataset.metainfo
 
     def full_init(self) -> None:
         """Nothing is left to be done."""
 
-    def get_data_info(self, image: int) -> dict:
+    def get_data_info(self, image: int) -> dict[str, Any]:
         """What the data set knows of an image."""
         return self.views.dataset.get_data_info(image)
 
     def __len__(self) -> int:
         return len(self.views.dataset)
 
-    def __getitem__(self, image: int) -> dict:
+    def __getitem__(self, image: int) -> dict[str, Any]:
         item = int(image) * self.number + int(np.random.randint(self.number))
         found = self.store.read(item)
         if found is None:
@@ -119,14 +119,16 @@ def _unfilled(fault: str) -> str:
     )
 
 
-def fingerprint(data: dict) -> int:
+def fingerprint(data: dict[str, Any]) -> int:
     """Checksum of a view's pixels and boxes."""
     tensors = data['inputs'], boxes_of(data['data_samples'])
     pixels, boxes = (tensor.contiguous().numpy().data for tensor in tensors)
     return zlib.crc32(boxes, zlib.crc32(pixels))
 
 
-def collate_with_records(items: Sequence[dict], collate: Callable) -> dict:
+def collate_with_records(
+    items: Sequence[dict[str, Any]], collate: Callable[..., Any]
+) -> dict[str, Any]:
     """Collate by another function, which need not know of the teacher's records.
 
     Args:
@@ -138,7 +140,7 @@ def collate_with_records(items: Sequence[dict], collate: Callable) -> dict:
     return {**collate(rest), RECORD: records}
 
 
-def build_collate(loader: Mapping) -> Callable:
+def build_collate(loader: Mapping[str, Any]) -> Callable[..., Any]:
     """The collate function of a data loader's config, as the runner takes it."""
     config = loader.get('collate_fn', dict(type='pseudo_collate'))
     if not isinstance(config, Mapping):
@@ -148,7 +150,7 @@ def build_collate(loader: Mapping) -> Callable:
     return partial(function, **options)
 
 
-def image_dataset(config: Mapping) -> Any:
+def image_dataset(config: Mapping[str, Any]) -> Any:
     """The data set whose items are images, of which ``RepeatDataset`` draws several times."""
     while str(config['type']).endswith('RepeatDataset'):
         config = config['dataset']
@@ -170,7 +172,7 @@ def draw_cached_views(runner: Runner) -> None:
     }
 
 
-def _wrapped(config: Mapping, folder: str) -> dict:
+def _wrapped(config: Mapping[str, Any], folder: str) -> dict[str, Any]:
     if config is image_dataset(config):
         return dict(type=CachedViews, dataset=config, folder=folder)
     return {**config, 'dataset': _wrapped(config['dataset'], folder)}

@@ -176,7 +176,7 @@ def _pipeline(config: Mapping[str, Any]) -> Any:
     return config.get('test_pipeline')
 
 
-def _dicts(node: Any) -> Iterator[Mapping]:
+def _dicts(node: Any) -> Iterator[Mapping[str, Any]]:
     """A pipeline's transforms and those within them."""
     if isinstance(node, Mapping):
         yield node

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -24,7 +25,7 @@ from mmkd.fileio.atomic_writes import write_atomic
 _NAMES = {'teacher_ckpt': 'the teacher', 'student_ckpt': 'the student'}
 
 
-def read_checkpoint(path: str, what: str = 'checkpoint') -> dict:
+def read_checkpoint(path: str, what: str = 'checkpoint') -> dict[str, Any]:
     """Read an mmdet checkpoint: a dict with at least ``state_dict``.
 
     Args:
@@ -46,7 +47,9 @@ def read_checkpoint(path: str, what: str = 'checkpoint') -> dict:
     return dict(checkpoint)
 
 
-def read_weights(model: nn.Module, path: str, what: str) -> tuple[dict[str, Tensor], dict]:
+def read_weights(
+    model: nn.Module, path: str, what: str
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights for a plain detector in a checkpoint, and the checkpoint's ``meta``.
 
     Args:
@@ -132,7 +135,7 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
     return loaded
 
 
-def save_checkpoint(checkpoint: dict, path: str | Path) -> None:
+def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     """Write ``checkpoint`` so that ``path`` appears whole or not at all."""
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)

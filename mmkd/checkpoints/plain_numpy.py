@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _CODE = re.compile(r'b1|[iu][1248]|f[248]|c(8|16)|[SU]\d{1,6}')
 
@@ -33,15 +34,16 @@ class PlainDtype:
         self.order = state[1]
 
     @property
-    def real(self) -> np.dtype:
-        """The dtype itself."""
+    def real(self) -> np.dtype[Any]:
+        """The dtype[Any] itself."""
         return np.dtype(self.order + self.code)
 
 
-class PlainArray(np.ndarray):
+class PlainArray(NDArray[Any]):
     """Stands for ``numpy.ndarray``: an array like any other, and saved as one."""
 
     def __new__(cls, *_: Any) -> 'PlainArray':
+        """An empty array, which its state then fills."""
         return super().__new__(cls, (0,), np.uint8)
 
     def __setstate__(self, state: Any) -> None:

@@ -96,7 +96,7 @@ def build_parts(
     return built, notes
 
 
-def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping]]:
+def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name, part in config.items():
         if name in ('data_preprocessor', *_OF_TRAINING):
             continue
@@ -108,7 +108,7 @@ def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping]]:
                     yield f'{name}.{i}', item
 
 
-def _build(part: Mapping, target: nn.Module, own: set[type], scope: str) -> nn.Module:
+def _build(part: Mapping[str, Any], target: nn.Module, own: set[type], scope: str) -> nn.Module:
     config = _registered(part, own)
     kind = _lookup(part['type'])
     if type(target) not in kind:

@@ -67,7 +67,7 @@ def write_out_models(pair: Config) -> None:
     pair.model.teacher = _model(pair.model.teacher)
 
 
-def evaluators(config: Config) -> list[dict]:
+def evaluators(config: Config) -> list[dict[str, Any]]:
     """The test metrics, one or several."""
     found = config.test_evaluator
     return list(found) if isinstance(found, list | tuple) else [found]

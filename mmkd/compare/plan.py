@@ -142,7 +142,7 @@ class Comparison:
         """Check each training and evaluation before anything runs; files of several once."""
         for config in self.configs.values():
             check_schedule(config)
-        checked: list[list] = []
+        checked: list[list[Any]] = []
         trained = [(config, ('train', 'val', 'test')) for config in self.configs.values()]
         for config, phases in [*trained, *((test, ('test',)) for test in self.tests.values())]:
             data = [

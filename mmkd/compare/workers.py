@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ def worker_environments(count: int | None, most: int) -> list[dict[str, str]]:
     ]
 
 
-def describe_machine(workers: list[dict[str, str]]) -> dict:
+def describe_machine(workers: list[dict[str, str]]) -> dict[str, Any]:
     """What a reader needs to judge times and rounding: hardware, versions, threads."""
     from importlib.metadata import packages_distributions, version
 

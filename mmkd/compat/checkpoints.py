@@ -10,7 +10,7 @@ import torch
 from mmkd.fileio.atomic_writes import LateRemoval, open_atomic, write_atomic
 
 
-def history_method(owner: type, name: str) -> Callable:
+def history_method(owner: type, name: str) -> Callable[..., Any]:
     """What "getattr" means in a checkpoint that torch.load reads: mmengine's statistics only.
 
     The real ``getattr`` would lead a crafted file from any class to its module's globals.
@@ -45,7 +45,7 @@ def allow_checkpoint_globals() -> None:
         plain_scalar,
     )
 
-    named: list[tuple[Callable, str]] = [
+    named: list[tuple[Callable[..., Any], str]] = [
         (history_method, 'builtins.getattr'),
         (PlainArray, 'numpy.ndarray'),
         (PlainDtype, 'numpy.dtype'),
@@ -65,7 +65,7 @@ def read_without_running() -> None:
     """
     from mmengine.runner import checkpoint
 
-    def safe(original: Callable) -> Callable:
+    def safe(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def load(filename: str, map_location: Any = None, *_: Any, **__: Any) -> Any:
             from mmkd.checkpoints.reader import (
@@ -111,7 +111,7 @@ def count_what_fits() -> None:
         load_state_dict(module, loading.count(module, state_dict), *args, **kwargs)
 
     @functools.wraps(load_checkpoint)
-    def load_file(self: Any, filename: str, *args: Any, **kwargs: Any) -> dict:
+    def load_file(self: Any, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         with loading.source('resume' if self._resume else 'load_from', filename):
             loaded = load_checkpoint(self, filename, *args, **kwargs)
         check_load_from(self, loaded)
@@ -145,7 +145,7 @@ def count_what_fits_in_transformers() -> None:
         original = backbone.init_weights
 
         @functools.wraps(original)
-        def init_weights(self: Any, original: Callable = original) -> None:
+        def init_weights(self: Any, original: Callable[..., Any] = original) -> None:
             file = (self.init_cfg or {}).get('checkpoint')
             with loading.source(f'init_cfg of {type(self).__name__}', file):
                 original(self)
@@ -175,7 +175,7 @@ def remove_checkpoints_late() -> None:
     """CheckpointHook removes the oldest, or the best so far, before it has written the new one."""
     from mmengine.hooks import CheckpointHook
 
-    def late(method: Callable) -> Callable:
+    def late(method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         def save(self: Any, *args: Any, **kwargs: Any) -> None:
             backend = self.file_backend

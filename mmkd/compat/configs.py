@@ -29,7 +29,7 @@ def find_shipped_configs() -> None:
             return 'mmkd', str(shipped_config(cfg_path))
         return split(cfg_path)
 
-    def config_metainfo(package_path: str, cfg_path: str) -> dict:
+    def config_metainfo(package_path: str, cfg_path: str) -> dict[str, Any]:
         return {'Config': cfg_path} if isabs(cfg_path) else metainfo(package_path, cfg_path)
 
     @functools.wraps(get_model)

@@ -26,7 +26,7 @@ def read_voc_lists_and_suffixes() -> None:
     parse_data_info, load_data_list = XMLDataset.parse_data_info, XMLDataset.load_data_list
 
     @functools.wraps(parse_data_info)
-    def parse(self: Any, img_info: dict) -> Any:
+    def parse(self: Any, img_info: dict[str, Any]) -> Any:
         images = getattr(self, '_voc_images', None)  # not where a subclass lists images itself
         if images is not None:
             file_name = images.find(self.sub_data_root, img_info['file_name'])
@@ -34,7 +34,7 @@ def read_voc_lists_and_suffixes() -> None:
         return parse_data_info(self, img_info)
 
     @functools.wraps(load_data_list)
-    def load(self: Any) -> list:
+    def load(self: Any) -> list[Any]:
         self._voc_images = VocImages()
         try:
             return load_data_list(self)
@@ -66,10 +66,10 @@ def hold_boxes_to_the_rules() -> None:
         def parse(
             self: Any,
             *args: Any,
-            original: Callable = original,
-            keeps: tuple[Callable, ...] = keeps,
+            original: Callable[..., Any] = original,
+            keeps: tuple[Callable[..., Any], ...] = keeps,
             **kwargs: Any,
-        ) -> dict:
+        ) -> dict[str, Any]:
             info = original(self, *args, **kwargs)
             for keep in keeps:
                 info = keep(info)
@@ -136,7 +136,7 @@ def refuse_broken_images() -> None:
         return decode(content, *args, **kwargs)
 
     @functools.wraps(transform)
-    def load(self: Any, results: dict) -> dict | None:
+    def load(self: Any, results: dict[str, Any]) -> dict[str, Any] | None:
         try:
             return transform(self, results)
         except (AssertionError, OSError, ValueError, cv2.error) as error:

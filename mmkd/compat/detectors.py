@@ -30,7 +30,7 @@ def normalise_ssd_over_ranks() -> None:
     original = SSDHead.get_targets
 
     @functools.wraps(original)
-    def get_targets(self: SSDHead, *args: Any, **kwargs: Any) -> tuple:
+    def get_targets(self: SSDHead, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         targets = original(self, *args, **kwargs)
         if get_world_size() == 1:
             return targets
@@ -82,7 +82,7 @@ def normalise_yolov5_over_ranks() -> None:
         return
 
     @functools.wraps(original)
-    def loss_by_feat(self: Any, cls_scores: Any, *args: Any, **kwargs: Any) -> dict:
+    def loss_by_feat(self: Any, cls_scores: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         world = get_world_size()
         if world == 1:
             return original(self, cls_scores, *args, **kwargs)
@@ -93,7 +93,7 @@ def normalise_yolov5_over_ranks() -> None:
         def next_level(*_: Any) -> None:
             levels[0] += 1
 
-        def remember(name: str, level_of: int, inputs: tuple, term: Any) -> None:
+        def remember(name: str, level_of: int, inputs: tuple[Any, ...], term: Any) -> None:
             level = levels[0] + level_of
             terms[name][level] = term[0] if isinstance(term, tuple) else term
             matches[level] = len(inputs[0])

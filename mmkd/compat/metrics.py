@@ -37,13 +37,13 @@ def give_metrics_the_loaded_truth() -> None:
     process = VOCMetric.process
 
     @functools.wraps(process)
-    def process_loaded(self: Any, data_batch: Any, data_samples: Sequence[dict]) -> None:
+    def process_loaded(self: Any, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         process(self, data_batch, [_with_loaded_truth(sample) for sample in data_samples])
 
     BaseDetDataset.prepare_data, VOCMetric.process = prepare, process_loaded
 
 
-def _with_loaded_truth(sample: dict) -> dict:
+def _with_loaded_truth(sample: dict[str, Any]) -> dict[str, Any]:
     instances = sample.get('instances')
     if instances is None or not all({'bbox', 'bbox_label'} <= i.keys() for i in instances):
         return sample
@@ -71,7 +71,7 @@ def measure_what_was_loaded() -> None:
     compute = CocoMetric.compute_metrics
 
     @functools.wraps(compute)
-    def compute_loaded(self: Any, results: list) -> dict:
+    def compute_loaded(self: Any, results: list[Any]) -> dict[str, Any]:
         by_image = {result['img_id']: (truth, result) for truth, result in results}
         self.iou_thrs = np.atleast_1d(self.iou_thrs)
         if self._coco_api is not None:

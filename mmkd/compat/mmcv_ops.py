@@ -8,6 +8,7 @@ import sys
 import types
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from mmkd.compat.packages import build_advice
 _STAND_INS = (nms, focal_loss, roi_align, ms_deform_attn, deform_conv)
 
 
-def supplied_ops() -> dict[str, Callable]:
+def supplied_ops() -> dict[str, Callable[..., Any]]:
     """The stand-ins for mmcv's compiled ops, by name."""
     return {name: getattr(module, name) for module in _STAND_INS for name in module.SUPPLIED}
 
@@ -25,13 +26,14 @@ def supplied_ops() -> dict[str, Callable]:
 class MmcvExt(types.ModuleType):
     """Stands in for the extension module ``mmcv._ext``."""
 
-    def __getattr__(self, name: str) -> Callable:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith('__'):
             raise AttributeError(name)
         return functools.partial(missing_op, name)
 
 
 def missing_op(name: str, *args: object, **kwargs: object) -> None:
+    """Raise, naming the op, what stands in, and how to get the compiled ops."""
     raise NotImplementedError(
         f'The mmcv op "{name}" exists only compiled, and the installed mmcv has no compiled ops '
         f'(mmkd stands in for {", ".join(supplied_ops())}). To get them: {build_advice()}.'

@@ -20,7 +20,9 @@ def decay_the_students_layers() -> None:
     original = Constructor.add_params
 
     @functools.wraps(original)
-    def add_params(self: Any, params: list[dict], module: nn.Module, **kwargs: Any) -> None:
+    def add_params(
+        self: Any, params: list[dict[str, Any]], module: nn.Module, **kwargs: Any
+    ) -> None:
         from mmkd.algorithms.detection_distill import DetectionDistill
 
         shown = _StudentsNames(module) if isinstance(module, DetectionDistill) else module

@@ -85,6 +85,7 @@ class OldMmcvVersion(importlib.abc.MetaPathFinder):
         path: Sequence[str] | None,
         target: types.ModuleType | None = None,
     ) -> ModuleSpec | None:
+        """The module's spec, its loader wrapped; None for other modules."""
         if fullname not in self.packages:
             return None
         for finder in sys.meta_path:
@@ -95,6 +96,7 @@ class OldMmcvVersion(importlib.abc.MetaPathFinder):
         return None
 
     def wrap(self, loader: importlib.abc.Loader) -> None:
+        """Let the loader run the module under the old version."""
         exec_module = loader.exec_module
 
         def exec_with_old_version(module: types.ModuleType) -> None:

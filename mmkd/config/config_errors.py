@@ -84,7 +84,7 @@ def _check_sections(cfg: Config) -> None:
             raise ConfigError(f'train_cfg.{key} must be a whole number above 0, but got {number}.')
 
 
-def explain(error: Exception, config: Mapping) -> str | None:
+def explain(error: Exception, config: Mapping[str, Any]) -> str | None:
     """What is wrong with which key, in one paragraph; None if no key is found."""
     finder = KeyFinder(config)
     path, text = finder.find(error), _text(error)
@@ -106,7 +106,7 @@ def explain(error: Exception, config: Mapping) -> str | None:
     )
 
 
-def _of_own(text: str, path: Path, config: Mapping, finder: KeyFinder) -> str | None:
+def _of_own(text: str, path: Path, config: Mapping[str, Any], finder: KeyFinder) -> str | None:
     """The message of an error of mmkd, which tells all but where in the config its keys are."""
     start = re.match(r'[\w.]*\w', text)
     parts = tuple(start[0].split('.')) if start else ()
@@ -118,7 +118,7 @@ def _of_own(text: str, path: Path, config: Mapping, finder: KeyFinder) -> str | 
 
 
 def _unknown_argument(
-    error: Exception, text: str, path: Path, config: Mapping, finder: KeyFinder
+    error: Exception, text: str, path: Path, config: Mapping[str, Any], finder: KeyFinder
 ) -> str | None:
     found = re.search(r"(\S+) got an unexpected keyword argument '(\w+)'", text)
     if not found:
@@ -130,7 +130,7 @@ def _unknown_argument(
 
 
 def _missing_argument(
-    error: Exception, text: str, path: Path, config: Mapping, finder: KeyFinder
+    error: Exception, text: str, path: Path, config: Mapping[str, Any], finder: KeyFinder
 ) -> str | None:
     found = re.search(r'(\S+) missing \d+ required .*argument', text)
     if not found or not path:
@@ -143,7 +143,7 @@ def _missing_argument(
 
 
 def _unknown_type(
-    error: Exception, text: str, path: Path, config: Mapping, finder: KeyFinder
+    error: Exception, text: str, path: Path, config: Mapping[str, Any], finder: KeyFinder
 ) -> str | None:
     found = re.search(r'(\S+) is not in the (\S+) registry', text)
     if found:
@@ -171,7 +171,7 @@ def _unknown_type(
 
 
 def _missing_key(
-    error: Exception, text: str, path: Path, config: Mapping, finder: KeyFinder
+    error: Exception, text: str, path: Path, config: Mapping[str, Any], finder: KeyFinder
 ) -> str | None:
     if not path or not isinstance(error, KeyError | AttributeError):
         return None
@@ -188,13 +188,13 @@ def _missing_key(
     return f'{dotted(path)} must have "{found[1]}", but got {_short(node)}. Add it.'
 
 
-def _top_level(text: str, config: Mapping) -> Path:
+def _top_level(text: str, config: Mapping[str, Any]) -> Path:
     """The first of the runner's keys that a message names, or rather of those that are lacking."""
     named = [word for word in re.findall(r'\w+', text) if word in RUNNER_KEYS]
     return tuple([key for key in named if config.get(key) is None][:1] or named[:1])
 
 
-def _mentioned(text: str, path: Path, config: Mapping, finder: KeyFinder) -> Path:
+def _mentioned(text: str, path: Path, config: Mapping[str, Any], finder: KeyFinder) -> Path:
     """``path``, or one step deeper if the message names exactly one of its keys."""
     node = value_at(config, path) if path in finder.paths else None
     words = set(re.findall(r'\w+', text))
@@ -204,7 +204,7 @@ def _mentioned(text: str, path: Path, config: Mapping, finder: KeyFinder) -> Pat
     return path
 
 
-def _fed_by(path: Path, config: Mapping) -> str:
+def _fed_by(path: Path, config: Mapping[str, Any]) -> str:
     """Where a distillation loss gets its arguments, since the fault may lie there."""
     if path[:3] != ('model', 'distiller', 'distill_losses') or len(path) < 4:
         return ''

@@ -189,7 +189,7 @@ class _Reader:
         except TypeError:  # not hashable
             raise _NoLiteral from None
 
-    def pairs(self, pairs: Any, path: str, depth: int) -> dict:
+    def pairs(self, pairs: Any, path: str, depth: int) -> dict[str, Any]:
         found: dict[Any, Any] = {}
         for key_node, value_node in pairs:
             if key_node is None:  # **other

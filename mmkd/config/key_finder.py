@@ -42,7 +42,7 @@ def entries(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield from entries(item, (*path, str(key)))
 
 
-def dicts(value: Any) -> Iterator[Mapping]:
+def dicts(value: Any) -> Iterator[Mapping[str, Any]]:
     """Each dict inside nested dicts and lists."""
     return (item for _, item in entries(value) if isinstance(item, Mapping))
 
@@ -57,7 +57,7 @@ class KeyFinder:
         config: the run's config, a plain dict.
     """
 
-    def __init__(self, config: Mapping) -> None:
+    def __init__(self, config: Mapping[str, Any]) -> None:
         self.entries = [(path, value) for path, value in entries(config) if path[0] in RUNNER_KEYS]
         self.paths = {path for path, _ in self.entries}
         self.modules: dict[int, Path] = {}
@@ -175,7 +175,7 @@ def _type_of(value: Any) -> str | None:
     return kind.split('.')[-1] if isinstance(kind, str) else getattr(kind, '__name__', None)
 
 
-def _is_built_from(entry: Any, config: Mapping) -> bool:
+def _is_built_from(entry: Any, config: Mapping[str, Any]) -> bool:
     """Whether ``config`` is the config's ``entry``, perhaps with more arguments added."""
     if not isinstance(entry, Mapping) or not entry or not ('type' in entry or entry == config):
         return False

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from mmcv.cnn import ConvModule
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
@@ -42,9 +43,9 @@ class FeatureAdapter(BaseConnector):
         out_channels: int | Sequence[int],
         kernel_size: int = 1,
         scale: float | Sequence[float] = 1.0,
-        norm_cfg: dict | None = None,
-        act_cfg: dict | None = None,
-        init_cfg: dict | None = None,
+        norm_cfg: dict[str, Any] | None = None,
+        act_cfg: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
         given = (in_channels, out_channels, scale)

@@ -1,5 +1,7 @@
 """Class maps as rows of priors."""
 
+from typing import Any
+
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
 from torch import Tensor
@@ -25,7 +27,7 @@ class FlattenCls(BaseConnector):
 
     needs_equal = ('classes', 'priors')
 
-    def __init__(self, cls_out_channels: int, init_cfg: dict | None = None) -> None:
+    def __init__(self, cls_out_channels: int, init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(init_cfg)
         self.cls_out_channels = cls_out_channels
 

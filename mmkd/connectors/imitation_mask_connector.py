@@ -46,7 +46,7 @@ class ImitationMaskConnector(BaseConnector):
         scope: str = 'per_level',
         strides: Sequence[float] | None = None,
         levels: Sequence[int] | None = None,
-        init_cfg: dict | None = None,
+        init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.anchors = level_anchors(prior_generator, strides)

@@ -1,5 +1,7 @@
 """The teacher's boxes in the student's encoding."""
 
+from typing import Any
+
 import torch
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
@@ -30,11 +32,11 @@ class ReencodeBoxes(BaseConnector):
 
     def __init__(
         self,
-        prior_generator: dict,
-        bbox_coder: dict,
-        student_prior_generator: dict | None = None,
-        student_bbox_coder: dict | None = None,
-        init_cfg: dict | None = None,
+        prior_generator: dict[str, Any],
+        bbox_coder: dict[str, Any],
+        student_prior_generator: dict[str, Any] | None = None,
+        student_bbox_coder: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.priors_T = build_task_util(prior_generator)

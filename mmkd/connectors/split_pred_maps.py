@@ -22,7 +22,7 @@ class SplitPredMaps(BaseConnector):
         [12, 12, 3]
     """
 
-    def __init__(self, num_classes: int, init_cfg: dict | None = None) -> None:
+    def __init__(self, num_classes: int, init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(init_cfg)
         self.num_classes = num_classes
 

@@ -114,7 +114,7 @@ def check_coco(
     return Split(path, [image['file_name'] for image in images], by_name, tally)
 
 
-def _read_coco(where: str, path: str) -> dict:
+def _read_coco(where: str, path: str) -> dict[str, Any]:
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
@@ -140,7 +140,7 @@ def _read_coco(where: str, path: str) -> dict:
 
 
 def _check_categories(
-    faults: Faults, categories: list[dict], classes: Sequence[str] | None
+    faults: Faults, categories: list[dict[str, Any]], classes: Sequence[str] | None
 ) -> None:
     faults.refuse(
         'category ids must differ', _repeated(categories), 'Give each category its own id.'
@@ -157,7 +157,7 @@ def _check_categories(
     )
 
 
-def _is_size(image: Mapping) -> bool:
+def _is_size(image: Mapping[str, Any]) -> bool:
     sides = image.get('width'), image.get('height')
     return all(isinstance(side, int | float) and 0 < side < math.inf for side in sides)
 
@@ -182,7 +182,7 @@ def _check_ids(faults: Faults, ids: list[Any]) -> None:
         )
 
 
-def _repeated(items: list[dict]) -> list[Any]:
+def _repeated(items: list[dict[str, Any]]) -> list[Any]:
     ids = [item.get('id') for item in items]
     return (
         [key for key, count in Counter(ids).items() if count > 1]

@@ -31,7 +31,7 @@ def input_channels(model: nn.Module) -> int:
     return _FOLDED.get(count, count)
 
 
-def check_channels(where: str, pipeline: Any, config: Mapping) -> None:
+def check_channels(where: str, pipeline: Any, config: Mapping[str, Any]) -> None:
     """Check that a pipeline loads images with the channels that preprocessor and model take.
 
     Only what is certain is refused: with transforms, preprocessors or backbones of the user's own,
@@ -117,7 +117,7 @@ def _tell(text: str) -> None:
     print_log(text, 'current', WARNING)
 
 
-def _student(config: Mapping) -> tuple[Any, Any]:
+def _student(config: Mapping[str, Any]) -> tuple[Any, Any]:
     """The student's model config and the preprocessor that makes its batches, as they are given."""
     from mmengine.config import Config
 
@@ -174,7 +174,7 @@ def _known(registry: str, config: Any, scope: str | None) -> bool:
     return getattr(kind, '__module__', '').split('.')[0] in ('mmcv', 'mmdet', 'mmengine', 'mmyolo')
 
 
-def _class(registry: str, config: Mapping, scope: str | None) -> Any:
+def _class(registry: str, config: Mapping[str, Any], scope: str | None) -> Any:
     from mmengine.registry import MODELS, TRANSFORMS
 
     kind, scope = config.get('type'), config.get('_scope_', scope)

@@ -54,7 +54,7 @@ def check_class_counts(cfg: Config, classes: Sequence[str]) -> list[str]:
     ]
 
 
-def _refuse(counts: Iterator[tuple[str, int]] | Sequence, classes: Sequence[str]) -> None:
+def _refuse(counts: Iterator[tuple[str, int]] | Sequence[Any], classes: Sequence[str]) -> None:
     wrong = [(key, count) for key, count in counts if count != len(classes)]
     if wrong:
         key, count = wrong[0]

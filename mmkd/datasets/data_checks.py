@@ -74,11 +74,11 @@ def check_fit(cfg: Config, phases: Sequence[str]) -> list[str]:
     return check_class_counts(cfg, next(iter(known.values()))) if known else []
 
 
-def _leaves(cfg: Config, phase: str) -> list[Mapping]:
+def _leaves(cfg: Config, phase: str) -> list[Mapping[str, Any]]:
     return list(_leaf_datasets((cfg.get(f'{phase}_dataloader') or {}).get('dataset')))
 
 
-def _leaf_datasets(dataset: Any) -> Iterable[Mapping]:
+def _leaf_datasets(dataset: Any) -> Iterable[Mapping[str, Any]]:
     if isinstance(dataset, Mapping):
         inner = dataset.get('datasets', dataset.get('dataset'))
         if inner is None:
@@ -90,7 +90,7 @@ def _leaf_datasets(dataset: Any) -> Iterable[Mapping]:
             yield from _leaf_datasets(item)
 
 
-def _form(dataset: Mapping, scope: str | None) -> str | None:
+def _form(dataset: Mapping[str, Any], scope: str | None) -> str | None:
     """Which files its type reads: 'COCO', 'VOC', or None for others."""
     kind = dataset_type(dataset, scope)
     if kind is None:  # the name must do
@@ -105,7 +105,7 @@ def _form(dataset: Mapping, scope: str | None) -> str | None:
     return forms.get(reads)
 
 
-def _check_dataset(where: str, dataset: Mapping, scope: str | None) -> Split | None:
+def _check_dataset(where: str, dataset: Mapping[str, Any], scope: str | None) -> Split | None:
     """What a data set of COCO or VOC form has; None of others, of which less is checked."""
     classes = classes_of(where, dataset, scope)
     root = dataset.get('data_root') or ''
@@ -156,7 +156,7 @@ def _check_dataset(where: str, dataset: Mapping, scope: str | None) -> Split | N
     return split
 
 
-def _loaded(dataset: Mapping, scope: str | None) -> list[dict]:
+def _loaded(dataset: Mapping[str, Any], scope: str | None) -> list[dict[str, Any]]:
     """What a data set gives of each image, where that depends on more than its files."""
     with DefaultScope.overwrite_default_scope(scope or 'mmdet'):
         # serialised, a data set without an image fails

@@ -44,7 +44,7 @@ def boxes_of(sample: Any) -> Tensor:
     return getattr(boxes, 'tensor', boxes)
 
 
-def metas_of(samples: Any) -> Sequence[Mapping] | None:
+def metas_of(samples: Any) -> Sequence[Mapping[str, Any]] | None:
     """The ``metainfo`` of each image; None where it is not known."""
     if isinstance(samples, Mapping):
         return samples.get('img_metas')

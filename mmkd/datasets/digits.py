@@ -15,8 +15,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 STAMP = 'digits.json'
@@ -44,7 +46,7 @@ class DigitsSettings:
     min_size: int = 16
     max_size: int = 56
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if min(self.train, self.val) < 1:
             raise ValueError(
                 f'a split needs at least one image, got train={self.train}, val={self.val}: '
@@ -70,13 +72,13 @@ class DigitsImage:
     """
 
     name: str
-    pixels: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
-    sources: np.ndarray
+    pixels: NDArray[Any]
+    boxes: NDArray[Any]
+    labels: NDArray[Any]
+    sources: NDArray[Any]
 
 
-def split_digits(seed: int) -> dict[str, np.ndarray]:
+def split_digits(seed: int) -> dict[str, NDArray[Any]]:
     """Indices into ``load_digits``: one digit in five of each class for val, the rest train."""
     from sklearn.datasets import load_digits
 
@@ -90,7 +92,7 @@ def split_digits(seed: int) -> dict[str, np.ndarray]:
     return {'train': np.setdiff1d(np.arange(len(target)), val), 'val': val}
 
 
-def _bilinear(size: int, source: int) -> np.ndarray:
+def _bilinear(size: int, source: int) -> NDArray[Any]:
     """(size, source) int64 weights of a linear upscaling; each row sums to 256."""
     centre = ((2 * np.arange(size) + 1) * source * 256) // (2 * size) - 128
     centre = np.clip(centre, 0, (source - 1) * 256)
@@ -102,13 +104,13 @@ def _bilinear(size: int, source: int) -> np.ndarray:
     return weights
 
 
-def _upscale(grid: np.ndarray, height: int, width: int) -> np.ndarray:
+def _upscale(grid: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     """(h, w) int64 to (height, width), in the same units."""
     rows = _bilinear(height, grid.shape[0]) @ grid
     return (rows @ _bilinear(width, grid.shape[1]).T) >> 16
 
 
-def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
+def _texture(rng: np.random.Generator, size: int) -> NDArray[Any]:
     """(size, size, 3) int64: a base colour, two scales of blotches, and faint stripes."""
     canvas = np.broadcast_to(rng.integers(40, 216, size=3), (size, size, 3)).copy()
     for cells, contrast in ((rng.integers(2, 6), 40), (rng.integers(8, 33), 24)):
@@ -123,7 +125,7 @@ def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
     return canvas + (stripes * rng.integers(0, 17) // period)[..., None]
 
 
-def _overlaps(box: np.ndarray, boxes: list[np.ndarray], gap: int) -> bool:
+def _overlaps(box: NDArray[Any], boxes: list[NDArray[Any]], gap: int) -> bool:
     return any(
         box[0] < o[2] + gap and o[0] < box[2] + gap and box[1] < o[3] + gap and o[1] < box[3] + gap
         for o in boxes
@@ -151,10 +153,17 @@ def draw_images(
         yield _draw(rng, f'{split}_{index:05d}', grids, digits.target, pool, settings)
 
 
-def _draw(rng, name, grids, target, pool, settings) -> DigitsImage:
+def _draw(
+    rng: Any,
+    name: str,
+    grids: Any,
+    target: Any,
+    pool: Any,
+    settings: DigitsSettings,
+) -> DigitsImage:
     size = settings.canvas
     canvas = _texture(rng, size)
-    boxes: list[np.ndarray] = []
+    boxes: list[NDArray[Any]] = []
     sources: list[int] = []
     for _ in range(rng.integers(1, 5)):
         source = pool[rng.integers(len(pool))]
@@ -191,9 +200,9 @@ def _draw(rng, name, grids, target, pool, settings) -> DigitsImage:
     )
 
 
-def _coco(images: list[DigitsImage], canvas: int) -> dict:
-    records: list[dict] = []
-    annotations: list[dict] = []
+def _coco(images: list[DigitsImage], canvas: int) -> dict[str, Any]:
+    records: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id, image in enumerate(images, 1):
         records.append(
             dict(id=image_id, file_name=f'{image.name}.jpg', width=canvas, height=canvas)
@@ -252,7 +261,7 @@ def _difference(root: Path, settings: DigitsSettings) -> str:
     )
 
 
-def _stamp(settings: DigitsSettings) -> dict:
+def _stamp(settings: DigitsSettings) -> dict[str, Any]:
     return dict(version=_VERSION, **asdict(settings))
 
 
@@ -260,7 +269,7 @@ def make_digits(
     root: str | Path,
     settings: DigitsSettings | None = None,
     force: bool = False,
-    track: Callable[[Iterable, int], Iterable] = lambda images, total: images,
+    track: Callable[[Iterable[Any], int], Iterable[Any]] = lambda images, total: images,
 ) -> bool:
     """Write the data set in COCO and in VOC form, all of it or nothing.
 
@@ -303,7 +312,7 @@ def make_digits(
     return True
 
 
-def _write(root: Path, settings: DigitsSettings, track) -> None:
+def _write(root: Path, settings: DigitsSettings, track: Any) -> None:
     import cv2
 
     for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main', 'annotations'):
@@ -311,7 +320,7 @@ def _write(root: Path, settings: DigitsSettings, track) -> None:
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111]
     digest = hashlib.sha256()
 
-    def images():
+    def images() -> Iterator[tuple[str, DigitsImage]]:
         for split in _SPLITS:
             for image in draw_images(split, settings):
                 yield split, image

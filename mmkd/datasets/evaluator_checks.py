@@ -70,7 +70,7 @@ def check_evaluator(
             _compare(cfg, phase, path, classes)
 
 
-def _metrics(cfg: Config, phase: str) -> Iterable[tuple[str, Mapping]]:
+def _metrics(cfg: Config, phase: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """Name of the type and config of each metric."""
     evaluators = _listed(cfg.get(f'{phase}_evaluator'))
     for evaluator in evaluators:
@@ -80,7 +80,7 @@ def _metrics(cfg: Config, phase: str) -> Iterable[tuple[str, Mapping]]:
             yield getattr(kind, '__name__', str(kind)).split('.')[-1], metric
 
 
-def _listed(found: Any) -> list[Mapping]:
+def _listed(found: Any) -> list[Mapping[str, Any]]:
     found = found if isinstance(found, list | tuple) else [found]
     return [item for item in found if isinstance(item, Mapping)]
 
@@ -136,7 +136,7 @@ def _compare(cfg: Config, phase: str, path: str | None, classes: Sequence[str] |
 _Object = tuple[str, bool, tuple[float, ...]]
 
 
-def _loaded(info: Mapping, classes: Sequence[str]) -> list[_Object]:
+def _loaded(info: Mapping[str, Any], classes: Sequence[str]) -> list[_Object]:
     return [
         (classes[item['bbox_label']], bool(item.get('ignore_flag')), tuple(item['bbox']))
         for item in info['instances']

@@ -33,7 +33,7 @@ def check_whole(content: bytes) -> None:
             raise ValueError(f'the JPEG breaks off after {len(content)} bytes')
 
 
-def check_declared_size(results: Mapping, color_type: str | int, backend: str) -> None:
+def check_declared_size(results: Mapping[str, Any], color_type: str | int, backend: str) -> None:
     """Check that an image has the size that its annotations give, by which boxes are clipped.
 
     Where an EXIF orientation leaves the size as it is, nothing shows whether boxes were drawn on
@@ -78,7 +78,7 @@ def check_declared_size(results: Mapping, color_type: str | int, backend: str) -
         )
 
 
-def check_depth(results: Mapping, color_type: str | int, backend: str) -> None:
+def check_depth(results: Mapping[str, Any], color_type: str | int, backend: str) -> None:
     """Check that an image of 16 bits was not made one of 8 by cutting its values off.
 
     Pillow sets what is above 255 to 255. OpenCV keeps the upper 8 bits, which is right for values
@@ -169,7 +169,7 @@ def _orientation(path: Any) -> int:
     return orientation if 1 <= orientation <= 8 else 1
 
 
-def _gives_size(results: Mapping) -> bool:
+def _gives_size(results: Mapping[str, Any]) -> bool:
     """Whether the annotations themselves give the size; mmdet reads the image for an XML without.
 
     Such a size is that of the image turned by its EXIF orientation.
@@ -179,9 +179,9 @@ def _gives_size(results: Mapping) -> bool:
 
 
 def _remedy(
-    results: Mapping,
-    declared: tuple,
-    decoded: tuple,
+    results: Mapping[str, Any],
+    declared: tuple[Any, ...],
+    decoded: tuple[Any, ...],
     orientation: int,
     color_type: str,
     backend: str,

@@ -23,7 +23,7 @@ def inside(box: Box, width: float, height: float) -> Box | None:
     return box if x2 - x1 >= 1 and y2 - y1 >= 1 else None
 
 
-def keep_valid_boxes(data_info: dict) -> dict:
+def keep_valid_boxes(data_info: dict[str, Any]) -> dict[str, Any]:
     """Clip the boxes of one image of an mmdet data set, and leave out what is not in the image."""
     kept = []
     for instance in data_info['instances']:
@@ -34,12 +34,12 @@ def keep_valid_boxes(data_info: dict) -> dict:
     return data_info
 
 
-def keep_once(data_info: dict) -> dict:
+def keep_once(data_info: dict[str, Any]) -> dict[str, Any]:
     """Leave out what is annotated twice, with one name and one box: VOC's metric finds one of them.
 
     Of the two the one that is not to be ignored stays.
     """
-    found: dict[tuple, dict] = {}
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for instance in data_info['instances']:
         key = (instance['bbox_label'], *instance['bbox'])
         if key not in found or found[key]['ignore_flag'] > instance['ignore_flag']:
@@ -66,7 +66,7 @@ def is_flag(value: Any) -> bool:
     return isinstance(value, str | int | float | None) and value in _FLAGS
 
 
-def is_annotation(annotation: Mapping) -> bool:
+def is_annotation(annotation: Mapping[str, Any]) -> bool:
     """Whether a COCO annotation has ids, a bbox of four finite numbers and a finite area."""
     box, area = annotation.get('bbox'), annotation.get('area')
     try:
@@ -81,7 +81,7 @@ def is_annotation(annotation: Mapping) -> bool:
         return False
 
 
-def kept_box(annotation: Mapping, size: tuple[float, float]) -> Box | None:
+def kept_box(annotation: Mapping[str, Any], size: tuple[float, float]) -> Box | None:
     """What is kept of a COCO annotation's box.
 
     Args:
@@ -97,7 +97,7 @@ def kept_box(annotation: Mapping, size: tuple[float, float]) -> Box | None:
     return inside((x, y, x + width, y + height), *size)
 
 
-def keep_in_coco(content: dict) -> None:
+def keep_in_coco(content: dict[str, Any]) -> None:
     """Make COCO content what a data set and pycocotools understand alike, in place.
 
     Of the annotations those that are to be ignored, or whose box is not kept, are left out; boxes
@@ -116,7 +116,7 @@ def keep_in_coco(content: dict) -> None:
                 if isinstance(item.get(key), float) and is_id(item[key]):
                     item[key] = int(item[key])
     sizes = {image['id']: (image.get('width'), image.get('height')) for image in images}
-    kept: list[dict] = []
+    kept: list[dict[str, Any]] = []
     for annotation in content.get('annotations', ()):
         flags = annotation.get('iscrowd'), annotation.get('ignore')
         size = sizes.get(annotation.get('image_id'))

@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS
 _OTHER_NAMES = ('class', 'class_name', 'class_names', 'classnames', 'names', 'labels', 'categories')
 
 
-def classes_of(where: str, dataset: Mapping, scope: str | None) -> Sequence[str] | None:
+def classes_of(where: str, dataset: Mapping[str, Any], scope: str | None) -> Sequence[str] | None:
     """The classes that the labels of a data set mean.
 
     Args:
@@ -42,14 +42,14 @@ def classes_of(where: str, dataset: Mapping, scope: str | None) -> Sequence[str]
     return _names(where, metainfo['classes'])
 
 
-def dataset_type(dataset: Mapping, scope: str | None) -> type | None:
+def dataset_type(dataset: Mapping[str, Any], scope: str | None) -> type | None:
     """The class of a data set's config; None if it is not registered."""
     kind: Any = dataset.get('type')
     with DATASETS.switch_scope_and_registry(dataset.get('_scope_', scope)) as registry:
         return registry.get(kind) if isinstance(kind, str) else kind
 
 
-def _refuse_other_names(where: str, metainfo: Mapping) -> None:
+def _refuse_other_names(where: str, metainfo: Mapping[str, Any]) -> None:
     for key in metainfo:
         if str(key).lower() in ('classes', *_OTHER_NAMES):
             raise ValueError(

@@ -52,12 +52,13 @@ class SeededIndex(int):
 
     @classmethod
     def of(cls, index: int, *key: int) -> 'SeededIndex':
+        """The index with its key."""
         seeded = cls(index)
         seeded.key = key
         return seeded
 
 
-class SeededSampler(Sampler):
+class SeededSampler(Sampler[Any]):
     """A sampler's indices, each with its key: (epoch, image).
 
     A sampler that may repeat an image in an epoch, or knows no epochs, adds rank and position.
@@ -68,7 +69,9 @@ class SeededSampler(Sampler):
         seed (int, optional): seed of its order. Defaults to None.
     """
 
-    def __init__(self, sampler: dict, dataset: Dataset, seed: int | None = None) -> None:
+    def __init__(
+        self, sampler: dict[str, Any], dataset: Dataset[Any], seed: int | None = None
+    ) -> None:
         self.sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=seed))
         self.dataset = dataset  # batch samplers look for it
         self.epoch = 0
@@ -98,7 +101,7 @@ class SeededSampler(Sampler):
                 yield SeededIndex.of(index, self.epoch, int(index), *place)
 
 
-class SeededDataset(Dataset):
+class SeededDataset(Dataset[Any]):
     """A data set whose random transforms follow from the seed and the key of the index.
 
     Other than that it passes for the data set itself: hooks read and change its attributes.

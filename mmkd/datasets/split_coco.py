@@ -5,12 +5,15 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmkd.datasets.annotations import check_coco
 from mmkd.fileio.atomic_writes import write_atomic
 
 
-def split_coco(content: dict, shares: Mapping[str, float], seed: int = 0) -> dict[str, dict]:
+def split_coco(
+    content: dict[str, Any], shares: Mapping[str, float], seed: int = 0
+) -> dict[str, dict[str, Any]]:
     """The COCO content of each part: an image is in one of them, with its annotations."""
     order = list(range(len(content['images'])))
     random.Random(seed).shuffle(order)

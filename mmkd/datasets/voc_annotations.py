@@ -5,6 +5,7 @@ import os
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from mmkd.datasets.kept_boxes import Box, inside
 from mmkd.datasets.split import CLIPPED, NOT_KEPT, Faults, Split
@@ -63,7 +64,7 @@ def check_voc(
             broken.append(f'{name}.xml ({error})')
             continue
         sized = sized and math.isfinite(size[0])
-        ignored: dict[tuple, bool] = {}
+        ignored: dict[tuple[Any, ...], bool] = {}
         for kind, box, difficult in objects:
             if box is None:
                 tally['objects with names that metainfo.classes does not have left out'] += 1
@@ -86,7 +87,7 @@ def check_voc(
     return Split(path, names, found, tally, sized)
 
 
-def _count(tally: Counter, box: Box, part: Box | None) -> None:
+def _count(tally: Counter[Any], box: Box, part: Box | None) -> None:
     if part is None:
         tally[NOT_KEPT] += 1
     elif part is not box:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmdet.datasets import XMLDataset
 
@@ -13,7 +14,7 @@ from mmkd.datasets.voc_files import VocImages
 from mmkd.fileio.atomic_writes import write_atomic
 
 
-def voc_to_coco(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict, int]:
+def voc_to_coco(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict[str, Any], int]:
     """COCO content of one split, and how many boxes without an area were left out.
 
     Raises:
@@ -38,8 +39,8 @@ def voc_to_coco(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict,
         test_mode=True,  # keeps images without objects
         pipeline=[],
     )
-    images: list[dict] = []
-    annotations: list[dict] = []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     empty = 0
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)

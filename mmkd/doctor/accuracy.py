@@ -20,7 +20,7 @@ TOLERANCE = 0.02
 #: A teacher below this mAP finds boxes by chance.
 LEAST = 0.01
 
-Predict = Callable[[dict], list]
+Predict = Callable[[dict[str, Any]], list[Any]]
 
 
 def check_accuracy(
@@ -70,7 +70,7 @@ def check_accuracy(
         _judge(section, teacher, found['student', 'at its start'], _told(pair, cfg, classes))
 
 
-def _told(pair: DetectionDistill, cfg: Mapping, classes: Any) -> str:
+def _told(pair: DetectionDistill, cfg: Mapping[str, Any], classes: Any) -> str:
     """In what the teacher's file says other than the config, as a sentence."""
     loaded = kept(pair.teacher).get('')
     if loaded is None:
@@ -98,10 +98,9 @@ def _judge(section: Section, teacher: list[float], student: float, told: str) ->
 
 def through_pipeline(pair: DetectionDistill) -> Predict:
     """The teacher's predictions on the student's normalised batch, translated."""
-
     translation: Any = pair.teacher_source.translation
 
-    def predict(batch: dict) -> list:
+    def predict(batch: dict[str, Any]) -> list[Any]:
         data = pair.data_preprocessor(batch, training=False)
         inputs = translation(data['inputs'], data['data_samples'])
         return pair.teacher(inputs, data['data_samples'], mode='predict')
@@ -112,13 +111,13 @@ def through_pipeline(pair: DetectionDistill) -> Predict:
 def alone(model: Any, owner: Any) -> Predict:
     """A detector's predictions behind the preprocessor of ``owner``."""
 
-    def predict(batch: dict) -> list:
+    def predict(batch: dict[str, Any]) -> list[Any]:
         return model(**owner.data_preprocessor(batch, training=False), mode='predict')
 
     return predict
 
 
-def first_images(cfg: Mapping, images: int) -> DataLoader:
+def first_images(cfg: Mapping[str, Any], images: int) -> DataLoader[Any]:
     """A data loader, in this process, of the first images of a validation set."""
     dataset = DATASETS.build(cfg['dataset'])
     first = Subset(dataset, range(min(images, len(dataset))))
@@ -130,7 +129,7 @@ def first_images(cfg: Mapping, images: int) -> DataLoader:
 @torch.no_grad()
 def evaluate(
     predictors: Mapping[Any, Predict],
-    loader: DataLoader,
+    loader: DataLoader[Any],
     runner: Runner,
     progress: Callable[[int, int], None],
 ) -> dict[Any, float]:
@@ -138,7 +137,7 @@ def evaluate(
     runner.model.eval()
     evaluators = {key: runner.build_evaluator(runner.cfg.val_evaluator) for key in predictors}
     dataset: Any = loader.dataset
-    ids: list = []
+    ids: list[Any] = []
     for batch in loader:
         for key, predict in predictors.items():
             samples = predict(copy.deepcopy(batch))

@@ -12,9 +12,10 @@ from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.doctor.report import Section
 
 
-def check_time(section: Section, pair: DetectionDistill, batch: Mapping, steps: int = 3) -> None:
+def check_time(
+    section: Section, pair: DetectionDistill, batch: Mapping[str, Any], steps: int = 3
+) -> None:
     """Median seconds of a step (forward and backward) by part."""
-
     student: Any = pair.student
     parts: dict[str, Callable[[Any, Any], Any]] = {
         'student': lambda inputs, samples: student(inputs, samples, mode='loss'),

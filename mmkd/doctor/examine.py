@@ -131,7 +131,7 @@ def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
     return runner, pair
 
 
-def training_batch(section: Section, cfg: Config, runner: Runner) -> tuple[Mapping, Any]:
+def training_batch(section: Section, cfg: Config, runner: Runner) -> tuple[Mapping[str, Any], Any]:
     """The first collated training batch with an object in it, and the data set.
 
     Raises:

@@ -18,7 +18,7 @@ from mmkd.rules.distiller_rules import DIFFERENCE
 def check_weights(
     section: Section,
     pair: DetectionDistill,
-    config: Mapping,
+    config: Mapping[str, Any],
     classes: Sequence[str] | None = None,
 ) -> None:
     """Share of the keys that hold what their file holds, and what the files tell.
@@ -61,7 +61,7 @@ def _check_origin(
     section: Section,
     side: str,
     loaded: Loaded,
-    config: Mapping,
+    config: Mapping[str, Any],
     classes: Sequence[str] | None,
 ) -> None:
     """What stands beside the weights: the training's model, preprocessing, classes and scale."""

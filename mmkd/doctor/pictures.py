@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -70,7 +71,7 @@ def check_pictures(
 
 def pixels(inputs: Tensor, model: nn.Module) -> Tensor:
     """The RGB images (B, H, W, 3), 0 to 1, of a normalised batch (B, 3, H, W)."""
-    own: Mapping = preprocessing(model)
+    own: Mapping[str, Any] = preprocessing(model)
     if own['mean'] is not None:
         mean, std = (inputs.new_tensor(own[key]).view(-1, 1, 1) for key in ('mean', 'std'))
         inputs = inputs * std + mean

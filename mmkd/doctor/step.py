@@ -47,7 +47,7 @@ class Step:
         return {key: reduced(value) for key, value in self.losses.items() if is_term(key)}
 
 
-def take_step(pair: DetectionDistill, batch: Mapping) -> Step:
+def take_step(pair: DetectionDistill, batch: Mapping[str, Any]) -> Step:
     """Run the forward of a training step on a collated batch, keeping what passes."""
     pair.train()
     data = pair.data_preprocessor(copy.deepcopy(batch), training=True)
@@ -65,14 +65,14 @@ def take_step(pair: DetectionDistill, batch: Mapping) -> Step:
 def _watched(distiller: Any, step: Step) -> Iterator[None]:
     compute = distiller.compute_distill_losses
 
-    def watch() -> dict:
+    def watch() -> dict[str, Any]:
         for side in ('student', 'teacher'):
             for name, recorder in getattr(distiller, f'{side}_recorders').recorders.items():
                 found = [shapes(record) for record in recorder.data_buffer]
                 step.records[side, name] = ' and '.join(found) or 'nothing'
         return compute()
 
-    def keep(name: str) -> Callable:
+    def keep(name: str) -> Callable[..., Any]:
         return lambda module, args, kwargs: step.arguments.update({name: kwargs})
 
     hooks = [
@@ -173,7 +173,7 @@ def check_losses(section: Section, pair: DetectionDistill, step: Step) -> None:
 
 
 def _not_finite(
-    section: Section, key: str, value: Tensor, norm: float, arguments: Mapping | None
+    section: Section, key: str, value: Tensor, norm: float, arguments: Mapping[str, Any] | None
 ) -> None:
     bad = [name for name, item in (arguments or {}).items() if not _finite(item)]
     section.error(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -55,7 +56,7 @@ def _check_name(out: Path) -> None:
         raise ValueError(f'the exported student must be named NAME.pth, but got "{out}".')
 
 
-def _write_student(loaded: Mapping, config: Config, out: Path) -> None:
+def _write_student(loaded: Mapping[str, Any], config: Config, out: Path) -> None:
     text = student_config(config).pretty_text  # it takes a second
     meta = {**loaded.get('meta', {}), 'cfg': text}
     save_checkpoint({'state_dict': student_state_dict(loaded['state_dict']), 'meta': meta}, out)

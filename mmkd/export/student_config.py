@@ -51,7 +51,7 @@ def student_config(config: Config) -> Config:
 _ARGUMENTS = set(signature(DetectionDistill).parameters) - {'kwargs'}
 
 
-def _is_of_pair(value: Any, pair: Mapping) -> bool:
+def _is_of_pair(value: Any, pair: Mapping[str, Any]) -> bool:
     """Whether a pair is built from this variable: its student, or a dict inside its distiller."""
     if not isinstance(value, Mapping) or not value:
         return False

@@ -91,15 +91,17 @@ class LateRemoval:
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
-        self.removals: list[tuple[Callable, str]] = []
+        self.removals: list[tuple[Callable[..., Any], str]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
 
     def remove(self, path: str) -> None:
+        """Remember a file to be removed."""
         self.removals.append((self.backend.remove, path))
 
     def rmtree(self, path: str) -> None:
+        """Remember a folder to be removed."""
         self.removals.append((self.backend.rmtree, path))
 
     def remove_now(self, keep: Container[str | None] = ()) -> None:

@@ -1,7 +1,7 @@
 """Pyramids of maps: checked, and flattened into rows of priors (torch only)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ class PriorTargets(NamedTuple):
     num_pos: int | float | Tensor
 
 
-def cat_targets(targets: Sequence, levels: Sequence[Tensor]) -> PriorTargets:
+def cat_targets(targets: Sequence[Any], levels: Sequence[Tensor]) -> PriorTargets:
     """Concatenate the output of ``get_targets`` over the levels.
 
     Args:

@@ -44,6 +44,7 @@ def read_maps(
 # objectness into the class logit), RPN, ...
 @reader('mmdet.AnchorHead', 'mmdet.AnchorFreeHead')
 def read_plain(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
+    """Class and box maps, and a factor of the score where the head has one."""
     cls, box, *factor = outputs
     return read_maps(head, cls, box, factor[0] if factor else None, batch)
 
@@ -156,6 +157,7 @@ def read_sabl_retina(head: Any, outputs: Sequence[Any], batch: Batch) -> Predict
 
 @reader('mmdet.YOLOXHead')
 def read_yolox(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
+    """YOLOX: classes times objectness."""
     cls, box, objectness = outputs
     _, priors = grid(head.prior_generator, cls)
     boxes = head._bbox_decode(priors, rows(box, 4))

@@ -42,6 +42,7 @@ def read_layer(head: Any, outputs: Sequence[Any], batch: Batch, layer: int = -1)
 
 @reader('mmdet.DETRHead')
 def read_detr(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
+    """The last layer of a DETR: one row for each query."""
     return read_layer(head, outputs, batch)
 
 

@@ -67,6 +67,7 @@ def stack(
 
 
 def rois_of(batch: Batch, head: Any) -> Tensor:
+    """The RoIs that the head saw."""
     if batch.rois is None:
         raise ValueError(
             f'{type(head).__name__} refines proposals, but batch.rois is None. Give the proposals '
@@ -122,6 +123,7 @@ def read_sabl(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
 
 @reader('mmdet.DIIHead')  # Sparse R-CNN, QueryInst
 def read_dii(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
+    """Sparse R-CNN: a class vector and a box for each proposal."""
     rois = rois_of(batch, head)
     logits, deltas = (upcast(output).flatten(0, 1) for output in outputs[:2])
     scores = logsigmoid(logits) if head.loss_cls.use_sigmoid else logits.log_softmax(-1)[:, :-1]

@@ -34,7 +34,7 @@ class ExactResumeHook(Hook):
         if isinstance(runner._train_loop, BaseLoop):  # not in a validation on its own
             runner.message_hub.update_info('validated', _progress(runner.train_loop)[0])
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Save gradients that are being accumulated, and what early stops have counted."""
         checkpoint['gradients'] = {
             name: parameter.grad.cpu()
@@ -46,7 +46,7 @@ class ExactResumeHook(Hook):
             for hook in _early_stops(runner)
         }
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Restore them."""
         if not runner._resume:
             return
@@ -98,11 +98,11 @@ class EarlyEndHook(Hook):
             now = loop.epoch if hook.by_epoch else loop.iter
             hook._save_checkpoint_with_step(runner, now, dict(epoch=loop.epoch, iter=loop.iter))
 
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note whether it has ended."""
         checkpoint['stopped_early'] = getattr(runner.train_loop, 'stop_training', False)
 
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Do not go on after an early stop, as long as the config has one."""
         if runner._resume and _early_stops(runner) and checkpoint.get('stopped_early'):
             runner.train_loop.stop_training = True
@@ -148,7 +148,7 @@ class NewLoaderHook(Hook):
         self.sampler = loader.sampler
 
 
-def _seeded(loader: Mapping, dataset: Any, seed: int | None) -> dict:
+def _seeded(loader: Mapping[str, Any], dataset: Any, seed: int | None) -> dict[str, Any]:
     """A loader's config whose randomness follows from the seed."""
     return {
         **loader,

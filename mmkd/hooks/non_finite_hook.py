@@ -93,7 +93,7 @@ class NonFiniteHook(Hook):
         )
 
 
-def _check_losses(model: nn.Module, args: Any, kwargs: dict, losses: Any) -> None:
+def _check_losses(model: nn.Module, args: Any, kwargs: dict[str, Any], losses: Any) -> None:
     if kwargs.get('mode') != 'loss':
         return
     values = {name: _mean(term) for name, term in losses.items() if is_term(name)}

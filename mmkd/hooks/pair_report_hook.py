@@ -147,7 +147,7 @@ def _why(pair: DetectionDistill, name: str) -> str:
     return f': look at its {statistic} in the log' if statistic else ''
 
 
-def _judge(terms: dict, taught: Sequence[str], at_work: bool, runner: Runner) -> None:
+def _judge(terms: dict[str, Any], taught: Sequence[str], at_work: bool, runner: Runner) -> None:
     lost = [key for key, value in terms.items() if not math.isfinite(value)]
     if lost:
         raise ValueError(

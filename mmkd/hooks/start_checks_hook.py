@@ -62,7 +62,7 @@ class StartChecksHook(Hook):
             raise ValueError(self.fault)
 
     def _look(self, name: str) -> Any:
-        def look(module: nn.Module, args: tuple) -> None:
+        def look(module: nn.Module, args: tuple[Any, ...]) -> None:
             maps = args[0]
             if not module.training or maps[0, 0].numel() > 1:
                 return

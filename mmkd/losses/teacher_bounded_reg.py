@@ -1,6 +1,7 @@
 """Regression towards the ground truth until the student is better than its teacher."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmrazor.registry import MODELS
@@ -109,7 +110,7 @@ class TeacherBoundedReg(nn.Module):
         self.gate = gate
         self.logs: dict[str, Tensor] = {}
 
-    def forward(self, preds_S: Levels, preds_T: Levels, targets: Sequence) -> Tensor:
+    def forward(self, preds_S: Levels, preds_T: Levels, targets: Sequence[Any]) -> Tensor:
         """Compute the loss; ``logs`` gets 'active', the share of active positive priors.
 
         Args:

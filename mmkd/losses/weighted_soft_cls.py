@@ -1,6 +1,7 @@
 """Soft classification targets on positives and mined hard negatives."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmrazor.registry import MODELS
@@ -148,7 +149,7 @@ class WeightedSoftCls(nn.Module):
         self.log_eps = log_eps
         self.logs: dict[str, Tensor] = {}
 
-    def forward(self, preds_S: Levels, preds_T: Levels, targets: Sequence) -> Tensor:
+    def forward(self, preds_S: Levels, preds_T: Levels, targets: Sequence[Any]) -> Tensor:
         """Compute the loss; ``logs`` gets 'mined', the size of M per image.
 
         Args:

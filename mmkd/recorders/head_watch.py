@@ -28,6 +28,7 @@ class Tap:
         self.after: list[Listener] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method, and tell those who listen before and after."""
         arguments = self.signature.bind(*args, **kwargs).arguments
         for listen in [*self.before]:
             listen(arguments, None)
@@ -62,7 +63,7 @@ def tapped(
 
 
 @contextmanager
-def watch(head: Any) -> Iterator[list]:
+def watch(head: Any) -> Iterator[list[Any]]:
     """What a dense head, a DETR's head or a RoI head returns while it runs.
 
     Yields:
@@ -83,13 +84,13 @@ def watch(head: Any) -> Iterator[list]:
         yield runs
 
 
-def _record_stage(runs: list, stage: int, _: dict, outputs: Any) -> None:
+def _record_stage(runs: list[Any], stage: int, _: dict[str, Any], outputs: Any) -> None:
     if stage == 0:
         runs.append([])
     runs[-1].append(outputs)
 
 
-def _watch_roi_head(head: Any, runs: list, stack: ExitStack) -> None:
+def _watch_roi_head(head: Any, runs: list[Any], stack: ExitStack) -> None:
     latest: list[Any] = []  # what a box head returned within the running _bbox_forward
     running: list[str] = []  # which of the head's methods are
 

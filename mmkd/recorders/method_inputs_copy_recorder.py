@@ -26,7 +26,9 @@ class MethodInputsCopyRecorder(MethodInputsRecorder):
             'mmyolo.models.dense_heads.yolov5_head.YOLOv5Head.loss'.
     """
 
-    def method_record_wrapper(self, method: Callable, data_buffer: list) -> Callable:
+    def method_record_wrapper(
+        self, method: Callable[..., Any], data_buffer: list[Any]
+    ) -> Callable[..., Any]:
         """Wrap the method; the record is a list of its arguments in the order of its signature."""
         names = list(signature(method).parameters)
 

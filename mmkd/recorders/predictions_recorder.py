@@ -77,7 +77,7 @@ class PredictionsRecorder(BaseRecorder):
             )
         return modules[self._source]
 
-    def __deepcopy__(self, memo: dict) -> 'PredictionsRecorder':
+    def __deepcopy__(self, memo: dict[int, Any]) -> 'PredictionsRecorder':
         # Of an algorithm's copy, it watches the copied student, but the one teacher there is.
         copied = type(self)(self._source, self.layers)
         copied._model = memo.get(id(self._model), self._model)
@@ -113,7 +113,7 @@ class PredictionsRecorder(BaseRecorder):
     def _batch(self, *inputs: Any, data_samples: Any = None, **others: Any) -> Batch:
         tensors = [t for t in (*inputs, *others.values()) if isinstance(t, Tensor)]
         shape = (tensors[0].size(-2), tensors[0].size(-1)) if tensors else None
-        tokens: list = [
+        tokens: list[Any] = [
             getattr(sample, 'token_positive_map', None) for sample in data_samples or ()
         ]
         return Batch(

@@ -13,7 +13,7 @@ from mmkd.config.names import nearest
 from mmkd.rules.taps import tap
 
 
-def check_distiller(distiller: Mapping, student: nn.Module, teacher: nn.Module) -> None:
+def check_distiller(distiller: Mapping[str, Any], student: nn.Module, teacher: nn.Module) -> None:
     """Check a distiller's config against the two models, before it is built.
 
     Raises:
@@ -45,7 +45,7 @@ def check_distiller(distiller: Mapping, student: nn.Module, teacher: nn.Module) 
         _check_mapping(name, mapping, losses[name], distiller)
 
 
-def _check_recorder(where: str, recorder: Mapping, model: nn.Module) -> None:
+def _check_recorder(where: str, recorder: Mapping[str, Any], model: nn.Module) -> None:
     kind, source = str(recorder.get('type', '')), str(recorder.get('source', ''))
     if TASK_UTILS.get(f'{kind}Recorder') is None:
         kinds = [n[: -len('Recorder')] for n in TASK_UTILS.module_dict if n.endswith('Recorder')]
@@ -83,7 +83,9 @@ def _check_import(where: str, source: str) -> None:
         found = getattr(found, parts[i])
 
 
-def _check_mapping(name: str, mapping: Mapping, loss: Mapping, distiller: Mapping) -> None:
+def _check_mapping(
+    name: str, mapping: Mapping[str, Any], loss: Mapping[str, Any], distiller: Mapping[str, Any]
+) -> None:
     where = f'loss_forward_mappings.{name}'
     loss_type = loss['type']
     cls: Any = loss_type if inspect.isclass(loss_type) else MODELS.get(loss_type)
@@ -169,7 +171,7 @@ def check_alignment(distiller: nn.Module, student: nn.Module, teacher: nn.Module
 
 
 def _fed_head(
-    distiller: Any, mapping: Mapping, side: str, model: nn.Module
+    distiller: Any, mapping: Mapping[str, Any], side: str, model: nn.Module
 ) -> tuple[str, nn.Module | None]:
     """Key and module of the head that feeds a loss from one side; else the model's own."""
     for record in mapping.values():

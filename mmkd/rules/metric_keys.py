@@ -44,7 +44,7 @@ def _keys_of(metric: Any, cfg: Config) -> set[str] | None:
     return {f'{prefix}/{name}' if prefix else name for name in names}
 
 
-def _of_coco(metric: Mapping) -> Iterator[str]:
+def _of_coco(metric: Mapping[str, Any]) -> Iterator[str]:
     if metric.get('format_only'):
         return
     kinds = metric.get('metric', 'bbox')
@@ -61,7 +61,7 @@ def _of_coco(metric: Mapping) -> Iterator[str]:
             yield from (f'{kind}_{item}' for item in items or own)
 
 
-def _of_voc(metric: Mapping) -> Iterator[str]:
+def _of_voc(metric: Mapping[str, Any]) -> Iterator[str]:
     kind, thresholds = metric.get('metric', 'mAP'), metric.get('iou_thrs', 0.5)
     thresholds = thresholds if isinstance(thresholds, list | tuple) else [thresholds]
     if kind in ('mAP', ['mAP'], ('mAP',)):

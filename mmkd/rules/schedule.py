@@ -51,7 +51,7 @@ def check_schedule(cfg: Config) -> list[str]:
     return [*notes, *_check_saving(cfg, by_epoch, validates)]
 
 
-def _hooks(cfg: Config) -> Iterator[tuple[str, Mapping]]:
+def _hooks(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     default, custom = cfg.get('default_hooks'), cfg.get('custom_hooks')
     named: list[tuple[str, Any]] = []
     if isinstance(default, Mapping):
@@ -61,7 +61,7 @@ def _hooks(cfg: Config) -> Iterator[tuple[str, Mapping]]:
     return ((where, hook) for where, hook in named if isinstance(hook, Mapping))
 
 
-def _schedulers(cfg: Config) -> Iterator[tuple[str, Mapping]]:
+def _schedulers(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     found = cfg.get('param_scheduler') or []
     groups = found.items() if isinstance(found, Mapping) and 'type' not in found else [('', found)]
     for group, schedulers in groups:
@@ -72,11 +72,11 @@ def _schedulers(cfg: Config) -> Iterator[tuple[str, Mapping]]:
                 yield f'{where}.{i}', scheduler
 
 
-def _built(hook: Mapping, kind: Callable) -> Any:
+def _built(hook: Mapping[str, Any], kind: Callable[..., Any]) -> Any:
     return kind(**{key: hook[key] for key in hook if key not in ('type', 'priority', '_scope_')})
 
 
-def _too_late(where: str, part: Mapping, by_epoch: bool, end: int) -> Iterator[str]:
+def _too_late(where: str, part: Mapping[str, Any], by_epoch: bool, end: int) -> Iterator[str]:
     for key in _BEGINS:
         begin = part.get(key)
         in_epochs = not key.endswith('iter') and ('epoch' in key or part.get('by_epoch', True))
@@ -89,7 +89,7 @@ def _too_late(where: str, part: Mapping, by_epoch: bool, end: int) -> Iterator[s
 
 
 def _check_scheduler(
-    where: str, scheduler: Mapping, cfg: Config, by_epoch: bool, end: int
+    where: str, scheduler: Mapping[str, Any], cfg: Config, by_epoch: bool, end: int
 ) -> Iterator[str]:
     kind = registered(PARAM_SCHEDULERS, scheduler, cfg)
     if 'ReduceOnPlateau' in getattr(kind, '__name__', ''):
@@ -144,7 +144,7 @@ def _is_a(kind: Any, base: type) -> bool:
 
 
 def _check_checkpoints(
-    where: str, hook: Mapping, kind: Callable, cfg: Config, epochs: int
+    where: str, hook: Mapping[str, Any], kind: Callable[..., Any], cfg: Config, epochs: int
 ) -> Sequence[str]:
     best = hook.get('save_best') or []
     for key in [best] if isinstance(best, str) else best:
@@ -154,7 +154,7 @@ def _check_checkpoints(
 
 
 def _check_early_stop(
-    where: str, hook: Mapping, kind: Callable, cfg: Config, epochs: int
+    where: str, hook: Mapping[str, Any], kind: Callable[..., Any], cfg: Config, epochs: int
 ) -> Sequence[str]:
     keys = metric_keys(cfg)
     fault = unknown_key(hook['monitor'], keys, cfg) if keys and 'monitor' in hook else None
@@ -164,7 +164,7 @@ def _check_early_stop(
 
 
 def _check_mean_teacher(
-    where: str, hook: Mapping, kind: Callable, cfg: Config, epochs: int
+    where: str, hook: Mapping[str, Any], kind: Callable[..., Any], cfg: Config, epochs: int
 ) -> Sequence[str]:
     if is_distillation(cfg):
         raise ValueError(
@@ -175,7 +175,7 @@ def _check_mean_teacher(
 
 
 def _check_yolox_switch(
-    where: str, hook: Mapping, kind: Callable, cfg: Config, epochs: int
+    where: str, hook: Mapping[str, Any], kind: Callable[..., Any], cfg: Config, epochs: int
 ) -> Sequence[str]:
     switch = _built(hook, kind)
     if hasattr(switch, 'new_train_pipeline_cfg'):
@@ -211,7 +211,7 @@ def _check_mmyolos_switch(where: str, switch: Any, cfg: Config, epochs: int) -> 
 
 
 def _check_pipeline_switch(
-    where: str, hook: Mapping, kind: Callable, cfg: Config, epochs: int
+    where: str, hook: Mapping[str, Any], kind: Callable[..., Any], cfg: Config, epochs: int
 ) -> Sequence[str]:
     switch = _built(hook, kind)
     dataset, name, outer = _outermost(cfg)
@@ -224,7 +224,7 @@ def _check_pipeline_switch(
     return []
 
 
-def _outermost(cfg: Config) -> tuple[Mapping | None, str, Any]:
+def _outermost(cfg: Config) -> tuple[Mapping[str, Any] | None, str, Any]:
     """The config, the name and the class (or object) of the data set that a hook gets hold of."""
     loader = cfg.get('train_dataloader')
     dataset = loader.get('dataset') if isinstance(loader, Mapping) else None
@@ -234,7 +234,9 @@ def _outermost(cfg: Config) -> tuple[Mapping | None, str, Any]:
     return dataset, getattr(kind, '__name__', str(dataset.get('type'))), kind
 
 
-def _unfit(where: str, hook: Mapping, epoch: int, rule: str, name: str, inner: str) -> ValueError:
+def _unfit(
+    where: str, hook: Mapping[str, Any], epoch: int, rule: str, name: str, inner: str
+) -> ValueError:
     return ValueError(
         f'{where} ({str(hook.get("type")).split(".")[-1]}) changes, in epoch {epoch}, the pipeline '
         f'of train_dataloader.dataset itself, {rule}, but got {name}. Put the {inner} outside and '
@@ -243,7 +245,7 @@ def _unfit(where: str, hook: Mapping, epoch: int, rule: str, name: str, inner: s
 
 
 def _check_yolov5_schedule(
-    where: str, hook: Mapping, kind: Callable, cfg: Config, epochs: int
+    where: str, hook: Mapping[str, Any], kind: Callable[..., Any], cfg: Config, epochs: int
 ) -> Sequence[str]:
     built = _built(hook, kind)
     below = next((epoch for epoch in range(epochs) if built.scheduler_fn(epoch) < 0), None)

@@ -1,5 +1,7 @@
 """The evaluation of a detector: what is checked before it, and whose weights it has."""
 
+from typing import Any
+
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -11,7 +13,7 @@ from mmkd.distributed.unwrapped import unwrapped
 from mmkd.runner.launch import prepare_launch
 
 
-def evaluate(cfg: Config, checkpoint: str, launcher: str = 'none') -> dict:
+def evaluate(cfg: Config, checkpoint: str, launcher: str = 'none') -> dict[str, Any]:
     """Evaluate a detector with the weights of a checkpoint.
 
     Args:

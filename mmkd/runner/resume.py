@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -43,7 +44,7 @@ def prepare_resume(cfg: Config, checkpoint: str = 'auto') -> None:
     cfg.randomness = {**cfg.get('randomness', {}), 'seed': seed}
 
 
-def _newest_whole(last: Path) -> tuple[str, dict]:
+def _newest_whole(last: Path) -> tuple[str, dict[str, Any]]:
     named = Path(last.read_text().strip() or '(nothing)')
     if not named.is_file():  # the run's folder was moved
         named = last.parent / named.name
@@ -64,7 +65,7 @@ def _newest_whole(last: Path) -> tuple[str, dict]:
     )
 
 
-def _read(path: str) -> dict:
+def _read(path: str) -> dict[str, Any]:
     checkpoint = read_checkpoint(path, 'the checkpoint to resume from')
     if 'optimizer' not in checkpoint or 'epoch' not in checkpoint.get('meta', {}):
         raise ValueError(

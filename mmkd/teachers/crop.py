@@ -48,7 +48,7 @@ def crop_records(teacher: Any, student: Any, size: Sequence[int], divisor: int) 
 
 
 def _counterparts(
-    grid: tuple[int, ...], padded: Sequence[int], size: Sequence[int], grids: Collection
+    grid: tuple[int, ...], padded: Sequence[int], size: Sequence[int], grids: Collection[Any]
 ) -> Iterator[tuple[int, ...]]:
     """Those of ``grids`` (for ``size``) at the stride at which ``padded`` has ``grid``."""
     rounded = max(_ROUNDED, key=lambda rounded: _explained(rounded, size, grids))
@@ -71,7 +71,7 @@ def _down(size: Sequence[int], stride: int) -> tuple[int, ...]:
 _ROUNDED = (_up, _down)
 
 
-def _explained(rounded: Callable, size: Sequence[int], grids: Collection) -> int:
+def _explained(rounded: Callable[..., Any], size: Sequence[int], grids: Collection[Any]) -> int:
     """How many of ``grids`` are those of strides, less the gaps between them."""
     there = [grid in grids for grid in dict.fromkeys(rounded(size, s) for s in _STRIDES)]
     if not any(there):

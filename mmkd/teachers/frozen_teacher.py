@@ -65,7 +65,7 @@ class FrozenTeacher:
             return self.model.bbox_head(self.model.extract_feat(inputs))
         return self.model(inputs, data_samples, mode='tensor')
 
-    def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
+    def __deepcopy__(self, memo: dict[int, Any]) -> 'FrozenTeacher':
         return self
 
 

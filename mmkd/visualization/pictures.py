@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 Boxes = list[tuple[tuple[float, ...], str]]
 
@@ -20,12 +22,12 @@ class Picture:
             stretched over the image.
     """
 
-    pixels: np.ndarray
+    pixels: NDArray[Any]
     boxes: Mapping[str, Boxes]
-    heat: Mapping[str, np.ndarray] = field(default_factory=dict)
+    heat: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
-def ground_truth_boxes(instances: Sequence[Mapping], classes: Sequence[str]) -> Boxes:
+def ground_truth_boxes(instances: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> Boxes:
     """Of the ``instances`` that a data set of mmdet gives for an image; ignored ones left out."""
     return [
         (tuple(map(float, item['bbox'])), classes[item['bbox_label']])
@@ -34,7 +36,9 @@ def ground_truth_boxes(instances: Sequence[Mapping], classes: Sequence[str]) -> 
     ]
 
 
-def detected_boxes(instances: Mapping, classes: Sequence[str], threshold: float = 0.3) -> Boxes:
+def detected_boxes(
+    instances: Mapping[str, Any], classes: Sequence[str], threshold: float = 0.3
+) -> Boxes:
     """Of the ``pred_instances`` that ``tools/test.py --out`` wrote: those that score enough."""
     boxes, scores, labels = (np.asarray(instances[key]) for key in ('bboxes', 'scores', 'labels'))
     return [
@@ -76,7 +80,7 @@ def draw_pictures(path: Path, pictures: Sequence[Picture]) -> None:
     plt.close(figure)
 
 
-def _draw_heat(axis, pixels: np.ndarray, heat: np.ndarray) -> None:
+def _draw_heat(axis: Any, pixels: NDArray[Any], heat: NDArray[Any]) -> None:
     height, width = pixels.shape[:2]
     axis.imshow(pixels.mean(-1), cmap='gray', vmin=0, vmax=255)
     alpha = 0.65 * np.clip(heat, 0, 1)
@@ -84,7 +88,7 @@ def _draw_heat(axis, pixels: np.ndarray, heat: np.ndarray) -> None:
     axis.imshow(heat, cmap='autumn', vmin=0, vmax=1, alpha=alpha, extent=extent)
 
 
-def _draw_boxes(axis, boxes: Boxes) -> None:
+def _draw_boxes(axis: Any, boxes: Boxes) -> None:
     from matplotlib.patches import Rectangle
 
     for (x1, y1, x2, y2), text in boxes:

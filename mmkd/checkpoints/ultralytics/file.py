@@ -113,6 +113,7 @@ class YOLOv5File:
 
     @property
     def num_classes(self) -> int:
+        """How many classes the network has."""
         return len(self.class_names)
 
 
@@ -239,7 +240,7 @@ class _Tree:
         )
 
     @staticmethod
-    def part(state: dict, name: str, kind: type, where: str) -> dict[str, Any]:
+    def part(state: dict[str, Any], name: str, kind: type, where: str) -> dict[str, Any]:
         part = state.get(name, {})
         if not isinstance(part, dict):
             raise CheckpointError(f'{where}: {name} must be a dict, got {_describe(part)}')

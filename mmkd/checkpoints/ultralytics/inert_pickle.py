@@ -88,7 +88,7 @@ class Bag:
     """What is left of an object: the name of its class and the state that the file gives it."""
 
     name: str
-    args: tuple = ()
+    args: tuple[Any, ...] = ()
     state: Any = None
 
 
@@ -155,16 +155,16 @@ def _ints(value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _ordered_dict(items: Any = ()) -> OrderedDict:
+def _ordered_dict(items: Any = ()) -> OrderedDict[str, Any]:
     _need(type(items) in (list, tuple), 'OrderedDict takes a list of pairs')
-    result: OrderedDict = OrderedDict()
+    result: OrderedDict[str, Any] = OrderedDict()
     for pair in items:
         _need(type(pair) in (list, tuple) and len(pair) == 2, 'OrderedDict takes pairs')
         _set_item(result, *pair)
     return result
 
 
-def _set(items: Any = ()) -> set:
+def _set(items: Any = ()) -> set[Any]:
     _need(type(items) in (list, tuple), 'set takes a list')
     return {_hashable(item, 'a set may hold scalars only') for item in items}
 
@@ -191,7 +191,7 @@ def _path(*parts: Any) -> str:
     return '/'.join(_texts(parts))
 
 
-def _texts(parts: tuple) -> list[str]:
+def _texts(parts: tuple[Any, ...]) -> list[str]:
     _need(all(type(part) in (str, int) for part in parts), 'a path or device takes text')
     return [str(part) for part in parts]
 
@@ -239,7 +239,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _set_item(target: dict, key: Any, value: Any) -> None:
+def _set_item(target: dict[str, Any], key: Any, value: Any) -> None:
     target[_hashable(key, f'a {type(key).__name__} as key of a dict')] = value
 
 

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmkd.compare.report.runs import TITLES, Run
 from mmkd.compare.report.tables import arms_of
@@ -30,7 +31,7 @@ def bands(runs: Sequence[Run]) -> dict[str, dict[str, list[tuple[float, float, f
     return dict(sorted(found.items(), key=_order))
 
 
-def _order(item: tuple[str, dict]) -> tuple:
+def _order(item: tuple[str, dict[str, Any]]) -> tuple[Any, ...]:
     """Validation, the total, the student's own terms, those of the teacher."""
     name = item[0]
     return not name.startswith('validation'), name != 'loss', name.startswith('distill.'), name
@@ -62,7 +63,7 @@ def draw_curves(path: Path, runs: Sequence[Run], columns: int = 3) -> bool:
             colour, label = COLOURS[arm], TITLES[arm]
             axis.plot(x, mean, color=colour, label=label, linewidth=1.2, marker=mark, markersize=3)
             axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    lines: dict = {}
+    lines: dict[str, Any] = {}
     for axis in figure.axes:
         handles, labels = axis.get_legend_handles_labels()
         lines.update(zip(labels, handles, strict=True))

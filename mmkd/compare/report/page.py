@@ -100,7 +100,7 @@ def _plain(value: Any) -> str:
     return ', '.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _content(report: Report, runs: Sequence[Run]) -> dict:
+def _content(report: Report, runs: Sequence[Run]) -> dict[str, Any]:
     found = {}
     for arm in arms_of(runs):
         by_seed = gains(runs, arm)

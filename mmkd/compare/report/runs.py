@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 TITLES = {
     'teacher': 'Teacher',
@@ -102,9 +103,9 @@ def _parts(metrics: Mapping[str, float]) -> dict[str, float]:
     return {title: value for title, value in parts.items() if value >= 0}
 
 
-def _records(train: Path) -> list[dict]:
+def _records(train: Path) -> list[dict[str, Any]]:
     """What a training logged; of one that was resumed, what it had logged before, too."""
-    records: list[dict] = []
+    records: list[dict[str, Any]] = []
     for path in reversed(_all(train, '*/vis_data/scalars.json')):
         found = list(map(json.loads, path.read_text().splitlines()))
         begin = {kind: min(_steps(records, kind), default=float('inf')) for kind in (False, True)}
@@ -115,11 +116,11 @@ def _records(train: Path) -> list[dict]:
     return records
 
 
-def _steps(records: Sequence[dict], training: bool) -> list[int]:
+def _steps(records: Sequence[dict[str, Any]], training: bool) -> list[int]:
     return [record['step'] for record in records if ('loss' in record) is training]
 
 
-def _curves(records: Sequence[dict]) -> dict[str, Curve]:
+def _curves(records: Sequence[dict[str, Any]]) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
     unit = 'epoch' if any('epoch' in record for record in records) else 'step'
     for record in records:

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 
 @functools.cache
-def torchvision_op(name: str, device_type: str) -> Callable | None:
+def torchvision_op(name: str, device_type: str) -> Callable[..., Any] | None:
     """``torchvision.ops.<name>`` if it works on this kind of device, else None.
 
     torchvision may be absent, built for another torch, or without CUDA beside a torch that has
