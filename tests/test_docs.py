@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import HOOKS
 
-from mmkd.compare.report.runs import mean_interval
+from mmkd.compare.report.results import mean_interval
 from mmkd_cli.main import COMMANDS
 from tests.tiny import ROOT
 

@@ -140,11 +140,11 @@ class NearBoxes:
             context: the student's prior generator, and each image's ground truth (G, 4), in
                 input pixels.
         """
-        generator, truths = context
+        generator, ground_truths = context
         sizes = [tuple(level.shape[-2:]) for level in levels]
-        priors = torch.cat(generator.grid_priors(sizes, device=truths[0].device))  # (P, 4)
+        priors = torch.cat(generator.grid_priors(sizes, device=ground_truths[0].device))  # (P, 4)
         near = []
-        for boxes in truths:
+        for boxes in ground_truths:
             iou = bbox_overlaps(boxes.float(), priors)  # (G, P)
             best = (iou == iou.amax(1, keepdim=True)) & (iou > 0)
             score = (iou + best).amax(0) if len(boxes) else iou.new_zeros(len(priors))

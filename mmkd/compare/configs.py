@@ -83,7 +83,7 @@ def _model(source: Any) -> Any:
     return config.model
 
 
-def alone(pair: Config) -> Config:
+def baseline(pair: Config) -> Config:
     """The student without its teacher, from the weights that the pair's student starts from.
 
     Raises:

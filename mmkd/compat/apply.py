@@ -19,7 +19,7 @@ from mmkd.compat.datasets import (
 )
 from mmkd.compat.detectors import normalise_ssd_over_ranks, repair_ssd_head, tell_of_the_student
 from mmkd.compat.metrics import (
-    give_metrics_the_loaded_truth,
+    give_metrics_the_loaded_ground_truth,
     measure_what_was_loaded,
     score_no_detections,
 )
@@ -52,7 +52,7 @@ PATCHES = (
     refuse_broken_images,
     score_no_detections,
     tell_of_the_student,
-    give_metrics_the_loaded_truth,
+    give_metrics_the_loaded_ground_truth,
     measure_what_was_loaded,
     lengthen_short_palettes,
     check_loaded_images,

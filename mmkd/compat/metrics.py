@@ -12,7 +12,7 @@ import torch
 from mmkd.compat.datasets import _quietly
 
 
-def give_metrics_the_loaded_truth() -> None:
+def give_metrics_the_loaded_ground_truth() -> None:
     """VOCMetric compares boxes of the original image with boxes as the pipeline has moved them.
 
     Where LoadAnnotations stands before Resize, perfect boxes score 0. Here each sample carries the
@@ -26,34 +26,36 @@ def give_metrics_the_loaded_truth() -> None:
     def prepare(self: Any, idx: int) -> Any:
         info = self.get_data_info(idx)
         keys = ('bbox', 'bbox_label', 'ignore_flag')
-        truth = [{key: i[key] for key in keys if key in i} for i in info.get('instances', ())]
+        ground_truth = [
+            {key: i[key] for key in keys if key in i} for i in info.get('instances', ())
+        ]
         data = self.pipeline(info)
         samples: Any = data.get('data_samples') if isinstance(data, dict) else None
         for sample in samples if isinstance(samples, list) else [samples]:
             if hasattr(sample, 'set_field') and 'instances' not in sample:
-                sample.set_field(truth, 'instances', field_type='metainfo')
+                sample.set_field(ground_truth, 'instances', field_type='metainfo')
         return data
 
     process = VOCMetric.process
 
     @functools.wraps(process)
     def process_loaded(self: Any, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        process(self, data_batch, [_with_loaded_truth(sample) for sample in data_samples])
+        process(self, data_batch, [_with_loaded_ground_truth(sample) for sample in data_samples])
 
     BaseDetDataset.prepare_data, VOCMetric.process = prepare, process_loaded
 
 
-def _with_loaded_truth(sample: dict[str, Any]) -> dict[str, Any]:
+def _with_loaded_ground_truth(sample: dict[str, Any]) -> dict[str, Any]:
     instances = sample.get('instances')
     if instances is None or not all({'bbox', 'bbox_label'} <= i.keys() for i in instances):
         return sample
-    truth: list[dict[str, torch.Tensor]] = []
+    ground_truth: list[dict[str, torch.Tensor]] = []
     for ignored in (0, 1):
         kept = [i for i in instances if i.get('ignore_flag', 0) == ignored]
         boxes = torch.tensor([i['bbox'] for i in kept], dtype=torch.float32).reshape(-1, 4)
         labels = torch.tensor([i['bbox_label'] for i in kept], dtype=torch.long)
-        truth.append(dict(bboxes=boxes, labels=labels))
-    return {**sample, 'gt_instances': truth[0], 'ignored_instances': truth[1]}
+        ground_truth.append(dict(bboxes=boxes, labels=labels))
+    return {**sample, 'gt_instances': ground_truth[0], 'ignored_instances': ground_truth[1]}
 
 
 def measure_what_was_loaded() -> None:
@@ -72,7 +74,7 @@ def measure_what_was_loaded() -> None:
 
     @functools.wraps(compute)
     def compute_loaded(self: Any, results: list[Any]) -> dict[str, Any]:
-        by_image = {result['img_id']: (truth, result) for truth, result in results}
+        by_image = {result['img_id']: (ground_truth, result) for ground_truth, result in results}
         self.iou_thrs = np.atleast_1d(self.iou_thrs)
         if self._coco_api is not None:
             ids = {category['name']: key for key, category in self._coco_api.cats.items()}

@@ -52,14 +52,14 @@ def check_accuracy(
     if counts[0] == counts[1]:
         predictors['teacher', 'through the distillation pipeline'] = through_pipeline(pair)
         if not translation.same_padding:
-            predictors['teacher', 'through its own preprocessing'] = alone(
+            predictors['teacher', 'through its own preprocessing'] = through_preprocessor(
                 pair.teacher, pair.teacher
             )
     else:
         section.notes.append(
             f'The teacher is left out: it has {counts[1]} classes, the data {counts[0]}.'
         )
-    predictors['student', 'at its start'] = alone(pair.student, pair)
+    predictors['student', 'at its start'] = through_preprocessor(pair.student, pair)
     loader = first_images(cfg.val_dataloader, images)
     found = evaluate(predictors, loader, runner, progress)
     count = min(images, len(loader.sampler))  # type: ignore[arg-type]
@@ -108,7 +108,7 @@ def through_pipeline(pair: DetectionDistill) -> Predict:
     return predict
 
 
-def alone(model: Any, owner: Any) -> Predict:
+def through_preprocessor(model: Any, owner: Any) -> Predict:
     """A detector's predictions behind the preprocessor of ``owner``."""
 
     def predict(batch: dict[str, Any]) -> list[Any]:

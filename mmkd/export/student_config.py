@@ -5,7 +5,7 @@ from inspect import signature
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import HOOKS, OPTIM_WRAPPERS
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
 from mmrazor.registry import HOOKS as RAZOR_HOOKS
 
 from mmkd.algorithms.detection_distill import DetectionDistill
@@ -42,7 +42,7 @@ def student_config(config: Config) -> Config:
     # How the run was started, and where from, is of no concern to the student.
     for key in ('load_from', 'resume', 'launcher'):
         config.pop(key, None)
-    if str(config.get('runner_type')).split('.')[-1] == 'ExactRunner':
+    if _is_of_mmkd(config.get('runner_type')):
         config.pop('runner_type')
     return config
 
@@ -62,16 +62,18 @@ def _is_of_pair(value: Any, pair: Mapping[str, Any]) -> bool:
 
 
 def _is_of_mmkd(part: Any) -> bool:
-    """Whether a hook or an optimizer wrapper is what mmdet alone does not have."""
-    kind = part.get('type') if isinstance(part, Mapping) else None
+    """Whether mmdet alone lacks a hook, an optimizer wrapper or a runner: its class tells.
+
+    Args:
+        part: its config, or the name of its class or the class itself.
+    """
+    kind = part.get('type') if isinstance(part, Mapping) else part
+    found, homes = [kind], []
     if isinstance(kind, str):
-        name = kind.split('.')[-1]
-        found = [
-            registry.module_dict.get(name) for registry in (HOOKS, OPTIM_WRAPPERS, RAZOR_HOOKS)
-        ]
-        return any(map(_comes_from_here, found))
-    return _comes_from_here(kind)
+        found = [known.module_dict.get(kind.split('.')[-1]) for known in _REGISTRIES]
+        homes = [kind]  # with its scope or its module, before that is imported
+    homes += [getattr(cls, '__module__', '') for cls in found]
+    return any(home.split('.')[0] in ('mmkd', 'mmrazor') for home in homes)
 
 
-def _comes_from_here(kind: Any) -> bool:
-    return getattr(kind, '__module__', '').split('.')[0] in ('mmkd', 'mmrazor')
+_REGISTRIES = (HOOKS, OPTIM_WRAPPERS, RUNNERS, RAZOR_HOOKS)

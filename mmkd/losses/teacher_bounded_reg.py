@@ -17,7 +17,7 @@ def teacher_bounded_reg(
     boxes_T: Tensor,
     targets: Tensor,
     positive: Tensor,
-    normalizer: Tensor | float,
+    avg_factor: Tensor | float,
     margin: float = 0.0,
     gate: str = 'prior',
 ) -> tuple[Tensor, Tensor]:
@@ -28,7 +28,7 @@ def teacher_bounded_reg(
         boxes_T: (B, P, 4), encoded.
         targets: (B, P, 4), encoded.
         positive: (B, P), bool.
-        normalizer: what the sum is divided by.
+        avg_factor: what the sum is divided by.
         margin: m, in squared encoded units.
         gate: 'prior' decides for each prior, 'batch' once for the sums over all positives.
 
@@ -42,7 +42,7 @@ def teacher_bounded_reg(
         active = positive & (error_S.detach().sum() + margin > error_T.sum())
     else:
         active = positive & (error_S.detach() + margin > error_T)
-    loss = torch.where(active, error_S, zero).sum() / normalizer
+    loss = torch.where(active, error_S, zero).sum() / avg_factor
     return loss, active.sum() / positive.sum().clamp(min=1)
 
 

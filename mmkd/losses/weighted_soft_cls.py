@@ -49,7 +49,7 @@ def weighted_soft_cls(
     logits_S: Tensor,
     logits_T: Tensor,
     channel_weight: Tensor,
-    normalizer: Tensor | float,
+    avg_factor: Tensor | float,
     temperature: float = 1.0,
     log_eps: float | None = None,
 ) -> Tensor:
@@ -59,7 +59,7 @@ def weighted_soft_cls(
         logits_S: (N, C + 1).
         logits_T: (N, C + 1).
         channel_weight: (C + 1,), w_c.
-        normalizer: what the sum is divided by.
+        avg_factor: what the sum is divided by.
         temperature: of both softmaxes.
         log_eps: take log(p + log_eps) instead of log_softmax.
     """
@@ -68,7 +68,7 @@ def weighted_soft_cls(
     prob_T = log_T.exp()
     if log_eps is not None:
         log_S, log_T = (log_S.exp() + log_eps).log(), (prob_T + log_eps).log()
-    return temperature**2 * (channel_weight * prob_T * (log_T - log_S)).sum() / normalizer
+    return temperature**2 * (channel_weight * prob_T * (log_T - log_S)).sum() / avg_factor
 
 
 @MODELS.register_module()

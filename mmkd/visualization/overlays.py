@@ -123,7 +123,8 @@ def overlays(model: DetectionDistill, dataset: Any, index: int) -> dict[str, Ten
     top, left = (
         int(n) for n in (sample.metainfo.get('pad_param', (0, 0, 0, 0))[i] for i in (0, 2))
     )
-    # Test pipelines load the truth as it is on the disk: bring it to the resized, padded image.
+    # Test pipelines load the ground truth as it is on the disk: bring it to the resized and
+    # padded image.
     items = [item for item in info['instances'] if not item.get('ignore_flag')]
     boxes = torch.tensor([item['bbox'] for item in items], dtype=torch.float32).reshape(-1, 4)
     sample.gt_instances = InstanceData(

@@ -19,7 +19,7 @@ class Scene(NamedTuple):
     """Teacher's rows and targets of ``IMAGES`` images."""
 
     generator: Any
-    truths: list[Tensor]  # (8, 4) each
+    ground_truths: list[Tensor]  # (8, 4) each
     logits: Tensor  # (B, 8732, C + 1)
     boxes: Tensor  # (B, 8732, 4)
     targets: tuple
@@ -40,12 +40,12 @@ def scene(classes: int, confidence: tuple[float, float] = (0.9, 0.999), seed: in
     head = Config.fromfile(ROOT / 'configs/ssd300_vgg16_voc.py').model.bbox_head
     generator = TASK_UTILS.build(dict(head.anchor_generator, _scope_='mmdet'))
     priors = torch.cat(generator.grid_priors([(s, s) for s in SIZES], device='cpu'))
-    truths, labels, boxes, near = [], [], [], []
+    ground_truths, labels, boxes, near = [], [], [], []
     for _ in range(IMAGES):
         extent = 20 + 200 * torch.rand(8, 2, generator=g)
         corner = torch.rand(8, 2, generator=g) * (300 - extent)
-        truths.append(torch.cat([corner, corner + extent], 1))
-        iou, owner = bbox_overlaps(truths[-1], priors).max(0)
+        ground_truths.append(torch.cat([corner, corner + extent], 1))
+        iou, owner = bbox_overlaps(ground_truths[-1], priors).max(0)
         of_object = torch.randint(classes, (8,), generator=g)[owner]
         labels.append(torch.where(iou >= 0.5, of_object, classes))
         boxes.append(torch.randn(len(priors), 4, generator=g))
@@ -62,14 +62,14 @@ def scene(classes: int, confidence: tuple[float, float] = (0.9, 0.999), seed: in
     away = (1 - closeness) * sure + closeness * doubt
     logits[..., -1] = logits[..., :-1].logsumexp(-1) + away
     positive = label < classes
-    truth = torch.stack(boxes)
+    encoded = torch.stack(boxes)
     split = [s * s * a for s, a in zip(SIZES, ANCHORS, strict=True)]
     targets = [
         label,
-        torch.ones_like(truth[..., 0]),
-        truth * positive[..., None],
+        torch.ones_like(encoded[..., 0]),
+        encoded * positive[..., None],
         positive[..., None].float().repeat(1, 1, 4),
     ]
     parts = tuple(list(target.split(split, dim=1)) for target in targets)
-    found = truth + 0.5 * torch.randn(truth.shape, generator=g)
-    return Scene(generator, truths, logits, found, (*parts, int(positive.sum())))
+    found = encoded + 0.5 * torch.randn(encoded.shape, generator=g)
+    return Scene(generator, ground_truths, logits, found, (*parts, int(positive.sum())))

@@ -66,7 +66,7 @@ def test_the_soft_term_is_within_one_percent(voc, kind, temperature):
 def test_the_bounded_term_is_the_same_but_for_rounding(voc):
     teacher, student = levels(voc.boxes), levels(voc.boxes.roll(1, 0))
     codec = NearBoxes(shapes(teacher))
-    kept = codec.decode(codec.encode(teacher, (voc.generator, voc.truths)))
+    kept = codec.decode(codec.encode(teacher, (voc.generator, voc.ground_truths)))
     loss = TeacherBoundedReg()
     live, active = loss(student, teacher, voc.targets), loss.logs['active']
     assert 0.3 < active < 0.99

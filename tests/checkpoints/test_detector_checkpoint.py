@@ -163,3 +163,15 @@ def test_student_config_has_no_hook_of_the_distillation():
     )
     own = student_config(config)
     assert own.custom_hooks == [kept] and list(own.default_hooks) == ['logger']
+
+
+@pytest.mark.parametrize(
+    ('runner', 'stays'),
+    [('ExactRunner', False), ('mmkd.runner.ExactRunner', False), ('Runner', True)],
+)
+def test_student_config_has_a_runner_that_mmdet_knows(runner, stays):
+    """As of hooks and optimizer wrappers, its class says whose it is."""
+    model = dict(architecture=dict(type='SingleStageDetector'))
+    wrapper = dict(type='CpuAmpOptimWrapper')
+    own = student_config(Config(dict(model=model, runner_type=runner, optim_wrapper=wrapper)))
+    assert ('runner_type' in own) is stays and own.optim_wrapper.type == 'OptimWrapper'

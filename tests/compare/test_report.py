@@ -12,11 +12,12 @@ import torch
 pytest.importorskip('matplotlib')
 
 from mmkd.compare.report.curves import bands, draw_curves
-from mmkd.compare.report.log import log_text
-from mmkd.compare.report.page import Report, write_report
-from mmkd.compare.report.runs import TITLES, Run, gains, gap_closed, mean_interval, read_run
+from mmkd.compare.report.log_text import log_text
+from mmkd.compare.report.results import mean_interval, results_of
+from mmkd.compare.report.run import Run, read_run
 from mmkd.compare.report.summary import summary
 from mmkd.compare.report.tables import main_table, parts_table, seed_table
+from mmkd.compare.report.write_report import Report, write_report
 from mmkd.visualization.pictures import Picture, detected_boxes, draw_pictures, ground_truth_boxes
 
 
@@ -34,11 +35,23 @@ TWO = [*ONE, run('baseline', 1, 0.42, cat=0.5), run('kd', 1, 0.45, cat=0.5)]
 CONTROL = [*TWO, run('shuffled', 0, 0.39), run('shuffled', 1, 0.41)]
 
 
+def gains(runs, arm='kd'):
+    return results_of(runs).gains[arm].by_seed
+
+
 def test_gain_is_paired_by_seed():
     assert gains(TWO) == pytest.approx({0: 0.05, 1: 0.03})
     assert gains([*ONE, run('kd', 7, 0.9)]) == pytest.approx({0: 0.05})
     assert gains(CONTROL, 'shuffled') == pytest.approx({0: -0.01, 1: -0.01})
-    assert gains(CONTROL, over='shuffled') == pytest.approx({0: 0.06, 1: 0.04})
+    assert results_of(CONTROL).over_control.by_seed == pytest.approx({0: 0.06, 1: 0.04})
+
+
+def test_arms_without_a_seed_in_common_have_no_gain():
+    apart = results_of([run('baseline', 0, 0.4), run('kd', 1, 0.5)])
+    assert not apart.gains and summary(apart).startswith('Nothing to compare')
+    halves = [run('baseline', 0, 0.4), run('baseline', 1, 0.4)]
+    control = results_of([*halves, run('kd', 0, 0.5), run('shuffled', 1, 0.4)])
+    assert control.over_control is None and 'on the right image' not in summary(control)
 
 
 def test_interval_by_hand():
@@ -50,15 +63,17 @@ def test_interval_by_hand():
 
 def test_share_of_the_gap_by_hand():
     # Gain 0.04 of a gap of 0.6 - 0.41 = 0.19.
-    assert gap_closed(TWO) == pytest.approx(0.04 / 0.19)
-    worse = [Run('teacher', 0, 1, 0.3, 0.5), *TWO[1:]]
-    assert gap_closed(worse) is None
+    assert results_of(TWO).gains['kd'].gap_closed == pytest.approx(0.04 / 0.19)
+    worse = results_of([Run('teacher', 0, 1, 0.3, 0.5), *TWO[1:]])
+    assert worse.gains['kd'].gap_closed is None and worse.gap < 0
     assert 'there is no gap to close' in summary(worse)
-    assert gap_closed(TWO[1:]) is None and 'points to the teacher' not in summary(TWO[1:])
+    without = results_of(TWO[1:])
+    assert without.gains['kd'].gap_closed is None and without.gap is None
+    assert 'points to the teacher' not in summary(without)
 
 
 def test_table_of_one_seed():
-    assert main_table(ONE)[1:] == [
+    assert main_table(results_of(ONE))[1:] == [
         ['Teacher', '3,000,000', '0.600', '0.800', '', '', '0.150'],
         ['Baseline', '200,000', '0.400', '0.600', '', '', '0.060'],
         ['Distilled', '200,000', '0.450', '0.650', '+0.050', '25 %', '0.060'],
@@ -66,21 +81,21 @@ def test_table_of_one_seed():
 
 
 def test_tables_of_two_seeds():
-    rows = main_table(CONTROL)
+    rows = main_table(results_of(CONTROL))
     assert rows[3][4:6] == ['+0.040 ± 0.127', '21 %']
     assert rows[1][2] == '0.600'  # one teacher
     assert rows[4][0] == 'Shuffled teacher' and rows[4][4] == '-0.010 ± 0.000'
-    assert seed_table(CONTROL)[1:] == [
+    assert seed_table(results_of(CONTROL))[1:] == [
         ['0', '0.400', '0.450', '0.390', '+0.050', '-0.010'],
         ['1', '0.420', '0.450', '0.410', '+0.030', '-0.010'],
     ]
 
 
 def test_parts_by_arm():
-    header, cat = parts_table(TWO)
+    header, cat = parts_table(results_of(TWO))
     assert header == ['mAP of', 'Teacher', 'Baseline', 'Distilled']
     assert cat == ['cat', '0.700', '0.400 ± 1.271', '0.500 ± 0.000']
-    assert parts_table([run('baseline', 0, 0.4)]) == [['mAP of', 'Baseline']]
+    assert parts_table(results_of([run('baseline', 0, 0.4)])) == [['mAP of', 'Baseline']]
 
 
 @pytest.mark.parametrize(
@@ -96,11 +111,11 @@ def test_the_summary_is_plain_whatever_the_result(kd, words):
     runs = [TEACHER]
     for seed, value in enumerate(kd):
         runs += [run('baseline', seed, 0.4 + 0.02 * seed), run('kd', seed, value)]
-    assert words in summary(runs)
+    assert words in summary(results_of(runs))
 
 
 def test_the_summary_tells_what_the_control_did():
-    text = summary(CONTROL)
+    text = summary(results_of(CONTROL))
     assert (
         "another image, changes the student's mAP by -1.0 ± 0.0 points over 2 seeds: a loss" in text
     )
@@ -186,26 +201,26 @@ def test_nothing_detected_is_zero_and_a_given_teacher_has_no_steps(tmp_path, met
     metrics(data_time=0.1)
     found = read_run('teacher', 0, 7, None, tmp_path / 'test')
     assert (found.map, found.map50, found.step_seconds, found.curves) == (0, 0, None, {})
-    assert main_table([found])[1][-1] == ''
+    assert main_table(results_of([found]))[1][-1] == ''
 
 
 def test_curves_are_means_and_ranges_and_of_the_teacher_validation_alone():
     teacher = Run('teacher', 0, 1, 0.6, 0.8, curves=run('kd', 0, 0.6).curves)
-    found = bands([teacher, *TWO[1:]])
+    found = bands(results_of([teacher, *TWO[1:]]))
     assert list(found) == ['validation mAP by epoch', 'loss', 'distill.loss_soft']
     assert found['loss']['kd'] == [(25, 2.5, 2.0, 3.0), (50, 1.5, 1.0, 2.0)]
     assert 'teacher' not in found['loss'] and 'baseline' not in found['distill.loss_soft']
     assert found['validation mAP by epoch']['teacher'] == [(1, 0.3, 0.3, 0.3), (2, 0.6, 0.6, 0.6)]
     long = Run('kd', 0, 1, 0.6, 0.8, curves={'loss': [(x, 1.0) for x in range(999)]})
-    assert 100 < len(bands([long])['loss']['kd']) <= 200
+    assert 100 < len(bands(results_of([long]))['loss']['kd']) <= 200
 
 
-def test_boxes_of_truth_and_of_what_scores_enough():
-    truth = [
+def test_boxes_of_ground_truth_and_of_what_scores_enough():
+    ground_truth = [
         dict(bbox=[4, 4, 24, 34], bbox_label=1, ignore_flag=0),
         dict(bbox=[0, 0, 9, 9], bbox_label=0, ignore_flag=1),
     ]
-    assert ground_truth_boxes(truth, ('ant', 'bee')) == [((4, 4, 24, 34), 'bee')]
+    assert ground_truth_boxes(ground_truth, ('ant', 'bee')) == [((4, 4, 24, 34), 'bee')]
     found = dict(
         bboxes=torch.tensor([[4.0, 4, 24, 34], [1, 1, 9, 9]]),
         scores=torch.tensor([0.9, 0.1]),
@@ -219,11 +234,15 @@ def test_page_is_whole_in_itself(tmp_path):
     boxes = {'Ground truth': [((4.0, 4.0, 24.0, 34.0), 'bee')], 'Distilled': []}
     pixels = np.full((64, 64, 3), 90, np.uint8)
     draw_pictures(tmp_path / 'report.png', [Picture(pixels, boxes, heat), Picture(pixels, boxes)])
-    assert draw_curves(tmp_path / 'curves.png', TWO)
+    assert draw_curves(tmp_path / 'curves.png', results_of(TWO))
     pictures = {'curves.png': 'Curves', 'report.png': 'Images'}
     report = Report('A <title>', 'Made by: a & b', pictures, dict(seeds=[0, 1], threads=1))
-    page = write_report(tmp_path, report, TWO).read_text()
-    assert 'A &lt;title&gt;' in page and 'a &amp; b' in page and html.escape(summary(TWO)) in page
+    page = write_report(tmp_path, report, results_of(TWO)).read_text()
+    assert (
+        'A &lt;title&gt;' in page
+        and 'a &amp; b' in page
+        and html.escape(summary(results_of(TWO))) in page
+    )
     embedded = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert [base64.b64decode(data) for data in embedded] == [
         (tmp_path / name).read_bytes() for name in pictures
@@ -241,20 +260,20 @@ def test_page_is_whole_in_itself(tmp_path):
 
 
 def test_a_single_seed_has_no_interval_and_no_curves_no_picture(tmp_path):
-    write_report(tmp_path, Report('T', 'N'), ONE)
+    write_report(tmp_path, Report('T', 'N'), results_of(ONE))
     content = json.loads((tmp_path / 'report.json').read_text())
     assert content['gains']['kd']['interval95'] is None
-    assert not draw_curves(tmp_path / 'curves.png', [TEACHER])
+    assert not draw_curves(tmp_path / 'curves.png', results_of([TEACHER]))
     assert not (tmp_path / 'curves.png').exists()
 
 
 def test_the_log_has_each_run_in_order_with_its_last_step():
-    sections = log_text(CONTROL[::-1]).split('== ')[1:]
+    sections = log_text(results_of(CONTROL[::-1])).split('== ')[1:]
     assert [section.splitlines()[0] for section in sections] == [
         f'{arm} seed {seed}'
         for arm, seed in [
             ('teacher', 0),
-            *((a, s) for a in TITLES for s in (0, 1) if a != 'teacher'),
+            *((a, s) for a in ('baseline', 'kd', 'shuffled') for s in (0, 1)),
         ]
     ]
     assert sections[3].strip().splitlines()[1:] == [
@@ -266,5 +285,5 @@ def test_the_log_has_each_run_in_order_with_its_last_step():
     long = run('kd', 0, 0.5)
     long.curves['loss'] = [(step, 1.0) for step in range(1000)]
     long.curves['distill.loss_soft'] = []
-    lines = [line for line in log_text([long]).splitlines() if line.startswith('step')]
+    lines = [line for line in log_text(results_of([long])).splitlines() if line.startswith('step')]
     assert len(lines) == 10 and lines[-1].startswith('step 999 ')

@@ -99,7 +99,7 @@ def test_every_patch_is_tested():
         'read_voc_lists_and_suffixes',
         'hold_boxes_to_the_rules',
         'refuse_broken_images',
-        'give_metrics_the_loaded_truth',
+        'give_metrics_the_loaded_ground_truth',
         'measure_what_was_loaded',
         'lengthen_short_palettes',
         'check_loaded_images',
@@ -598,7 +598,7 @@ def test_the_file_is_put_right_as_it_is_read():
 
 
 def test_vocmetric_takes_the_boxes_of_the_pipeline():
-    """Else ``give_metrics_the_loaded_truth`` is needed no more."""
+    """Else ``give_metrics_the_loaded_ground_truth`` is needed no more."""
     from mmdet.evaluation import VOCMetric
 
     moved = dict(bboxes=torch.tensor([[1.0, 1, 5, 5]]), labels=torch.tensor([0]))

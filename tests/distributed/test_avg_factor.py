@@ -70,8 +70,8 @@ def _gradients(images, num_pos):
 def _rank(rank, path, result):
     distributed.init_process_group('gloo', init_method=f'file://{path}', rank=rank, world_size=2)
     counts = [(3, 0), (0, 0)]
-    normalizers = [across_ranks(pair[rank], torch.zeros(1)).item() for pair in counts]
-    result.put((rank, normalizers, _gradients([rank], num_pos=[7, 1][rank])))
+    avg_factors = [across_ranks(pair[rank], torch.zeros(1)).item() for pair in counts]
+    result.put((rank, avg_factors, _gradients([rank], num_pos=[7, 1][rank])))
     distributed.destroy_process_group()
 
 
@@ -87,7 +87,7 @@ def test_two_ranks_have_the_gradient_of_one_process(tmp_path):
     for process in processes:
         process.join(60)
     # Sum 3 and 0 over 2 ranks: 3 / 2 on both, though one has no objects; 0 and 0: 1 / 2.
-    assert [normalizers for _, normalizers, _ in received] == [[1.5, 0.5]] * 2
+    assert [avg_factors for _, avg_factors, _ in received] == [[1.5, 0.5]] * 2
     # DDP averages: half of each rank's gradient is what one process has for that image.
     whole = _gradients([0, 1], num_pos=8)
     for name, gradient in whole.items():

@@ -46,8 +46,8 @@ def oracle(preds_S, preds_T, targets, margin, gate):
     errors = []
     for i in range(preds_S[0].size(0)):
         label = [c for level in labels for c in level[i].tolist()]
-        truth = [g for level in boxes for g in level[i].tolist()]
-        priors = zip(rows(preds_S, 4, i), rows(preds_T, 4, i), truth, label, strict=True)
+        ground_truth = [g for level in boxes for g in level[i].tolist()]
+        priors = zip(rows(preds_S, 4, i), rows(preds_T, 4, i), ground_truth, label, strict=True)
         for s, t, g, c in priors:
             if 0 <= c < NUM_CLASSES:
                 errors.append(
@@ -117,7 +117,7 @@ def test_a_prior_that_beats_the_teacher_gets_no_gradient():
 
 
 @pytest.mark.parametrize('num_pos', [0, torch.tensor(0), torch.tensor([0.0])])
-def test_normalizer_clamps_at_one(num_pos):
+def test_the_average_factor_is_at_least_one(num_pos):
     data = inputs(0, 0.5)
     ones = TeacherBoundedReg()(**data | {'targets': (*data['targets'][:4], 1)})
     value = TeacherBoundedReg()(**data | {'targets': (*data['targets'][:4], num_pos)})

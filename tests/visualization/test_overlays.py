@@ -71,7 +71,7 @@ def test_a_cell_is_drawn_around_its_prior():
     assert prior_offset(SimpleNamespace(bbox_head=head)) == 0.0
 
 
-def test_the_truth_is_brought_to_the_size_that_the_network_sees(pair, tmp_path):
+def test_the_ground_truth_is_brought_to_the_size_that_the_network_sees(pair, tmp_path):
     write_coco(tmp_path, 'val', 1, ('ant', 'bee', 'cat'), boxes=1)
     dataset = DATASETS.build(
         dict(

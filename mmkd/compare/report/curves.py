@@ -1,26 +1,26 @@
 """The curves of the report: validation mAP and every loss term, a small panel for each."""
 
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmkd.compare.report.runs import TITLES, Run
-from mmkd.compare.report.tables import arms_of
+from mmkd.compare.arms import Arm
+from mmkd.compare.report.results import Results
+from mmkd.losses.log_keys import DISTILL, TOTAL
 
-COLOURS = {'teacher': '0.5', 'baseline': 'tab:blue', 'kd': 'tab:red', 'shuffled': 'tab:olive'}
+Band = list[tuple[float, float, float, float]]
 _POINTS = 200  # of a curve, at most
 
 
-def bands(runs: Sequence[Run]) -> dict[str, dict[str, list[tuple[float, float, float, float]]]]:
+def bands(results: Results) -> dict[str, dict[Arm, Band]]:
     """By name and arm (x, mean, lowest, highest) over the seeds.
 
     The teacher is there with its validation mAP alone: its loss terms are those of another model.
     """
-    found: dict[str, dict[str, list[tuple[float, float, float, float]]]] = {}
-    for arm, members in arms_of(runs).items():
+    found: dict[str, dict[Arm, Band]] = {}
+    for arm, members in results.arms.items():
         for name in dict.fromkeys(name for run in members for name in run.curves):
-            if arm == 'teacher' and not name.startswith('validation'):
+            if arm is Arm.TEACHER and not name.startswith('validation'):
                 continue
             values: dict[float, list[float]] = {}
             for run in members:
@@ -34,17 +34,17 @@ def bands(runs: Sequence[Run]) -> dict[str, dict[str, list[tuple[float, float, f
 def _order(item: tuple[str, dict[str, Any]]) -> tuple[Any, ...]:
     """Validation, the total, the student's own terms, those of the teacher."""
     name = item[0]
-    return not name.startswith('validation'), name != 'loss', name.startswith('distill.'), name
+    return not name.startswith('validation'), name != TOTAL, name.startswith(DISTILL), name
 
 
-def draw_curves(path: Path, runs: Sequence[Run], columns: int = 3) -> bool:
+def draw_curves(path: Path, results: Results, columns: int = 3) -> bool:
     """Draw the curves into a PNG; False if there are none."""
     import matplotlib
 
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
 
-    curves = bands(runs)
+    curves = bands(results)
     if not curves:
         return False
     rows = -(-len(curves) // columns)
@@ -60,7 +60,7 @@ def draw_curves(path: Path, runs: Sequence[Run], columns: int = 3) -> bool:
         for arm, points in arms.items():
             x, mean, low, high = zip(*points, strict=True)
             mark = 'o' if len(x) < 15 else None
-            colour, label = COLOURS[arm], TITLES[arm]
+            colour, label = arm.colour, arm.heading
             axis.plot(x, mean, color=colour, label=label, linewidth=1.2, marker=mark, markersize=3)
             axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     lines: dict[str, Any] = {}

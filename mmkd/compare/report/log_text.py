@@ -1,17 +1,15 @@
 """The log of a comparison in a few kilobytes of text, to be kept beside its figures."""
 
-from collections.abc import Sequence
-
-from mmkd.compare.report.runs import TITLES, Run
+from mmkd.compare.report.results import Results
+from mmkd.compare.report.run import Run
 
 _LINES = 10  # of each training
 
 
-def log_text(runs: Sequence[Run]) -> str:
+def log_text(results: Results) -> str:
     """For each run its loss terms in the course of the training, and what the test gave."""
-    order = list(TITLES)
-    sections = sorted(runs, key=lambda run: (order.index(run.arm), run.seed))
-    return '\n'.join(f'== {run.arm} seed {run.seed}\n{_section(run)}' for run in sections)
+    runs = [run for runs in results.arms.values() for run in sorted(runs, key=lambda run: run.seed)]
+    return '\n'.join(f'== {run.arm} seed {run.seed}\n{_section(run)}' for run in runs)
 
 
 def _section(run: Run) -> str:

@@ -10,8 +10,9 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmkd.algorithms.build_detector import build_detector
+from mmkd.compare.arms import ARMS, Arm
 from mmkd.compare.configs import (
-    alone,
+    baseline,
     digest,
     keep_last,
     last_checkpoint,
@@ -23,13 +24,11 @@ from mmkd.compare.configs import (
     write_out_models,
 )
 from mmkd.compare.job import Step, mmkd_command
-from mmkd.compare.report.runs import TITLES, Run, read_run
+from mmkd.compare.report.run import Run, read_run
 from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
 from mmkd.rules.schedule import check_schedule
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-ARMS = tuple(arm for arm in TITLES if arm != 'teacher')
-_SECONDS = dict(teacher=150, baseline=70, kd=100, shuffled=100)  # in proportion
 _TEST_SECONDS = 10
 #: What draws and runs comparisons; a change there trains nothing anew.
 _NOT_TRAINING = ('compare/', 'visualization/', 'datasets/digits.py')
@@ -39,15 +38,20 @@ _NOT_TRAINING = ('compare/', 'visualization/', 'datasets/digits.py')
 class Detector:
     """One detector of a comparison: ``checkpoint`` is its final one, a file or a URL."""
 
-    arm: str
+    arm: Arm
     seed: int
     folder: Path
     checkpoint: str
     trained: bool = True
 
+    @property
+    def test(self) -> str:
+        """The evaluation that it takes: 'teacher' or 'student', a key of ``Comparison.tests``."""
+        return 'teacher' if self.arm is Arm.TEACHER else 'student'
+
 
 class Comparison:
-    """A pair's teacher, student alone, distilled student and control over seeds.
+    """A pair's teacher, baseline, distilled student and control over seeds.
 
     Args:
         config (str | Path): The pair.
@@ -79,7 +83,7 @@ class Comparison:
         val_interval: int | None = None,
     ) -> None:
         unknown = [arm for arm in arms if arm not in ARMS]
-        if unknown or 'baseline' not in arms:
+        if unknown or Arm.BASELINE not in arms:
             raise ValueError(
                 f'arms must be baseline, against which all is measured, and any of '
                 f'{", ".join(ARMS)}, but got {", ".join(arms)}. Correct --arms.'
@@ -100,26 +104,26 @@ class Comparison:
         write_out_models(pair)
         folder = self.work_dir / 'teacher'
         weights = str(given) if training is None else str(folder / last_checkpoint(training))
-        teacher = Detector('teacher', self.seeds[0], folder, weights, trained=train_teacher)
+        teacher = Detector(Arm.TEACHER, self.seeds[0], folder, weights, trained=train_teacher)
         self.detectors = [teacher]
         #: Config of each training.
         self.configs: dict[str, Config] = {}
         if training is not None:
-            self.configs['teacher'] = keep_last(training)
-        for arm in ARMS:
-            if arm in arms:
-                self.configs[arm] = (
-                    keep_last(alone(pair))
-                    if arm == 'baseline'
-                    else taught(pair, weights, arm == 'shuffled')
-                )
+            self.configs[Arm.TEACHER] = keep_last(training)
+        students = [arm for arm in Arm if arm in arms]
+        for arm in students:
+            self.configs[arm] = (
+                taught(pair, weights, shuffled=arm is Arm.SHUFFLED)
+                if arm.is_taught
+                else keep_last(baseline(pair))
+            )
         for seed in self.seeds:
-            for arm in (arm for arm in ARMS if arm in arms):
+            for arm in students:
                 folder = self.work_dir / f'{arm}_seed{seed}'
                 checkpoint = str(folder / last_checkpoint(self.configs[arm]))
                 self.detectors.append(Detector(arm, seed, folder, checkpoint))
         #: Config of each evaluation: one test set for all.
-        self.tests = dict(teacher=with_model(pair, pair.model.teacher), student=alone(pair))
+        self.tests = dict(teacher=with_model(pair, pair.model.teacher), student=baseline(pair))
 
     @property
     def teacher(self) -> Detector:
@@ -172,13 +176,13 @@ class Comparison:
 
     def _steps(self, detector: Detector, common: list[Path]) -> list[Step]:
         arm, seed, folder = detector.arm, detector.seed, detector.folder
-        title = TITLES[arm] + (f', seed {seed}' if len(self.seeds) > 1 else '')
+        title = arm.heading + (f', seed {seed}' if len(self.seeds) > 1 else '')
         weights = [] if '://' in detector.checkpoint else [Path(detector.checkpoint)]
         steps = []
         if detector.trained:
             config = self.configs[arm]
             inputs = [self.path(arm), *common]
-            if arm in ('kd', 'shuffled') and '://' not in self.teacher.checkpoint:
+            if arm.is_taught and '://' not in self.teacher.checkpoint:
                 inputs.append(Path(self.teacher.checkpoint))
             command = ['train', self.path(arm), '--work-dir', folder]
             steps.append(
@@ -188,13 +192,13 @@ class Comparison:
                     mmkd_command(*command, '--cfg-options', f'randomness.seed={seed}'),
                     outputs=weights,
                     inputs=inputs,
-                    seconds=_SECONDS[arm],
+                    seconds=arm.seconds,
                     epochs=config.train_cfg.get('max_epochs', 1),
                     resume=['--resume'],
                     scratch=[folder / 'last_checkpoint'],
                 )
             )
-        config_path = self.path('test_teacher' if arm == 'teacher' else 'test_student')
+        config_path = self.path(f'test_{detector.test}')
         command = ['test', config_path, detector.checkpoint]
         out = folder / 'predictions.pkl'
         steps.append(
@@ -221,7 +225,7 @@ class Comparison:
             read_run(
                 d.arm,
                 d.seed,
-                parameters['teacher' if d.arm == 'teacher' else 'student'],
+                parameters[d.test],
                 d.folder if d.trained else None,
                 d.folder / 'test',
             )

@@ -1,4 +1,4 @@
-"""What the runs of a comparison have left behind, and the statistics over them."""
+"""A run of a comparison, as it is read from what it has left behind."""
 
 import json
 import statistics
@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-TITLES = {
-    'teacher': 'Teacher',
-    'baseline': 'Baseline',
-    'kd': 'Distilled',
-    'shuffled': 'Shuffled teacher',
-}
+from mmkd.compare.arms import Arm
+from mmkd.losses.log_keys import DISTILL, STUDENT, TOTAL, is_term
+
 _PARTS = {
     'bbox_mAP_75': 'IoU 0.75',
     'bbox_mAP_s': 'small objects',
@@ -28,7 +25,7 @@ class Run:
     """One evaluated detector, and how it was trained.
 
     Args:
-        arm (str): A key of ``TITLES``.
+        arm (Arm): Which detector of the comparison, or its name.
         seed (int): Of the training.
         parameters (int): Of the detector that predicts.
         map (float): COCO mAP, IoU 0.5 to 0.95, or VOC mAP.
@@ -40,7 +37,7 @@ class Run:
             by step; every loss term by step.
     """
 
-    arm: str
+    arm: Arm
     seed: int
     parameters: int
     map: float
@@ -49,12 +46,15 @@ class Run:
     step_seconds: float | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'arm', Arm(self.arm))
 
-def read_run(arm: str, seed: int, parameters: int, train: Path | None, test: Path) -> Run:
+
+def read_run(arm: Arm, seed: int, parameters: int, train: Path | None, test: Path) -> Run:
     """Read a run from the folders that tools/train.py and tools/test.py wrote.
 
     Args:
-        arm (str): See :class:`Run`.
+        arm (Arm): See :class:`Run`.
         seed (int): See :class:`Run`.
         parameters (int): See :class:`Run`.
         train (Path, optional): Work dir of the training; None if there was none.
@@ -65,7 +65,7 @@ def read_run(arm: str, seed: int, parameters: int, train: Path | None, test: Pat
     """
     metrics = _bare(json.loads(_all(test, '*/*.json')[-1].read_text()))
     records = [] if train is None else _records(train)
-    times = [record['time'] for record in records if 'loss' in record]
+    times = [record['time'] for record in records if TOTAL in record]
     return Run(
         arm=arm,
         seed=seed,
@@ -109,7 +109,7 @@ def _records(train: Path) -> list[dict[str, Any]]:
     for path in reversed(_all(train, '*/vis_data/scalars.json')):
         found = list(map(json.loads, path.read_text().splitlines()))
         begin = {kind: min(_steps(records, kind), default=float('inf')) for kind in (False, True)}
-        records = [r for r in found if r.get('step', 0) < begin['loss' in r]] + records
+        records = [r for r in found if r.get('step', 0) < begin[TOTAL in r]] + records
         config = path.with_name('config.py')
         if not (config.is_file() and 'resume = True' in config.read_text().splitlines()):
             break
@@ -117,64 +117,21 @@ def _records(train: Path) -> list[dict[str, Any]]:
 
 
 def _steps(records: Sequence[dict[str, Any]], training: bool) -> list[int]:
-    return [record['step'] for record in records if ('loss' in record) is training]
+    return [record['step'] for record in records if (TOTAL in record) is training]
 
 
 def _curves(records: Sequence[dict[str, Any]]) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
     unit = 'epoch' if any('epoch' in record for record in records) else 'step'
     for record in records:
-        if 'loss' not in record:
+        if TOTAL not in record:
             value = _map(_bare(record))
             if value is not None:
                 curves.setdefault(f'validation mAP by {unit}', []).append((record['step'], value))
             continue
         for name, value in record.items():
-            if 'loss' in name or name.startswith('distill.'):
+            if is_term(name) or name.startswith(DISTILL):
                 # The distilled student's own terms beside the baseline's.
-                curve = curves.setdefault(name.removeprefix('student.'), [])
+                curve = curves.setdefault(name.removeprefix(STUDENT), [])
                 curve.append((record['step'], value))
     return curves
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % t interval (NaN for a single value).
-
-    >>> mean, half = mean_interval([1.0, 2.0, 3.0])
-    >>> round(mean, 3), round(half, 3)
-    (2.0, 2.484)
-    """
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return statistics.fmean(values), float('nan')
-    spread = statistics.stdev(values) / len(values) ** 0.5
-    return statistics.fmean(values), float(t.ppf(0.975, len(values) - 1)) * spread
-
-
-def gains(runs: Sequence[Run], arm: str = 'kd', over: str = 'baseline') -> dict[int, float]:
-    """mAP of one arm over that of another, by the seeds that both have."""
-    base = {run.seed: run.map for run in runs if run.arm == over}
-    return {
-        run.seed: run.map - base[run.seed] for run in runs if run.arm == arm and run.seed in base
-    }
-
-
-def gap(runs: Sequence[Run]) -> float | None:
-    """By how much the teacher's mAP exceeds the mean of the baseline; None without one."""
-    means = [
-        statistics.fmean(maps) if maps else None
-        for maps in ([r.map for r in runs if r.arm == arm] for arm in ('teacher', 'baseline'))
-    ]
-    return None if means[0] is None or means[1] is None else means[0] - means[1]
-
-
-def gap_closed(runs: Sequence[Run], arm: str = 'kd') -> float | None:
-    """Share of the gap between teacher and baseline that an arm closes.
-
-    None where the teacher is no better than the student: there is nothing to close.
-    """
-    found, distance = list(gains(runs, arm).values()), gap(runs)
-    if not found or distance is None or distance <= 0:
-        return None
-    return statistics.fmean(found) / distance

@@ -15,14 +15,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmkd.algorithms.detection_distill import DetectionDistill
+from mmkd.compare.arms import Arm
+from mmkd.compare.comparison import Comparison
 from mmkd.compare.configs import taught
 from mmkd.compare.job import FolderInUse, Step, StepFailed, run_steps, sole_user
-from mmkd.compare.plan import Comparison
 from mmkd.compare.report import tables
 from mmkd.compare.report.curves import draw_curves
-from mmkd.compare.report.page import Report, write_report
-from mmkd.compare.report.runs import TITLES
+from mmkd.compare.report.results import results_of
 from mmkd.compare.report.summary import summary
+from mmkd.compare.report.write_report import Report, write_report
 from mmkd.compare.workers import describe_machine, worker_environments
 from mmkd.visualization.overlays import overlays
 from mmkd.visualization.pictures import Picture, detected_boxes, draw_pictures, ground_truth_boxes
@@ -90,9 +91,9 @@ def _report(
     images: int,
 ) -> Path:
     """Show the figures and write the report; returns its page."""
-    runs, folder = comparison.runs(), comparison.work_dir
+    results, folder = results_of(comparison.runs()), comparison.work_dir
     pictures = {}
-    if draw_curves(folder / 'curves.png', runs):
+    if draw_curves(folder / 'curves.png', results):
         pictures['curves.png'] = 'Validation mAP and loss terms: mean and range over the seeds.'
     shown, fault = look_at(comparison, images)
     draw_pictures(folder / 'report.png', shown)
@@ -106,11 +107,11 @@ def _report(
         f'Made by: {shlex.join(words)} (steps timed while up to {len(environments)} ran at once)'
     )
     settings = {**comparison.settings(), **describe_machine(environments)}
-    page = write_report(folder, Report(title, notes, pictures, settings), runs)
-    _show(console, tables.main_table(runs))
+    page = write_report(folder, Report(title, notes, pictures, settings), results)
+    _show(console, tables.main_table(results))
     if len(comparison.seeds) > 1:
-        _show(console, tables.seed_table(runs))
-    console.print(summary(runs))
+        _show(console, tables.seed_table(results))
+    console.print(summary(results))
     return page
 
 
@@ -140,9 +141,9 @@ def look_at(comparison: Comparison, count: int) -> tuple[list[Picture], str]:
     classes = dataset.metainfo['classes']
     found = {}
     for detector in comparison.detectors:
-        if detector.arm != 'teacher' and detector.seed == comparison.seeds[0]:
+        if detector.arm is not Arm.TEACHER and detector.seed == comparison.seeds[0]:
             with (detector.folder / 'predictions.pkl').open('rb') as file:
-                found[TITLES[detector.arm]] = pickle.load(file)
+                found[detector.arm.heading] = pickle.load(file)
     pictures, fault = [], ''
     try:
         pair = _build_pair(comparison)
@@ -151,9 +152,9 @@ def look_at(comparison: Comparison, count: int) -> tuple[list[Picture], str]:
     for index in range(min(count, len(dataset))):
         info = dataset.get_data_info(index)
         boxes = {'Ground truth': ground_truth_boxes(info['instances'], classes)}
-        for arm, items in found.items():
+        for heading, items in found.items():
             [item] = [item for item in items if item['img_path'] == info['img_path']]
-            boxes[arm] = detected_boxes(item['pred_instances'], classes)
+            boxes[heading] = detected_boxes(item['pred_instances'], classes)
         heat = {}
         if pair is not None:
             try:

@@ -3,16 +3,16 @@
 import base64
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmkd.compare.report.curves import bands
-from mmkd.compare.report.log import log_text
-from mmkd.compare.report.runs import Run, gains, gap_closed, mean_interval
+from mmkd.compare.report.log_text import log_text
+from mmkd.compare.report.results import Results
 from mmkd.compare.report.summary import summary
-from mmkd.compare.report.tables import Table, arms_of, main_table, parts_table, seed_table
+from mmkd.compare.report.tables import Table, main_table, parts_table, seed_table
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ img {{ max-width: 100% }}
 """
 
 
-def write_report(folder: Path, report: Report, runs: Sequence[Run]) -> Path:
+def write_report(folder: Path, report: Report, results: Results) -> Path:
     """Write report.html (whole in itself), .md, .json and .log, and curves.json, into ``folder``.
 
     Returns:
         Path: The page.
     """
-    folder, verdict = Path(folder), summary(runs)
-    tables = [main_table(runs), seed_table(runs), parts_table(runs)]
+    folder, verdict = Path(folder), summary(results)
+    tables = [main_table(results), seed_table(results), parts_table(results)]
     first, *others = [table for table in tables if len(table) > 1]
     others.append([['setting', ''], *([str(k), _plain(v)] for k, v in report.settings.items())])
     page = _PAGE.format(
@@ -87,10 +87,10 @@ def write_report(folder: Path, report: Report, runs: Sequence[Run]) -> Path:
     parts += [f'![{text}]({name})\n' for name, text in report.pictures.items()]
     parts += [*map(markdown, others), f'{report.notes}\n']
     (folder / 'report.md').write_text('\n'.join(parts), encoding='utf-8')
-    (folder / 'report.json').write_text(json.dumps(_content(report, runs), indent=1) + '\n')
-    curves = dict(columns=['x', 'mean', 'lowest', 'highest'], by_name=bands(runs))
+    (folder / 'report.json').write_text(json.dumps(_content(report, results), indent=1) + '\n')
+    curves = dict(columns=['x', 'mean', 'lowest', 'highest'], by_name=bands(results))
     (folder / 'curves.json').write_text(json.dumps(curves) + '\n')
-    (folder / 'report.log').write_text(log_text(runs), encoding='utf-8')
+    (folder / 'report.log').write_text(log_text(results), encoding='utf-8')
     return folder / 'report.html'
 
 
@@ -100,25 +100,21 @@ def _plain(value: Any) -> str:
     return ', '.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _content(report: Report, runs: Sequence[Run]) -> dict[str, Any]:
-    found = {}
-    for arm in arms_of(runs):
-        by_seed = gains(runs, arm)
-        if arm in ('teacher', 'baseline') or not by_seed:
-            continue
-        mean, half = mean_interval(list(by_seed.values()))
-        share = gap_closed(runs, arm)
-        found[arm] = dict(
-            mean=round(mean, 4),
-            interval95=None if half != half else round(half, 4),
-            by_seed={seed: round(gain, 4) for seed, gain in by_seed.items()},
-            gap_closed=None if share is None else round(share, 4),
+def _content(report: Report, results: Results) -> dict[str, Any]:
+    gains = {
+        arm: dict(
+            mean=round(gain.mean, 4),
+            interval95=round(gain.half, 4) if gain.has_interval else None,
+            by_seed={seed: round(value, 4) for seed, value in gain.by_seed.items()},
+            gap_closed=None if gain.gap_closed is None else round(gain.gap_closed, 4),
         )
+        for arm, gain in results.gains.items()
+    }
     return dict(
         title=report.title,
-        summary=summary(runs),
+        summary=summary(results),
         notes=report.notes,
         settings=dict(report.settings),
-        gains=found,
-        runs=[{k: v for k, v in asdict(run).items() if k != 'curves'} for run in runs],
+        gains=gains,
+        runs=[{k: v for k, v in asdict(run).items() if k != 'curves'} for run in results.runs],
     )
