@@ -14,7 +14,7 @@ model = dict(
     backbone=dict(base_channels=8, stem_channels=8),
     bbox_head=dict(in_channels=(16, 32, 64), num_classes=6, anchor_generator=priors),
 )
-# With this many views a small net wants twice the usual epochs (docs/results.md).
+# With this much augmentation a small net needs twice the usual epochs (docs/experiments.md).
 max_epochs = 80
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [

@@ -24,7 +24,7 @@ model = dict(
         loss_obj=dict(loss_weight=(img_scale[0] / 640) ** 2),
     )
 )
-# The views of _base_/datasets/cards.py.
+# The augmentation of _base_/datasets/cards.py.
 resize = dict(type='mmdet.Resize', scale=img_scale, keep_ratio=False)
 train_pipeline = [
     *_base_.pre_transform,

@@ -21,6 +21,8 @@ extensions = [
 ]
 html_theme = 'furo'
 html_title = f'mmkd {release}'
+html_static_path = ['_static']
+html_css_files = ['site.css']
 exclude_patterns = ['_build']
 suppress_warnings = ['ref.python']  # two classes of one name in two rooms
 templates_path = ['_templates']

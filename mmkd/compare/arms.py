@@ -31,6 +31,7 @@ class Arm(str, Enum):
         seconds: float = 0,
         taught: bool = False,
     ) -> 'Arm':
+        """A member whose value is its name."""
         arm = str.__new__(cls, name)
         arm._value_ = name
         arm.heading, arm.colour, arm.seconds, arm.is_taught = heading, colour, seconds, taught
