@@ -146,6 +146,12 @@ def _check_categories(
         'category ids must differ', _repeated(categories), 'Give each category its own id.'
     )
     names = [category['name'] for category in categories]
+    faults.refuse(
+        'names of categories must differ',
+        [name for name in classes or () if names.count(name) > 1],
+        'Two of one name would be two labels: take the one without annotations out, or give both '
+        'one id.',
+    )
     if classes is None or [name for name in names if name in classes] == list(classes):
         return
     received = ', '.join(map(str, classes))

@@ -109,14 +109,20 @@ def _compare(cfg: Config, phase: str, path: str | None, classes: Sequence[str] |
                 f'{where}, but "{path}" has the categories {", ".join(names)} and the loader the '
                 f'classes {", ".join(classes)}. {remedy}'
             )
-    seen: dict[Any, str] = {}
+    seen: dict[Any, tuple[str, list[_Object]]] = {}
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
-        key = info['img_id']
-        if seen.setdefault(key, info['img_path']) != info['img_path']:
+        key, objects = info['img_id'], _loaded(info, classes)
+        other, others = seen.setdefault(key, (info['img_path'], objects))
+        if other != info['img_path']:
             raise ValueError(
                 f'{where}, image by image, but two images of {phase}_dataloader have the id {key}: '
-                f'"{seen[key]}" and "{info["img_path"]}". Give each image its own id.'
+                f'"{other}" and "{info["img_path"]}". Give each image its own id.'
+            )
+        if objects is not others and any(_differing(others, objects)):
+            raise ValueError(
+                f'{where}, image by image, but {phase}_dataloader loads image {key!r} ("{other}") '
+                'twice, with other boxes. Join its annotations in one file.'
             )
         if truth is None:
             continue
@@ -124,7 +130,7 @@ def _compare(cfg: Config, phase: str, path: str | None, classes: Sequence[str] |
             raise ValueError(
                 f'{where}, but "{path}" lacks image {key!r} ("{info["img_path"]}"). {remedy}'
             )
-        of_loader, of_metric = _differing(_loaded(info, classes), _measured(truth, key, classes))
+        of_loader, of_metric = _differing(objects, _measured(truth, key, classes))
         if of_loader or of_metric:
             raise ValueError(
                 f'{where}, but for image {key!r} ("{info["img_path"]}") only the loader has '

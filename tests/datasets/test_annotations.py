@@ -384,6 +384,19 @@ def test_other_categories_are_counted(tmp_path):
     assert '1 annotations of categories that metainfo.classes does not name left out' in note
 
 
+def test_a_name_of_two_categories(tmp_path):
+    """mmdet would give the second one a label of its own."""
+
+    def rename(content):
+        content['categories'][0]['name'] = 'b'
+        content['annotations'] = [a for a in content['annotations'] if a['category_id'] != 1]
+
+    coco(tmp_path, rename)
+    with pytest.raises(ValueError, match=r'names of categories must differ, but .*: b\. .*take'):
+        check_data(loader('CocoDataset', tmp_path, metainfo=dict(classes=('b', 'c'))), ('train',))
+    check_data(loader('CocoDataset', tmp_path, metainfo=dict(classes=('c',))), ('train',))
+
+
 def test_classes_of_the_type_are_those_of_the_data(tmp_path):
     """Without metainfo, CocoDataset means COCO's 80 classes."""
     coco(tmp_path)

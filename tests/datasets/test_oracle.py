@@ -354,6 +354,22 @@ def test_voc_truth_is_that_of_the_file(voc, tmp_path):
     assert mean_ap(measure(voc_config(voc), tmp_path, crowds=True)) == 1
 
 
+def test_an_image_whose_boxes_are_in_two_files(coco, tmp_path):
+    """One file for each class, say: the metric would count those of the last one alone."""
+    path = coco / 'annotations/test.json'
+    for name, part in (('a', slice(0, None, 2)), ('b', slice(1, None, 2))):
+        content = json.loads(path.read_text())
+        content['annotations'] = content['annotations'][part]
+        (coco / f'annotations/{name}.json').write_text(json.dumps(content))
+    cfg = coco_config(coco)
+    data = cfg.test_dataloader.dataset
+    parts = [dict(data, ann_file=f'annotations/{name}.json') for name in ('a', 'b')]
+    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=parts)
+    cfg.test_evaluator.ann_file = None
+    with pytest.raises(ValueError, match=r'loads image 1 .* twice, with other boxes\. Join'):
+        measure(cfg, tmp_path)
+
+
 def test_a_voc_loader_with_cocometric(voc, coco, tmp_path):
     cfg = voc_config(voc)
     cfg.test_evaluator = dict(type='CocoMetric')
