@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 #: The longest text read, in characters: the longest of mmdet's configs has a tenth of it.
@@ -94,7 +95,8 @@ def _bounded_recursion() -> Iterator[None]:
 
     Without a limit (some set 2 ** 20) Python's parser overflows the stack, and the process ends.
     """
-    limit, frame, depth = sys.getrecursionlimit(), sys._getframe(), 0
+    limit, depth = sys.getrecursionlimit(), 0
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         frame, depth = frame.f_back, depth + 1
     sys.setrecursionlimit(min(limit, depth + _MAX_FRAMES))
