@@ -77,6 +77,13 @@ def plain_scalar(dtype: Any, data: Any = b'') -> Any:
     return np.frombuffer(data, dtype.real)[0]
 
 
+def plain_buffer(data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> np.ndarray:
+    """Stands for ``numpy.core.numeric._frombuffer``: how pickles of protocol 5 hold an array."""
+    array = PlainArray()
+    array.__setstate__((1, shape, dtype, order == 'F', _bytes(data)))
+    return array.view(np.ndarray)
+
+
 def no_bytes(*content: Any) -> bytes:
     """Stands for ``bytes``, by which a pickle says that an array is empty."""
     _need(not content, 'bytes of something came')
@@ -84,5 +91,5 @@ def no_bytes(*content: Any) -> bytes:
 
 
 def _bytes(data: Any) -> bytes:
-    _need(isinstance(data, bytes | str), f'its content is a {type(data).__name__}')
-    return data.encode('latin1') if isinstance(data, str) else data
+    _need(isinstance(data, bytes | bytearray | str), f'its content is a {type(data).__name__}')
+    return data.encode('latin1') if isinstance(data, str) else bytes(data)

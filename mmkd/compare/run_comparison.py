@@ -1,6 +1,5 @@
 """Run a comparison's steps, then report on them."""
 
-import pickle
 import shlex
 import signal
 import time
@@ -15,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmkd.algorithms.detection_distill import DetectionDistill
+from mmkd.checkpoints.plain_pickle import load_pickle
 from mmkd.compare.arms import Arm
 from mmkd.compare.comparison import Comparison
 from mmkd.compare.configs import taught
@@ -143,7 +143,7 @@ def look_at(comparison: Comparison, count: int) -> tuple[list[Picture], str]:
     for detector in comparison.detectors:
         if detector.arm is not Arm.TEACHER and detector.seed == comparison.seeds[0]:
             with (detector.folder / 'predictions.pkl').open('rb') as file:
-                found[detector.arm.heading] = pickle.load(file)
+                found[detector.arm.heading] = load_pickle(file)
     pictures, fault = [], ''
     try:
         pair = _build_pair(comparison)

@@ -91,6 +91,29 @@ def read_without_running() -> None:
         checkpoint._safe_torch_load = functools.partial(load, weights_only=True)
 
 
+def load_data_without_running() -> None:
+    """mmengine's ``load`` calls what a ``.pkl`` or ``.yaml`` file names.
+
+    So annotations, proposals, results and configs in YAML would be run as they are read.
+    """
+    from mmengine.fileio.handlers import PickleHandler, YamlHandler
+
+    @functools.wraps(PickleHandler.load_from_fileobj)
+    def load_pickled(self: Any, file: Any, **kwargs: Any) -> Any:
+        from mmkd.checkpoints.plain_pickle import load_pickle
+
+        return load_pickle(file, **kwargs)
+
+    @functools.wraps(YamlHandler.load_from_fileobj)
+    def load_yaml_text(self: Any, file: Any, **kwargs: Any) -> Any:
+        from mmkd.checkpoints.plain_pickle import load_yaml
+
+        return load_yaml(file, **kwargs)
+
+    PickleHandler.load_from_fileobj = load_pickled
+    YamlHandler.load_from_fileobj = load_yaml_text
+
+
 def count_what_fits() -> None:
     """mmengine loads what fits of a file, were it nothing, and at most logs the keys that lack.
 

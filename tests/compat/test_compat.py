@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import io
 import json
 import os
 import pickle
@@ -90,6 +91,7 @@ def test_every_patch_is_tested():
         'find_shipped_configs',
         'allow_checkpoint_globals',
         'read_without_running',  # tests/checkpoints/test_detector_checkpoint.py
+        'load_data_without_running',  # here and in tests/checkpoints/test_plain_pickle.py
         'count_what_fits',  # here and in tests/checkpoints/test_loading.py
         'count_what_fits_in_transformers',
         'write_checkpoints_whole',
@@ -405,6 +407,15 @@ def test_mmengine_runs_what_it_fetches(tmp_path, site, cache):
     assert not (tmp_path / 'ran').exists()
     checkpoint.load_from_http.__wrapped__(f'{site.url}/a.pth', progress=False)
     assert (tmp_path / 'ran').exists()
+
+
+def test_mmengine_runs_what_pickles_and_yaml_name(tmp_path):
+    from mmengine.fileio.handlers import PickleHandler, YamlHandler
+
+    pickled, text = pickle.dumps(Attack(tmp_path / 'a')), '!!python/object/apply:os.mkdir'
+    PickleHandler.load_from_fileobj.__wrapped__(PickleHandler(), io.BytesIO(pickled))
+    YamlHandler.load_from_fileobj.__wrapped__(YamlHandler(), f'{text} ["{tmp_path}/b"]')
+    assert (tmp_path / 'a').exists() and (tmp_path / 'b').exists()
 
 
 class Crafted:
