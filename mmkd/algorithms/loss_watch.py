@@ -107,7 +107,10 @@ _OTHER_REMEDY = (
     'Map both to levels of the same stride and number (data_idx, record_idx), or give one side a '
     'connector, such as FeatureAdapter, which adapts channels and strides.'
 )
-_REMEDY_IN_THE_CLASS = ' If the loss brings them to one shape itself, accepts_other_shapes = True in its class says so.'
+_REMEDY_IN_THE_CLASS = (
+    ' If the loss brings them to one shape itself, accepts_other_shapes = True in its class says '
+    'so.'
+)
 _REMEDY = {
     'PKDLoss': f'{_OTHER_REMEDY} If the loss is meant to resize one level of each pair, write '
     'resize_stu=True or False into its config.'
