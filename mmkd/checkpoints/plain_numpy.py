@@ -77,7 +77,7 @@ def plain_scalar(dtype: Any, data: Any = b'') -> Any:
     return np.frombuffer(data, dtype.real)[0]
 
 
-def plain_buffer(data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> np.ndarray:
+def plain_buffer(data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> NDArray[Any]:
     """Stands for ``numpy.core.numeric._frombuffer``: how pickles of protocol 5 hold an array."""
     array = PlainArray()
     array.__setstate__((1, shape, dtype, order == 'F', _bytes(data)))

@@ -46,9 +46,9 @@ class _Call:
     """What stands for a function or class that a pickle names: to be called, not to be changed."""
 
     __slots__ = ('function',)
-    function: Callable
+    function: Callable[..., Any]
 
-    def __init__(self, function: Callable) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         object.__setattr__(self, 'function', function)
 
     def __call__(self, *args: Any) -> Any:
@@ -99,7 +99,7 @@ def _reconstruct(kind: Any, base: Any, state: Any) -> Any:
     return kind()
 
 
-def _set(items: Any = ()) -> set:
+def _set(items: Any = ()) -> set[Any]:
     if not isinstance(items, list | tuple):
         raise pickle.UnpicklingError('a set of something else')
     return set(items)
@@ -121,7 +121,7 @@ _FACTORIES = {
 }
 
 
-def _defaultdict(factory: Any = None) -> defaultdict:
+def _defaultdict(factory: Any = None) -> defaultdict[Any, Any]:
     if not isinstance(factory, _Factory | None):
         raise pickle.UnpicklingError('a defaultdict of something else')
     return defaultdict(factory.function if factory else None)
@@ -208,7 +208,7 @@ class _Loader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):  # type: ignore[mi
     """Reads what mmengine writes: tuples, too."""
 
 
-def _add(tag: str, make: Callable) -> None:
+def _add(tag: str, make: Callable[..., Any]) -> None:
     _Loader.add_constructor(f'tag:yaml.org,2002:python/{tag}', make)
 
 

@@ -9,14 +9,13 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
-from mmengine.hub import get_config
 
 from mmkd.checkpoints.fetch import is_address
 from mmkd.checkpoints.reader import find_checkpoint
 from mmkd.checkpoints.ultralytics import is_yolov5_file
 from mmkd.config.key_finder import RUNNER_KEYS
 from mmkd.config.pair_config import is_distillation
-from mmkd.export.student_config import student_config
+from mmkd.export.student_config import model_config, student_config
 
 _METRICS = ('CocoMetric', 'VOCMetric')
 
@@ -63,24 +62,14 @@ def read_pair(path: str | Path, options: Mapping[str, Any], val_interval: int | 
 
 def write_out_models(pair: Config) -> None:
     """Put the models of config files into the pair, so that its text says all that is trained."""
-    pair.model.architecture = _model(pair.model.architecture)
-    pair.model.teacher = _model(pair.model.teacher)
+    pair.model.architecture = model_config(pair.model.architecture)
+    pair.model.teacher = model_config(pair.model.teacher)
 
 
 def evaluators(config: Config) -> list[dict[str, Any]]:
     """The test metrics, one or several."""
     found = config.test_evaluator
     return list(found) if isinstance(found, list | tuple) else [found]
-
-
-def _model(source: Any) -> Any:
-    """A model's config of a config file's path; looked up in that file's scope."""
-    if not isinstance(source, str):
-        return source
-    config = get_config(source) if '::' in source else Config.fromfile(source)
-    if 'default_scope' in config:
-        config.model.setdefault('_scope_', config.default_scope)
-    return config.model
 
 
 def baseline(pair: Config) -> Config:
@@ -139,7 +128,7 @@ def teacher_training(pair: Config, options: Mapping[str, Any]) -> Config:
             config.merge_from_dict(deepcopy(own))
             config.train_cfg.val_interval = pair.train_cfg.val_interval
             return config
-    return with_model(pair, _model(source))
+    return with_model(pair, model_config(source))
 
 
 def taught(pair: Config, teacher_ckpt: str, shuffled: bool = False) -> Config:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
+import mmengine.registry
+import mmrazor.registry
 from mmengine.config import Config
-from mmengine.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
-from mmrazor.registry import HOOKS as RAZOR_HOOKS
+from mmengine.hub import get_config
 
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.config.key_finder import RUNNER_KEYS, dicts
@@ -26,8 +27,7 @@ def student_config(config: Config) -> Config:
         for key in [key for key in config if key not in RUNNER_KEYS]:
             if key in _ARGUMENTS or _is_of_pair(config[key], pair):
                 config.pop(key)
-        student = pair.architecture
-        config.model = Config.fromfile(student).model if isinstance(student, str) else student
+        config.model = model_config(pair.architecture)
     hooks = config.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if _is_of_mmkd(hook)]:
         hooks.pop(name)
@@ -35,8 +35,13 @@ def student_config(config: Config) -> Config:
         config.custom_hooks = [hook for hook in config.custom_hooks if not _is_of_mmkd(hook)]
     if _is_of_mmkd(config.get('optim_wrapper')):
         config.optim_wrapper.type = 'OptimWrapper'
+    for key, own in (('val_cfg', 'ValLoop'), ('test_cfg', 'TestLoop')):
+        if _is_of_mmkd(config.get(key)):  # as one that validates the teacher, too
+            config[key].type = own
+    if isinstance(config.get('custom_imports'), Mapping):
+        _leave_out_imports(config)
     # DetInferencer and DetVisualizationHook draw with mmdet's own.
-    if not config.get('visualizer'):
+    if not config.get('visualizer') or _is_of_mmkd(config.visualizer):
         backends = [dict(type='LocalVisBackend')]
         config.visualizer = dict(type='mmdet.DetLocalVisualizer', vis_backends=backends)
     # How the run was started, and where from, is of no concern to the student.
@@ -46,6 +51,13 @@ def student_config(config: Config) -> Config:
         config.pop('runner_type')
     return config
 
+
+_PACKAGES = ('mmkd', 'mmrazor')
+_REGISTRIES = [
+    getattr(package.registry, name)
+    for package in (mmengine, mmrazor)
+    for name in ('HOOKS', 'LOOPS', 'OPTIM_WRAPPERS', 'VISUALIZERS')
+]
 
 #: A variable of a config that is named like one belongs to the distillation.
 _ARGUMENTS = set(signature(DetectionDistill).parameters) - {'kwargs'}
@@ -61,8 +73,18 @@ def _is_of_pair(value: Any, pair: Mapping[str, Any]) -> bool:
     )
 
 
+def _leave_out_imports(config: Config) -> None:
+    named = config.custom_imports.get('imports') or []
+    modules = [named] if isinstance(named, str) else named
+    left = [module for module in modules if str(module).split('.')[0] not in _PACKAGES]
+    if left:
+        config.custom_imports.imports = left
+    else:
+        config.pop('custom_imports')
+
+
 def _is_of_mmkd(part: Any) -> bool:
-    """Whether mmdet alone lacks a hook, an optimizer wrapper or a runner: its class tells.
+    """Whether mmdet alone lacks a hook, a loop, a runner or the like: its class tells.
 
     Args:
         part: its config, or the name of its class or the class itself.
@@ -72,8 +94,29 @@ def _is_of_mmkd(part: Any) -> bool:
     if isinstance(kind, str):
         found = [known.module_dict.get(kind.split('.')[-1]) for known in _REGISTRIES]
         homes = [kind]  # with its scope or its module, before that is imported
+        if isinstance(part, Mapping) and not any(found):
+            homes.append(str(part.get('_scope_')))
     homes += [getattr(cls, '__module__', '') for cls in found]
-    return any(home.split('.')[0] in ('mmkd', 'mmrazor') for home in homes)
+    return any(home.split('.')[0] in _PACKAGES for home in homes)
 
 
-_REGISTRIES = (HOOKS, OPTIM_WRAPPERS, RUNNERS, RAZOR_HOOKS)
+def model_config(source: Any) -> Any:
+    """A detector's config, looked up in the scope of the file that it comes from.
+
+    Args:
+        source: the model's config, the path of a config file, one of an installed package
+            (``mmdet::...``), or MMRazor's ``dict(cfg_path='mmdet::...')``.
+    """
+    if isinstance(source, Mapping) and source.get('cfg_path') and not source.get('type'):
+        config = get_config(source['cfg_path'])
+        changes = {k: v for k, v in source.items() if k not in ('cfg_path', 'pretrained')}
+        if 'data_preprocessor' in config:  # mmengine's get_model gives it to the model, too
+            config.model.data_preprocessor = config.data_preprocessor
+        config.model = {**changes, **config.model}
+    elif isinstance(source, str):
+        config = get_config(source) if '::' in source else Config.fromfile(source)
+    else:
+        return source
+    if 'default_scope' in config:
+        config.model.setdefault('_scope_', config.default_scope)
+    return config.model

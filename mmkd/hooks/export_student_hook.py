@@ -9,6 +9,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmkd.checkpoints.detector_checkpoint import read_checkpoint
 from mmkd.export.export_student import _check_name, _write_student
+from mmkd.export.student_config import student_config
 from mmkd.fileio.atomic_writes import PARTIAL
 
 
@@ -36,7 +37,7 @@ class ExportStudentHook(Hook):
         self.filename = filename
 
     def before_run(self, runner: Runner) -> None:
-        """Look whether the files can be written at the end."""
+        """Look whether the files can be made and written at the end."""
         out = Path(runner.work_dir, self.filename)
         for path in (out, out.with_suffix('.py')):
             if path.is_dir():
@@ -44,6 +45,7 @@ class ExportStudentHook(Hook):
                     f'the student is to be written to "{path}", but there is a folder of that '
                     'name. Move it, or give ExportStudentHook another filename.'
                 )
+        student_config(runner.cfg)
 
     def before_train(self, runner: Runner) -> None:
         """Say that an earlier student will be replaced."""

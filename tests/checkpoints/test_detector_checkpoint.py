@@ -149,6 +149,42 @@ def test_student_config_follows_a_path(tmp_path):
     assert student_config(config).model.type == 'SingleStageDetector'
 
 
+@pytest.mark.parametrize(
+    'student',
+    [
+        'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
+        dict(cfg_path='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', pretrained=False),
+    ],
+)
+def test_student_config_of_an_installed_one(student):
+    """mmdet alone builds neither of the two forms; it failed when the training had ended."""
+    own = student_config(Config(dict(model=tiny_pair(architecture=student)))).model
+    assert own.type == 'RetinaNet' and own._scope_ == 'mmdet' and own.backbone.depth == 50
+
+
+def test_student_config_names_no_part_of_the_packages_that_distil():
+    imports = dict(imports=['mmkd', 'mine', 'mmrazor.models'], allow_failed_imports=False)
+    shared = dict(model=tiny_pair(), val_cfg=dict(type='mmrazor.SingleTeacherDistillValLoop'))
+    own = student_config(
+        Config(
+            dict(
+                **shared,
+                custom_imports=imports,
+                visualizer=dict(_scope_='mmrazor', type='OfRazor'),
+                default_hooks=dict(
+                    visualization=dict(_scope_='mmrazor', type='RazorVisualizationHook'),
+                    ema=dict(type='mmrazor.EMAHook'),  # mmengine's, by way of its child
+                ),
+            )
+        )
+    )
+    assert own.custom_imports == dict(imports=['mine'], allow_failed_imports=False)
+    assert own.val_cfg == dict(type='ValLoop') and list(own.default_hooks) == ['ema']
+    assert own.visualizer.type == 'mmdet.DetLocalVisualizer'
+    alone = dict(imports='mmkd')
+    assert 'custom_imports' not in student_config(Config(dict(**shared, custom_imports=alone)))
+
+
 def test_student_config_has_no_hook_of_the_distillation():
     hook = dict(type='DistillWeightHook', start_factor=1.0, end_factor=0.0, end=2)
     kept = dict(type='EMAHook')

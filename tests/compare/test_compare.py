@@ -7,6 +7,7 @@ from pathlib import Path
 from shutil import copy
 
 import pytest
+import torch
 from mmengine.config import Config
 
 pytest.importorskip('rich')
@@ -250,7 +251,7 @@ def test_a_schedule_that_fails_late_is_refused_before_the_teacher_trains(here, m
 
 
 def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys):
-    """The commands and configs of docs/your_own_data.md, at a tiny size."""
+    """The commands and configs of docs/your_own_data.md, at a tiny size, each stopped early."""
     from mmkd_cli.main import build_parser, main
 
     monkeypatch.setattr(sys, 'argv', sys.argv)
@@ -259,13 +260,17 @@ def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys)
     configs = re.findall(r'```python\n(.*?)```', text, re.S)
     for name, block in zip(names, configs, strict=True):
         Path(name).write_text(block.replace('./configs/', f'{ROOT}/configs/'))
+    stop = dict(monitor='coco/bbox_mAP', rule='greater', stopping_threshold=-1.0)
+    for name in names[:2]:
+        with Path(name).open('a') as file:
+            file.write(f'custom_hooks = [dict(type="EarlyStoppingHook", **{stop!r})]\n')
     commands = [c.split()[1:] for c in re.findall(r'```bash\n(mmkd .*)\n```', text)]
     split, convert, compare = commands
     assert split[:2] == ['data', 'split']  # tests/cli/test_data.py runs it
     for seed, (split, images) in enumerate((('train', 4), ('val', 2))):
         write_voc(Path('data/mine'), split, images, ('ant', 'bee', 'cat'), seed)
     assert main(convert) == 0
-    short = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
+    short = ['train_cfg.max_epochs=3', 'train_dataloader.batch_size=2']
     short += ['default_hooks.logger.type=LoggerHook', 'default_hooks.logger.interval=1']
     [held_out] = re.findall(r'`(test_dataloader\S+ test_evaluator\S+)`', text)
     copy('data/mine/annotations/val.json', 'data/mine/annotations/test.json')
@@ -279,6 +284,14 @@ def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys)
             assert found.ann_file.endswith(f'annotations/{phase}.json')
     content = json.loads((folder / 'report.json').read_text())
     assert [run['arm'] for run in content['runs']] == ['teacher', 'baseline', 'kd', 'shuffled']
+    for arm in ('teacher', 'baseline_seed0', 'kd_seed0'):
+        student = arm.startswith('kd')
+        saved = torch.load(folder / arm / 'epoch_1.pth', weights_only=False)
+        assert saved['stopped_early'], arm
+        left = folder / arm / ('student.pth' if student else 'detector.pth')
+        weights = torch.load(left, weights_only=False)['state_dict']
+        prefix = 'architecture.' if student else ''
+        assert all(torch.equal(saved['state_dict'][prefix + k], v) for k, v in weights.items())
     teacher, *students = content['runs']
     assert len({run['parameters'] for run in students}) == 1
     assert teacher['parameters'] > students[0]['parameters']

@@ -102,6 +102,13 @@ def test_the_student_is_exported_whatever_is_saved(tmp_path, way):
     assert not list(tmp_path.glob('.*.partial'))
 
 
+def test_a_student_that_cannot_be_written_stops_the_start(tmp_path):
+    lost = Config(dict(model=dict(tiny_pair(), architecture='lost.py')))
+    with pytest.raises(FileNotFoundError, match=r'lost\.py'):
+        run(tmp_path, None, 1, cfg=lost)
+    assert not list(tmp_path.glob('*.pth'))
+
+
 def test_by_iterations(tmp_path):
     loop = dict(type='IterBasedTrainLoop', max_iters=3)
     runner = run(tmp_path, dict(by_epoch=True, interval=5), train_cfg=loop)

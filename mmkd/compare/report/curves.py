@@ -31,7 +31,7 @@ def bands(results: Results) -> dict[str, dict[Arm, Band]]:
     return dict(sorted(found.items(), key=_order))
 
 
-def _order(item: tuple[str, dict[str, Any]]) -> tuple[Any, ...]:
+def _order(item: tuple[str, Any]) -> tuple[Any, ...]:
     """Validation, the total, the student's own terms, those of the teacher."""
     name = item[0]
     return not name.startswith('validation'), name != TOTAL, name.startswith(DISTILL), name
