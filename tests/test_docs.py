@@ -1,16 +1,18 @@
 """What README and docs say is there is there, and their examples run."""
 
+import argparse
 import ast
 import importlib.util
 import json
 import re
+import shlex
 
 import pytest
 from mmengine.config import Config
 from mmengine.registry import HOOKS
 
 from mmkd.compare.report.results import mean_interval
-from mmkd_cli.main import COMMANDS
+from mmkd_cli.main import build_parser
 from tests.tiny import ROOT
 
 TOP = [ROOT / f'{name}.md' for name in ('README', 'CONTRIBUTING', 'CHANGELOG')]
@@ -56,27 +58,61 @@ def test_each_test_of_the_reliability_page_exists():
             assert f'def {test}(' in (ROOT / 'tests' / file).read_text(), f'{file}::{test}'
 
 
+def commands(text: str) -> list[list[str]]:
+    """The words of each ``mmkd COMMAND`` and ``python tools/TOOL.py`` of a page, without comments.
+
+    Of a tool they are those of the command that it is a door to.
+    """
+    blocks = '\n'.join(re.findall(r'```bash\n(.*?)```', text, re.S)).replace('\\\n', '')
+    lines = [*blocks.splitlines(), *re.findall(r'`([^`\n]+)`', text)]
+    found = []
+    for line in lines:
+        call = re.match(r'(?:mmkd|python tools/(\w+)\.py|torchrun .*-m mmkd_cli) (.+)', line)
+        if call:
+            door = []
+            if call[1]:
+                source = (ROOT / f'tools/{call[1]}.py').read_text()
+                door = re.findall(r"'([\w-]+)', ", source.split('main([')[1])
+            found.append([*door, *shlex.split(call[2], comments=True)])
+    return found
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return dict(groups[0].choices) if groups else {}
+
+
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
-def test_options_that_are_named_exist(page):
-    for tool, rest in re.findall(
-        r'python (tools/\w+\.py|benchmarks/\w+\.py)([^\n`#]*)', page.read_text()
-    ):
-        source = (ROOT / tool).read_text()
-        door = re.search(r"main\(\['(\w+)'", source)
-        if door:
-            source = ''.join(
-                (ROOT / f'mmkd_cli/{name}.py').read_text() for name in (door[1], 'options')
-            )
-        for option in re.findall(r'--[a-z-]+', rest):
-            assert option in source, f'{page.name}: {tool} has no {option}'
-    blocks = '\n'.join(re.findall(r'```bash\n(.*?)```', page.read_text(), re.S))
-    for name, rest in re.findall(r'^mmkd ([a-z][a-z-]*)(.*)$', blocks, re.M):
-        assert name in COMMANDS, f'{page.name}: mmkd has no {name}'
-        if name == 'mmdet-tool':
+def test_commands_that_are_named_exist(page):
+    """Each with its options; a word in capitals stands for any."""
+    for words in commands(page.read_text()):
+        parser = build_parser()
+        while words and words[0] in subcommands(parser):
+            parser, words = subcommands(parser)[words[0]], words[1:]
+        if parser.prog == 'mmkd mmdet-tool' or words[:1] == ['COMMAND']:
             continue
-        source = ''.join((ROOT / f'mmkd_cli/{part}.py').read_text() for part in (name, 'options'))
+        told = f'{page.name}: {parser.prog} {" ".join(words)}'
+        # Only "mmkd configs" is whole without one of its subcommands.
+        assert not subcommands(parser) or not words or words[0].startswith('-'), told
+        for option in (word.split('=')[0] for word in words if word.startswith('--')):
+            assert option in parser._option_string_actions, told
+
+
+@pytest.mark.parametrize(
+    'text', ['`mmkd trian x.py`', '`mmkd train x.py --resum`', '```bash\nmmkd data cut x\n```']
+)
+def test_a_command_that_is_not_there_is_noticed(tmp_path, text):
+    page = tmp_path / 'page.md'
+    page.write_text(text)
+    with pytest.raises(AssertionError, match=r'page\.md: mmkd'):
+        test_commands_that_are_named_exist(page)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_options_of_benchmarks_exist(page):
+    for path, rest in re.findall(r'python (benchmarks/\w+\.py)([^\n`#]*)', page.read_text()):
         for option in re.findall(r'--[a-z-]+', rest):
-            assert option in source, f'{page.name}: mmkd {name} has no {option}'
+            assert option in (ROOT / path).read_text(), f'{page.name}: {path} has no {option}'
 
 
 def test_the_variant_is_a_config(tmp_path):
