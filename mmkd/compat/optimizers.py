@@ -23,9 +23,9 @@ def decay_the_students_layers() -> None:
     def add_params(
         self: Any, params: list[dict[str, Any]], module: nn.Module, **kwargs: Any
     ) -> None:
-        from mmkd.algorithms.detection_distill import DetectionDistill
+        from mmrazor.models.algorithms import SingleTeacherDistill
 
-        shown = _StudentsNames(module) if isinstance(module, DetectionDistill) else module
+        shown = _StudentsNames(module) if isinstance(module, SingleTeacherDistill) else module
         original(self, params, shown, **kwargs)
 
     Constructor.add_params = add_params
