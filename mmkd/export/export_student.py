@@ -57,7 +57,7 @@ def _check_name(out: Path) -> None:
 
 def _write_student(loaded: Mapping, config: Config, out: Path) -> None:
     text = student_config(config).pretty_text  # it takes a second
-    meta = {**loaded.get('meta', {}), 'cfg': text}
+    meta = {**loaded['meta'], 'cfg': text}
     save_whole({'state_dict': student_state_dict(loaded['state_dict']), 'meta': meta}, out)
     write_whole(out.with_suffix('.py'), text.encode())
 
