@@ -26,7 +26,7 @@ _NAMES = {'teacher_ckpt': 'the teacher', 'student_ckpt': 'the student'}
 
 
 def read_checkpoint(path: str, what: str = 'checkpoint') -> dict[str, Any]:
-    """Read an mmdet checkpoint: a dict with at least ``state_dict``.
+    """Read an mmdet checkpoint: a dict with at least ``state_dict`` and ``meta``.
 
     Args:
         path: a file or a URL.
@@ -44,7 +44,8 @@ def read_checkpoint(path: str, what: str = 'checkpoint') -> dict[str, Any]:
             f'{type(checkpoint).__name__ if weights is None else "no tensors"}. '
             'Give a checkpoint that mmdet wrote.'
         )
-    return dict(checkpoint)
+    meta = checkpoint.get('meta')
+    return {**checkpoint, 'meta': meta if isinstance(meta, Mapping) else {}}
 
 
 def read_weights(
@@ -64,7 +65,7 @@ def read_weights(
     if is_yolov5_file(file):
         return load_yolov5_state_dict(file, model), {}
     checkpoint = read_checkpoint(str(file), what)
-    return student_state_dict(checkpoint['state_dict']), checkpoint.get('meta', {})
+    return student_state_dict(checkpoint['state_dict']), checkpoint['meta']
 
 
 def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -> Loaded:
@@ -92,7 +93,6 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
             that mean something else in this model.
     """
     weights, meta = read_weights(model, path, what)
-    meta = meta if isinstance(meta, Mapping) else {}
     own = model.state_dict()
     of_images = normalisation(weights, own)
     twins = [key for key in averaged_twins(weights) if key not in own]
@@ -105,6 +105,7 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
         same = not fit.missing and not fit.unexpected
         remedy = (
             'The architecture is the same: look at the class count (num_classes) and the priors.'
+            + relaxed.format('what fits')
             if same
             else 'Is it the checkpoint of this config?' + relaxed.format('what fits')
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from logging import WARNING
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -89,14 +90,14 @@ class Fit:
     fit: list[str]
     missing: list[str]
     unexpected: list[str]
-    misshaped: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    misshaped: dict[str, tuple[tuple[int, ...] | str, tuple[int, ...]]]
     total: int
 
     @classmethod
     def of(cls, own: Mapping[str, Tensor], weights: Mapping[str, Any]) -> 'Fit':
         """Compare a module's state dict with a file's."""
         shapes = {key: tuple(value.shape) for key, value in own.items()}
-        given = {key: tuple(getattr(value, 'shape', ())) for key, value in weights.items()}
+        given = {key: _shape(value) for key, value in weights.items()}
         counters = [k for k in own if k.endswith('num_batches_tracked') and k not in weights]
         return cls(
             [key for key in own if given.get(key) == shapes[key]],
@@ -124,6 +125,21 @@ class Fit:
             for name, keys in kinds
             if keys
         ]
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    """A tensor's shape; of what cannot be copied into a weight, what it is."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    for kind, name in (
+        (value.layout is not torch.strided, f'a tensor of layout {value.layout}'),
+        (value.is_meta, 'a tensor without content'),
+        (value.is_quantized, 'a quantized tensor'),
+        (value.is_complex(), 'complex numbers'),
+    ):
+        if kind:
+            return name
+    return tuple(value.shape)
 
 
 _source: ContextVar[tuple[str, str] | None] = ContextVar('source', default=None)

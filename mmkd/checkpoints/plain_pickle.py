@@ -161,6 +161,19 @@ for _package in ('numpy.core', 'numpy._core'):  # as NumPy 1 and as NumPy 2 writ
     _NAMED[f'{_package}.multiarray.scalar'] = _Call(plain_scalar)
     _NAMED[f'{_package}.numeric._frombuffer'] = _Call(plain_buffer)
 
+#: What programs keep in a checkpoint beside its weights, and torch does not read by itself: it must
+#: not decide whether the weights are read.
+BESIDE_WEIGHTS: dict[str, Any] = {
+    name: value
+    for name, value in _NAMED.items()
+    if name.startswith(('datetime.', 'pathlib.', 'pathlib._local.'))
+    or name in ('builtins.frozenset', 'builtins.slice')
+    or name in [f'builtins.{factory}' for factory in _FACTORIES]
+} | {
+    'mmengine.config.config.ConfigDict': _Call(ConfigDict),
+    'collections.defaultdict': _Call(lambda *_: {}),  # torch sets items of no other dict
+}
+
 #: Objects that mmengine and mmdet keep results in, by their modules.
 _STRUCTURES = {
     'mmengine.structures.base_data_element': ('BaseDataElement',),

@@ -45,6 +45,11 @@ def find_checkpoint(address: str | Path, what: str = 'the checkpoint') -> Path:
         CheckpointError: it is a folder, a pipe or a device; it cannot be fetched, or what was
             fetched is no checkpoint.
     """
+    if not isinstance(address, str | os.PathLike):
+        raise CheckpointError(
+            f'{what} must be a path or a URL, but got {shown(address, 80)} '
+            f'({type(address).__name__}). Give the name of a file, in quotes.'
+        )
     text = os.fspath(address)
     if is_address(text):
         return fetch(text, what, functools.partial(_check, what=what))

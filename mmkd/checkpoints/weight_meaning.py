@@ -107,7 +107,8 @@ def _of_images(model: nn.Module, about: Origin, kept: Mapping[str, Tensor]) -> I
     theirs = about.normalisation
     if set(kept) >= {'mean', 'std'}:
         mean, std = (tuple(kept[key].flatten().tolist()) for key in ('mean', 'std'))
-        theirs = Normalisation(mean, std, theirs.bgr_to_rgb if theirs else None)
+        if mean and std and 0.0 not in std and all(map(math.isfinite, (*mean, *std))):
+            theirs = Normalisation(mean, std, theirs.bgr_to_rgb if theirs else None)
     if theirs is None:
         return
     moved = _moved(theirs, own)

@@ -1,5 +1,6 @@
 """The plan of a comparison: what is trained and evaluated, and the steps that do it."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging import WARNING
@@ -88,6 +89,7 @@ class Comparison:
                 f'arms must be baseline, against which all is measured, and any of '
                 f'{", ".join(ARMS)}, but got {", ".join(arms)}. Correct --arms.'
             )
+        teacher_ckpt = teacher_ckpt and os.path.expanduser(teacher_ckpt)
         if teacher_ckpt and '://' not in teacher_ckpt and not Path(teacher_ckpt).is_file():
             raise FileNotFoundError(
                 f'teacher_ckpt must be an existing file or a URL, but there is no file '
@@ -98,7 +100,7 @@ class Comparison:
         options = dict(options or {})
         pair = read_pair(config, options, val_interval)
         self.pair = pair
-        given = teacher_ckpt or pair.model.get('teacher_ckpt')
+        given = teacher_ckpt or os.path.expanduser(pair.model.get('teacher_ckpt') or '')
         train_teacher = train_teacher or not (given and ('://' in given or Path(given).is_file()))
         training = teacher_training(pair, options) if train_teacher else None
         write_out_models(pair)

@@ -28,8 +28,8 @@ def history_method(owner: type, name: str) -> Callable[..., Any]:
 def allow_checkpoint_globals() -> None:
     """torch.load refuses, from 2.6 on, the log history that mmengine saves with each checkpoint.
 
-    What is named here can hold numbers only, so that a checkpoint of mmengine loads with
-    ``weights_only=True``, which runs no code that a file brings.
+    What is named here can hold numbers, text and dates only, so that a checkpoint of mmengine loads
+    with ``weights_only=True``, which runs no code that a file brings.
     """
     if not hasattr(torch.serialization, 'safe_globals'):
         return
@@ -44,6 +44,7 @@ def allow_checkpoint_globals() -> None:
         plain_array,
         plain_scalar,
     )
+    from mmkd.checkpoints.plain_pickle import BESIDE_WEIGHTS
 
     named: list[tuple[Callable[..., Any], str]] = [
         (history_method, 'builtins.getattr'),
@@ -54,6 +55,7 @@ def allow_checkpoint_globals() -> None:
     for package in ('numpy.core', 'numpy._core'):  # as NumPy 1 and as NumPy 2 write it
         named += [(plain_array, f'{package}.multiarray._reconstruct')]
         named += [(plain_scalar, f'{package}.multiarray.scalar')]
+    named += [(value, name) for name, value in BESIDE_WEIGHTS.items()]
     torch.serialization.add_safe_globals([HistoryBuffer, _codecs.encode, *named])
 
 

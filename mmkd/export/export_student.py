@@ -58,7 +58,7 @@ def _check_name(out: Path) -> None:
 
 def _write_student(loaded: Mapping[str, Any], config: Config, out: Path) -> None:
     text = student_config(config).pretty_text  # it takes a second
-    meta = {**loaded.get('meta', {}), 'cfg': text}
+    meta = {**loaded['meta'], 'cfg': text}
     save_checkpoint({'state_dict': student_state_dict(loaded['state_dict']), 'meta': meta}, out)
     write_atomic(out.with_suffix('.py'), text.encode())
 

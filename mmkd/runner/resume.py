@@ -67,7 +67,7 @@ def _newest_whole(last: Path) -> tuple[str, dict[str, Any]]:
 
 def _read(path: str) -> dict[str, Any]:
     checkpoint = read_checkpoint(path, 'the checkpoint to resume from')
-    if 'optimizer' not in checkpoint or 'epoch' not in checkpoint.get('meta', {}):
+    if 'optimizer' not in checkpoint or 'epoch' not in checkpoint['meta']:
         raise ValueError(
             f'the checkpoint to resume from must hold the state of the run (optimizer, epoch), but '
             f'"{path}" holds weights alone. Give epoch_N.pth; to begin anew from weights, set '

@@ -1,15 +1,21 @@
 """Weights load whole or not at all, with an error that tells why; exports are ordinary files."""
 
+import datetime
 import os
 import pickle
+from collections import defaultdict
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
 
 from mmkd.checkpoints.detector_checkpoint import load_detector
+from mmkd.checkpoints.ultralytics import CheckpointError
 from mmkd.export.export_student import export_student
 from mmkd.export.student_config import student_config
 from mmkd.runner.resume import prepare_resume
@@ -211,3 +217,62 @@ def test_student_config_has_a_runner_that_mmdet_knows(runner, stays):
     wrapper = dict(type='CpuAmpOptimWrapper')
     own = student_config(Config(dict(model=model, runner_type=runner, optim_wrapper=wrapper)))
     assert ('runner_type' in own) is stays and own.optim_wrapper.type == 'OptimWrapper'
+
+
+def test_what_is_no_dense_tensor_is_named_before_anything_is_loaded(tmp_path):
+    """torch refuses these in the middle of loading, with half of the weights replaced."""
+    path = str(tmp_path / 'a.pth')
+    for value, name in (
+        (torch.eye(2).to_sparse(), 'layout torch.sparse_coo'),
+        (torch.ones(2, 2, device='meta'), 'without content'),
+        (torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8), 'a quantized tensor'),
+        (torch.ones(2, 2, dtype=torch.complex64), 'complex numbers'),
+        (np.ones((2, 2), np.float32), 'Array'),
+        ([1.0], 'list'),
+    ):
+        model = nn.Linear(2, 2)
+        before = model.bias.clone()
+        torch.save(dict(state_dict=dict(weight=value, bias=torch.ones(2))), path)
+        with pytest.raises(ValueError, match=rf'1 of another shape: weight \(file .*{name}'):
+            load_detector(model, path, 'teacher_ckpt')
+        assert torch.equal(model.bias, before)
+
+
+@pytest.mark.parametrize('meta', [None, 'text', [1]])
+def test_a_meta_that_is_none(meta, tmp_path):
+    path, pair = str(tmp_path / 'a.pth'), Config(dict(model=tiny_pair(), default_scope='mmdet'))
+    torch.save(dict(state_dict={'architecture.a': torch.ones(1)}, meta=meta, optimizer={}), path)
+    assert export_student(path, pair, tmp_path / 'out.pth').exists()
+    with pytest.raises(ValueError, match='must hold the state of the run'):
+        prepare_resume(Config(dict(work_dir=str(tmp_path))), path)
+
+
+def test_a_path_that_is_none():
+    for path in (True, 3, ['a.pth'], dict(a='\x1b[31m')):
+        with pytest.raises(CheckpointError, match=r'must be a path or a URL, but got .*in quotes'):
+            load_detector(nn.Linear(2, 2), path, 'teacher_ckpt')
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_what_stands_beside_the_weights_does_not_decide(legacy, tmp_path):
+    weights = dict(weight=torch.ones(2, 2), bias=torch.ones(2))
+    beside = dict(
+        time=[datetime.datetime.now(datetime.timezone.utc), datetime.timedelta(1)],
+        day=datetime.date(2024, 1, 2),
+        path=Path('a/b.py'),
+        config=ConfigDict(a=dict(b=[dict(c=1)])),
+        kinds=[frozenset((1,)), slice(0, 3), defaultdict(list, a=[1])],
+    )
+    content = dict(state_dict=weights, meta=beside, hyper_parameters=ConfigDict(beside))
+    torch.save(content, tmp_path / 'a.pth', _use_new_zipfile_serialization=not legacy)
+    model = nn.Linear(2, 2)
+    loaded = load_detector(model, str(tmp_path / 'a.pth'), 'teacher_ckpt')
+    assert model.weight.eq(1).all() and loaded.meta == beside
+
+
+def test_averaged_weights_of_torch(tmp_path):
+    averaged = torch.optim.swa_utils.AveragedModel(nn.Linear(2, 2))
+    torch.save(dict(state_dict=averaged.state_dict()), tmp_path / 'a.pth')
+    model = nn.Linear(2, 2)
+    load_detector(model, str(tmp_path / 'a.pth'), 'teacher_ckpt')
+    assert torch.equal(model.weight, averaged.module.weight)

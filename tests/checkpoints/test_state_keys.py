@@ -111,6 +111,9 @@ def test_normalisation_among_the_weights(tmp_path, weights, names, logged):
     state[names[1]] = torch.ones(3)
     with pytest.raises(ValueError, match=r'std=\[58\.0, 58\.0, 58\.0\].*with \[1\.0, 1\.0, 1\.0\]'):
         load(tmp_path, dict(state_dict=state))
+    for nothing in (torch.zeros(3), torch.full((3,), float('nan')), torch.zeros(0)):
+        loaded, _ = load(tmp_path, dict(state_dict={**state, names[1]: nothing}))
+        assert same(loaded, weights)
 
 
 def test_a_distillation_with_averaged_weights(tmp_path):

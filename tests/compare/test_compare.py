@@ -102,7 +102,7 @@ def test_the_code_that_trains_is_an_input_the_report_is_not(here):
     assert Path('data/digits/annotations/train.json') in inputs
 
 
-def test_a_teacher_that_is_there_is_not_trained_unless_asked(here):
+def test_a_teacher_that_is_there_is_not_trained_unless_asked(here, monkeypatch):
     given = here / 'work_dirs/ssd_r18w32_digits/epoch_5.pth'
     given.parent.mkdir(parents=True)
     given.touch()
@@ -120,6 +120,12 @@ def test_a_teacher_that_is_there_is_not_trained_unless_asked(here):
         assert ('teacher-train' in steps) is ('train_teacher' in arguments)
         assert comparison.configs['kd'].model.teacher_ckpt == weights
         assert (Path(weights) in steps['kd_seed0-train'].inputs) is (weights != url)
+    monkeypatch.setenv('HOME', str(here))
+    comparison = Comparison(DIGITS, Path('job'), [0], teacher_ckpt='~/other.pth')
+    assert comparison.teacher.checkpoint == str(other)
+    options = {'model.teacher_ckpt': '~/other.pth'}
+    comparison = Comparison(DIGITS, Path('job'), [0], options=options)
+    assert comparison.teacher.checkpoint == str(other) and not comparison.teacher.trained
     with pytest.raises(FileNotFoundError, match=r'no file "lost.pth".*leave it out'):
         Comparison(DIGITS, Path('job'), [0], teacher_ckpt='lost.pth')
 
