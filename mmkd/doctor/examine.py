@@ -13,7 +13,10 @@ from mmengine.runner import Runner
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.datasets.data_checks import check_data
 from mmkd.datasets.data_samples import ground_truth
-from mmkd.doctor import accuracy, cost, models, pictures, step
+from mmkd.doctor import models, step
+from mmkd.doctor.check_accuracy import check_accuracy
+from mmkd.doctor.check_pictures import check_pictures
+from mmkd.doctor.check_time import check_time
 from mmkd.doctor.report import Report, Section
 from mmkd.rules.schedule import check_schedule
 
@@ -74,7 +77,7 @@ def _examine(
         models.check_heads(section, pair)
     title = 'mAP on validation images'
     with part(title, 'model', 'input', 'mAP', 'images') as section:
-        accuracy.check_accuracy(
+        check_accuracy(
             section, pair, runner, images, lambda done, total: progress(title, done, total)
         )
     taken = step.take_step(pair, batch)
@@ -93,10 +96,10 @@ def _examine(
         step.check_parameters(section, pair, taken)
     if show_dir is not None:
         with part('Pictures', 'file', 'shows') as section:
-            pictures.check_pictures(section, pair, taken, show_dir)
+            check_pictures(section, pair, taken, show_dir)
     del taken  # and with it the graph
     with part('Time of a step', 'part', 'seconds', 'share') as section:
-        cost.check_time(section, pair, batch)
+        check_time(section, pair, batch)
 
 
 def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmkd.checkpoints.checkpoint_meta import scales_of_test
 from mmkd.checkpoints.data_origin import check_data_origin, data_differences
 from mmkd.checkpoints.loading import Loaded
-from mmkd.doctor.accuracy import _judge, _told
+from mmkd.doctor.check_accuracy import _judge, _told
 from mmkd.doctor.report import Section
 from tests.checkpoints.test_weight_meaning import text
 from tests.cli.test_tools import CLASSES, DETECTOR, project, run  # noqa: F401

@@ -18,8 +18,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
 
+from mmkd.doctor.check_pictures import pixels
 from mmkd.doctor.models import check_weights
-from mmkd.doctor.pictures import pixels
 from mmkd.doctor.report import Finding, Section, finding_of, text
 from mmkd.hooks.pair_report_hook import PairReportHook
 from mmkd.visualization.overlays import over_image
