@@ -4,6 +4,7 @@ Interrupted, it goes on where it was when called again with the same arguments.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from mmkd_cli.options import add_config_options
@@ -28,14 +29,15 @@ def run(args: argparse.Namespace) -> None:
     """Fill the cache."""
     from logging import WARNING
 
-    from mmengine.config import Config
     from mmengine.logging import print_log
 
     from mmkd.cache import fill_cache
+    from mmkd.config.config_errors import message_first
+    from mmkd.config.read_config import read_config
     from mmkd.datasets.data_checks import check_data
 
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    sys.excepthook = message_first
+    cfg = read_config(args.config, options=args.cfg_options)
     for note in check_data(cfg, ('train',)):
         print_log(note, 'current', WARNING)
     cache = cfg.model.get('teacher_cache')

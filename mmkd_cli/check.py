@@ -42,8 +42,7 @@ def run(args: argparse.Namespace) -> int:
             raise SystemExit(
                 "The report needs rich, which is not installed. pip install 'mmkd[demo]', or --json"
             ) from None
-    from mmengine.config import Config
-
+    from mmkd.config.read_config import read_config
     from mmkd.doctor import Report, examine, show
 
     report = Report(args.config)
@@ -51,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
         tell = {} if args.json else {'progress': stack.enter_context(progress_bar())}
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # of pycocotools
         with report.section('Config'):
-            cfg = Config.fromfile(args.config)
-            cfg.merge_from_dict(args.cfg_options)
+            cfg = read_config(args.config, options=args.cfg_options)
         if report.ok:
             report = examine(cfg, args.images, args.show_dir, **tell)
     if args.json:

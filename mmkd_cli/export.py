@@ -1,6 +1,7 @@
 """Write the student of a distillation checkpoint as an mmdet checkpoint with its config."""
 
 import argparse
+import sys
 
 from mmkd_cli.options import add_config_options
 
@@ -17,12 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the student."""
-    from mmengine.config import Config
-
+    from mmkd.config.config_errors import message_first
+    from mmkd.config.read_config import read_config
     from mmkd.export.export_student import check_student, export_student
 
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options)
+    sys.excepthook = message_first
+    config = read_config(args.config, options=args.cfg_options)
     check_student(args.checkpoint, config)
     out = export_student(args.checkpoint, config, args.out, args.force)
     print(f'{out} and {out.with_suffix(".py")}')

@@ -12,6 +12,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from mmkd.compare import ARMS, Comparison, run_comparison
+from mmkd.config.config_errors import message_first
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,6 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    sys.excepthook = message_first
     comparison = Comparison(
         args.config,
         args.work_dir or Path(f'work_dirs/compare_{args.config.stem}'),

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.config.config_errors import config_errors, message_first
+from mmkd.config.read_config import read_config
 from mmkd.datasets.data_checks import check_data
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.export.student_config import student_config
@@ -37,8 +38,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    sys.excepthook = message_first
+    cfg = read_config(args.config, options=args.cfg_options)
     cfg = student_config(cfg)  # the teacher has no part in it
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if args.show_dir:
@@ -48,7 +49,6 @@ def main() -> None:
         dump = dict(type='mmdet.DumpDetResults', out_file_path=args.out)
         evaluators = cfg.test_evaluator
         cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
-    sys.excepthook = message_first
     test(cfg, args.checkpoint, args.launcher)
 
 
@@ -61,7 +61,7 @@ def test(cfg: Config, checkpoint: str, launcher: str = 'none') -> dict:
         for note in notes:
             runner.logger.warning(note)
         model = unwrapped(runner.model)
-        load_detector(model, checkpoint, 'checkpoint')
+        load_detector(model, checkpoint, 'the checkpoint')
         classes = getattr(runner.test_dataloader.dataset, 'metainfo', {}).get('classes')
         check_data_origin(model, cfg, classes)
         return runner.test()

@@ -10,6 +10,7 @@ from mmengine.config import Config, DictAction
 from mmkd.cache import draw_cached_views
 from mmkd.config.config_errors import ConfigError, config_errors, message_first
 from mmkd.config.pair_config import is_distillation
+from mmkd.config.read_config import read_config
 from mmkd.datasets.data_checks import check_data
 from mmkd.rules.schedule import check_schedule
 from mmkd.runner.amp import use_amp
@@ -49,8 +50,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    sys.excepthook = message_first
+    cfg = read_config(args.config, options=args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if args.amp:
         use_amp(cfg)
@@ -63,7 +64,6 @@ def main() -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume:
         prepare_resume(cfg, args.resume)
-    sys.excepthook = message_first
     train(cfg, args.launcher)
 
 

@@ -11,6 +11,7 @@ from mmrazor.registry import HOOKS as RAZOR_HOOKS
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.config.key_finder import RUNNER_KEYS, dicts
 from mmkd.config.pair_config import is_distillation
+from mmkd.config.read_config import read_config
 
 
 def student_config(config: Config) -> Config:
@@ -27,7 +28,9 @@ def student_config(config: Config) -> Config:
             if key in _ARGUMENTS or _is_of_pair(config[key], pair):
                 config.pop(key)
         student = pair.architecture
-        config.model = Config.fromfile(student).model if isinstance(student, str) else student
+        config.model = (
+            read_config(student, 'architecture').model if isinstance(student, str) else student
+        )
     hooks = config.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if _is_of_mmkd(hook)]:
         hooks.pop(name)
