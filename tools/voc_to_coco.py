@@ -3,6 +3,9 @@
 import argparse
 import json
 import os
+import sys
+import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
 
 import mmkd  # noqa: F401  (first: it makes mmdet importable)
@@ -11,7 +14,7 @@ import mmkd  # noqa: F401  (first: it makes mmdet importable)
 from mmdet.datasets import XMLDataset
 
 from mmkd.datasets.annotations import check_images, check_voc
-from mmkd.datasets.voc_files import VocImages
+from mmkd.datasets.voc_files import VocImages, listed_images
 from mmkd.fileio.atomic_writes import write_whole
 
 
@@ -71,6 +74,45 @@ def convert(root: Path, split: str, classes: tuple[str, ...]) -> tuple[dict, int
     return dict(images=images, annotations=annotations, categories=categories), empty
 
 
+def check_splits(root: Path, splits: list[str]) -> None:
+    """Raises FileNotFoundError where a split has no list of images."""
+    folder = root / 'ImageSets/Main'
+    lost = [split for split in splits if not (folder / f'{split}.txt').is_file()]
+    if lost:
+        there = ', '.join(sorted(path.stem for path in folder.glob('*.txt'))) or 'none'
+        raise FileNotFoundError(
+            f'Each of --splits must have a list of images in "{folder}" (seen from {os.getcwd()}), '
+            f'but there is none for {", ".join(lost)}; there are: {there}. '
+            'Correct ROOT or --splits.'
+        )
+
+
+def check_classes(root: Path, splits: list[str], classes: list[str]) -> list[str]:
+    """Compare the classes with the names of the objects; returns what may differ on purpose.
+
+    Raises:
+        ValueError: a class is named twice, or no object has any of the names.
+    """
+    twice = [name for name, times in Counter(classes).items() if times > 1]
+    if twice:
+        raise ValueError(f'--classes must name each class once, but got {", ".join(twice)} again.')
+    names = {name for s in splits for name in listed_images(str(root / f'ImageSets/Main/{s}.txt'))}
+    objects = Counter(
+        name.text or ''
+        for image in names
+        for name in ET.parse(root / f'Annotations/{image}.xml').findall('object/name')
+    )
+    left = {name: times for name, times in objects.items() if name not in classes}
+    if objects and len(left) == len(objects):
+        raise ValueError(
+            f'--classes must name objects of the annotations ({", ".join(sorted(objects))}), but '
+            f'got {", ".join(classes)}, of which there is none. Correct the names.'
+        )
+    told = [f'{times} objects of {name} left out' for name, times in sorted(left.items())]
+    lost = [name for name in classes if name not in objects] if objects else []
+    return told + [f'no object of {name}' for name in lost]
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('root', type=Path, help='has JPEGImages, Annotations, ImageSets/Main')
@@ -83,9 +125,13 @@ def main(argv: list[str] | None = None) -> None:
         if path.exists() and not args.force:
             raise SystemExit(f'{path} must not exist yet, but it does; --force overwrites it.')
     try:
+        check_splits(args.root, args.splits)
         contents = {split: convert(args.root, split, tuple(args.classes)) for split in out}
+        notes = check_classes(args.root, args.splits, args.classes)
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
+    for note in notes:
+        print(f'warning: {note}', file=sys.stderr)
     for split, path in out.items():
         content, empty = contents[split]
         write_whole(path, json.dumps(content).encode())
