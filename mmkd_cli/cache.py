@@ -6,7 +6,7 @@ Interrupted, it goes on where it was when called again with the same arguments.
 import argparse
 from pathlib import Path
 
-from mmkd_cli.options import add_config_options, read_config
+from mmkd_cli.options import add_config_options, config_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from mmkd.cache import fill_cache
     from mmkd.datasets.data_checks import check_data
 
-    cfg = read_config(args)
+    cfg = config_of(args)
     for note in check_data(cfg, ('train',)):
         print_log(note, 'current', WARNING)
     cache = cfg.model.get('teacher_cache')

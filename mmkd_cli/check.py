@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mmkd_cli.options import add_config_options, read_config
+from mmkd_cli.options import add_config_options, config_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         tell = {} if args.json else {'progress': stack.enter_context(progress_bar())}
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # of pycocotools
         with report.section('Config'):
-            cfg = read_config(args)
+            cfg = config_of(args)
         if report.ok:
             report = examine(cfg, args.images, args.show_dir, **tell)
     if args.json:

@@ -6,6 +6,7 @@ Interrupted, it goes on when it is started again. Ends with report.html in the w
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from mmkd_cli.options import add_config_options
@@ -31,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the comparison."""
     from mmkd.compare import Comparison, run_comparison
+    from mmkd.config.config_errors import message_first
+
+    sys.excepthook = message_first
 
     comparison = Comparison(
         args.config,

@@ -90,8 +90,12 @@ def voc_to_coco(args: argparse.Namespace) -> None:
     from mmkd.datasets.voc_to_coco import write_coco
 
     try:
-        written = write_coco(args.root, args.classes, args.splits, args.force)
+        written = write_coco(args.root, args.classes, args.splits, args.force, _warn)
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     for path, (images, boxes, empty) in written.items():
         print(f'{path}: {images} images, {boxes} boxes, {empty} empty left out')
+
+
+def _warn(note: str) -> None:
+    print(f'warning: {note}', file=sys.stderr)

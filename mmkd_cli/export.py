@@ -2,7 +2,7 @@
 
 import argparse
 
-from mmkd_cli.options import add_config_options, read_config
+from mmkd_cli.options import add_config_options, config_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> None:
     """Write the student."""
     from mmkd.export.export_student import check_student, export_student
 
-    config = read_config(args)
+    config = config_of(args)
     check_student(args.checkpoint, config)
     out = export_student(args.checkpoint, config, args.out, args.force)
     print(f'{out} and {out.with_suffix(".py")}')

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,15 +48,13 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
-def read_config(args: argparse.Namespace) -> 'Config':
+def config_of(args: argparse.Namespace) -> 'Config':
     """The config with what ``--cfg-options`` changes."""
-    from mmengine.config import Config
+    from mmkd.config.config_errors import message_first
+    from mmkd.config.read_config import read_config
 
-    import mmkd  # noqa: F401  (the config may build on one of mmkd's)
-
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
-    return cfg
+    sys.excepthook = message_first
+    return read_config(args.config, options=args.cfg_options)
 
 
 def prepare_run(cfg: 'Config', args: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mmkd_cli.options import add_config_options, add_launcher, prepare_run, read_config
+from mmkd_cli.options import add_config_options, add_launcher, config_of, prepare_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     from mmkd.export.student_config import student_config
     from mmkd.runner.evaluate import evaluate
 
-    cfg = student_config(read_config(args))  # the teacher has no part in it
+    cfg = student_config(config_of(args))  # the teacher has no part in it
     prepare_run(cfg, args)
     if args.show_dir:
         draw = dict(type='DetVisualizationHook', draw=True, test_out_dir=args.show_dir)

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mmkd_cli.options import add_config_options, add_launcher, prepare_run, read_config
+from mmkd_cli.options import add_config_options, add_launcher, config_of, prepare_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     from mmkd.runner.resume import prepare_resume
     from mmkd.runner.train import train
 
-    cfg = read_config(args)
+    cfg = config_of(args)
     prepare_run(cfg, args)
     if args.amp:
         use_amp(cfg)

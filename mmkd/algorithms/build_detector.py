@@ -4,11 +4,12 @@ import copy
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from mmengine.config import Config, ConfigDict
-from mmengine.hub import get_config
+from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from mmrazor.registry import MODELS
+
+from mmkd.config.read_config import read_config
 
 Detector: TypeAlias = BaseModel | Mapping[str, Any] | str
 
@@ -20,13 +21,14 @@ def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
     file, or in mmdet's. Of a distillation config the student is built.
 
     Raises:
-        ValueError, TypeError: the file has no ``model``; ``source`` is of no known kind.
+        FileNotFoundError, ValueError, TypeError: the file cannot be read, or has no ``model``;
+            ``source`` is of no known kind.
     """
     if isinstance(source, BaseModel):
         return source
     scope = _surrounding_scope()
     if isinstance(source, str):
-        config = get_config(source) if '::' in source else Config.fromfile(source)
+        config = read_config(source, what)
         if 'model' not in config:
             raise ValueError(
                 f'{what} must be a config file with a "model", but "{source}" has only '

@@ -106,7 +106,7 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
         remedy = (
             'The architecture is the same: look at the class count (num_classes) and the priors.'
             + relaxed.format('what fits')
-            if same
+            if same and not any(key.startswith(('backbone.', 'neck.')) for key in fit.misshaped)
             else 'Is it the checkpoint of this config?' + relaxed.format('what fits')
         )
         raise ValueError(

@@ -15,6 +15,7 @@ from mmkd.checkpoints.reader import find_checkpoint
 from mmkd.checkpoints.ultralytics import is_yolov5_file
 from mmkd.config.key_finder import RUNNER_KEYS
 from mmkd.config.pair_config import is_distillation
+from mmkd.config.read_config import read_config
 from mmkd.export.student_config import model_config, student_config
 
 _METRICS = ('CocoMetric', 'VOCMetric')
@@ -32,8 +33,7 @@ def read_pair(path: str | Path, options: Mapping[str, Any], val_interval: int | 
     Raises:
         ValueError: it is no pair, or is not evaluated by CocoMetric or VOCMetric.
     """
-    config = Config.fromfile(path)
-    config.merge_from_dict(deepcopy(dict(options)))  # merging takes _delete_ out of them
+    config = read_config(path, 'the pair', options)
     if not is_distillation(config) or 'teacher' not in config.model:
         raise ValueError(
             f'the config to compare must be a pair, whose model has architecture and teacher, but '
@@ -122,7 +122,7 @@ def teacher_training(pair: Config, options: Mapping[str, Any]) -> Config:
     """
     source = pair.model.teacher
     if isinstance(source, str) and '::' not in source:
-        config = Config.fromfile(source)
+        config = read_config(source, 'model.teacher')
         if 'train_dataloader' in config:
             own = {key: value for key, value in options.items() if key.split('.')[0] != 'model'}
             config.merge_from_dict(deepcopy(own))

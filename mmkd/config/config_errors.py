@@ -63,13 +63,13 @@ def config_errors(cfg: Config) -> Iterator[None]:
 
 
 def message_first(kind: type, error: BaseException, trace: TracebackType | None) -> None:
-    """An ``excepthook``: of a :class:`ConfigError` the message comes first, then its cause."""
-    if not isinstance(error, ConfigError):
+    """An ``excepthook``: what mmkd raised on purpose is told in a line, its cause after it."""
+    if not isinstance(error, ConfigError) and not _is_own(error):
         sys.__excepthook__(kind, error, trace)
         return
     print(f'mmkd: {error}', file=sys.stderr)
     cause = error.__cause__
-    if cause is not None and not _is_own(cause):
+    if isinstance(error, ConfigError) and cause is not None and not _is_own(cause):
         print('\nIt was noticed here:\n', file=sys.stderr)
         traceback.print_exception(cause)
 

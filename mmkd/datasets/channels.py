@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmkd.checkpoints.preprocessing import Preprocessing
+from mmkd.config.read_config import read_config
 from mmkd.errors import ImageError
 
 _FOLDED = {12: 3, 27: 3, 48: 3}  # a stem that folds 2 x 2, 3 x 3 or 4 x 4 pixels into channels
@@ -119,8 +120,6 @@ def _tell(text: str) -> None:
 
 def _student(config: Mapping[str, Any]) -> tuple[Any, Any]:
     """The student's model config and the preprocessor that makes its batches, as they are given."""
-    from mmengine.config import Config
-
     model, preprocessor = config.get('model'), None
     while isinstance(model, Mapping):
         preprocessor = preprocessor or model.get('data_preprocessor')
@@ -128,7 +127,7 @@ def _student(config: Mapping[str, Any]) -> tuple[Any, Any]:
             break
         model = model['architecture']
         if isinstance(model, str) and os.path.isfile(model):
-            model = Config.fromfile(model).get('model')
+            model = read_config(model, 'architecture').get('model')
     return model, preprocessor
 
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.registry import MODELS
 
 from mmkd.config.names import first_of
 from mmkd.config.pair_config import is_distillation
+from mmkd.config.read_config import read_config
 
 #: Parts whose number of classes is another: of objects and background, of stuff, of identities.
 _OTHER = ('rpn_head', 'semantic_head', 'backbone', 'reid', 'language_model')
@@ -79,7 +79,7 @@ def class_counts(model: Any, scope: str | None, where: str) -> list[tuple[str, i
         [('model.bbox_head.num_classes', 3)]
     """
     if isinstance(model, str):
-        config = get_config(model) if '::' in model else Config.fromfile(model)
+        config = read_config(model, where)
         model, scope = config.get('model'), config.get('default_scope', scope)
     if not isinstance(model, Mapping) or 'language_model' in model:
         return []  # a detector of free text has no fixed classes

@@ -12,6 +12,7 @@ from mmengine.hub import get_config
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.config.key_finder import RUNNER_KEYS, dicts
 from mmkd.config.pair_config import is_distillation
+from mmkd.config.read_config import read_config
 
 
 def student_config(config: Config) -> Config:
@@ -114,7 +115,7 @@ def model_config(source: Any) -> Any:
             config.model.data_preprocessor = config.data_preprocessor
         config.model = {**changes, **config.model}
     elif isinstance(source, str):
-        config = get_config(source) if '::' in source else Config.fromfile(source)
+        config = read_config(source, 'a model')
     else:
         return source
     if 'default_scope' in config:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 
 import cv2
@@ -202,3 +203,57 @@ def test_an_xml_that_passes_is_read_by_mmdet(tmp_path):
         else:
             VOCDataset(ann_file='ImageSets/Main/train.txt', **options)
     assert 50 < refused < 570
+
+
+@pytest.fixture
+def voc_root(tmp_path):
+    for split in ('train', 'val'):
+        write_voc(tmp_path, split, 6, CLASSES, boxes=4)
+    (tmp_path / 'annotations').mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    'classes, splits, match',
+    [
+        (('x', 'y'), ('train', 'val'), r'--classes must name objects .*\(a.*\), but got x, y, of'),
+        (
+            ('A', 'B', 'C'),
+            ('train',),
+            r'must name objects .* but got A, B, C, of which there is no',
+        ),
+        (('a', 'b', 'a'), ('train',), r'--classes must name each class once, but got a again'),
+        (
+            CLASSES,
+            ('trian', 'val'),
+            r'none for trian; there are: train, val\. Correct ROOT or --sp',
+        ),
+    ],
+)
+def test_wrong_names_leave_nothing_behind(voc_root, classes, splits, match):
+    with pytest.raises(SystemExit, match=match):
+        voc_to_coco([str(voc_root), '--classes', *classes, '--splits', *splits])
+    assert not list((voc_root / 'annotations').iterdir())
+
+
+def test_a_wrong_root_is_told(tmp_path):
+    with pytest.raises(SystemExit, match=r'list of images in ".*nope/.*none for train; .*: none'):
+        voc_to_coco([str(tmp_path / 'nope'), '--classes', *CLASSES, '--splits', 'train'])
+
+
+def test_classes_that_are_left_out_or_not_there_are_told(voc_root, capsys):
+    """A data set may lack a class of a larger one; and one may want fewer classes."""
+    voc_to_coco([str(voc_root), '--classes', 'a', 'other', '--splits', 'train', 'val'])
+    told = capsys.readouterr()
+    assert 'warning: no object of other' in told.err
+    assert re.search(r'warning: \d+ objects of b left out', told.err)
+    content = json.loads((voc_root / 'annotations/train.json').read_text())
+    assert [category['name'] for category in content['categories']] == ['a', 'other']
+    assert {a['category_id'] for a in content['annotations']} == {1}
+
+
+def test_images_without_any_object_are_converted(voc_root, capsys):
+    for path in (voc_root / 'Annotations').iterdir():
+        path.write_text(re.sub('<object>.*</object>', '', path.read_text(), flags=re.DOTALL))
+    voc_to_coco([str(voc_root), '--classes', *CLASSES, '--splits', 'train', 'val'])
+    assert '6 images, 0 boxes' in capsys.readouterr().out
