@@ -116,6 +116,25 @@ def load_data_without_running() -> None:
     YamlHandler.load_from_fileobj = load_yaml_text
 
 
+def open_checkpoints_without_running() -> None:
+    """mmengine's inferencers run the config in a checkpoint, where no other is given."""
+    from mmengine.infer import BaseInferencer
+    from mmengine.runner import checkpoint
+
+    initialise = BaseInferencer._init_model
+
+    @functools.wraps(initialise)
+    def init_model(self: Any, cfg: Any, weights: str | None, *args: Any, **kwargs: Any) -> Any:
+        if not cfg and weights is not None:
+            from mmkd.checkpoints.registered_parts import registered_config
+
+            loaded = checkpoint._load_checkpoint(weights, map_location='cpu')
+            cfg.update(registered_config(loaded, weights))
+        return initialise(self, cfg, weights, *args, **kwargs)
+
+    BaseInferencer._init_model = init_model
+
+
 def count_what_fits() -> None:
     """mmengine loads what fits of a file, were it nothing, and at most logs the keys that lack.
 

@@ -92,6 +92,7 @@ def test_every_patch_is_tested():
         'allow_checkpoint_globals',
         'read_without_running',  # tests/checkpoints/test_detector_checkpoint.py
         'load_data_without_running',  # here and in tests/checkpoints/test_plain_pickle.py
+        'open_checkpoints_without_running',  # tests/checkpoints/test_registered_config.py
         'count_what_fits',  # here and in tests/checkpoints/test_loading.py
         'count_what_fits_in_transformers',
         'write_checkpoints_whole',
