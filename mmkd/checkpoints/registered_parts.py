@@ -164,7 +164,6 @@ def registered_config(checkpoint: Any, path: str) -> dict[str, Any]:
     Raises:
         ValueError: there is none; or it names something else, which would be imported and run.
     """
-
     text = None
     for keys in (('message_hub', 'runtime_info', 'cfg'), ('meta', 'cfg')):
         found: Any = checkpoint

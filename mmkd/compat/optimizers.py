@@ -23,10 +23,8 @@ def decay_the_students_layers() -> None:
     def add_params(
         self: Any, params: list[dict[str, Any]], module: nn.Module, **kwargs: Any
     ) -> None:
-        from mmrazor.models.algorithms import SingleTeacherDistill
-
-        shown = _StudentsNames(module) if isinstance(module, SingleTeacherDistill) else module
-        original(self, params, shown, **kwargs)
+        is_pair = isinstance(getattr(module, 'architecture', None), nn.Module)
+        original(self, params, _StudentsNames(module) if is_pair else module, **kwargs)
 
     Constructor.add_params = add_params
 
@@ -35,7 +33,7 @@ class _StudentsNames:
     """A pair whose student's parameters are named as in the student alone."""
 
     def __init__(self, pair: Any) -> None:
-        self.pair, self.backbone = pair, pair.student.backbone
+        self.pair, self.backbone = pair, pair.architecture.backbone
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         for name, parameter in self.pair.named_parameters():
