@@ -131,7 +131,7 @@ class CachedViews(Dataset):
 
 def _unfilled(fault: str) -> str:
     return (
-        f'{fault}. Go on filling: python tools/cache_teacher.py CONFIG --views V, with the same '
+        f'{fault}. Go on filling: mmkd cache CONFIG --views V, with the same '
         'arguments as before; whole records are kept.'
     )
 
