@@ -1,6 +1,6 @@
 """SSD on a ResNet-18 of width 32 teaches one on a MobileNetV2 of half width on BCCD.
 
-python tools/train.py configs/ssd_kd_r18_to_mbv2_bccd.py
+mmkd train configs/ssd_kd_r18_to_mbv2_bccd.py
 Expected: see docs/results.md; the baseline is configs/ssd_mbv2_bccd.py.
 """
 

@@ -1,6 +1,6 @@
 """The BCCD pair with a MobileNetV2 as Chen et al. (NeurIPS 2017) were implemented, to compare.
 
-python tools/compare.py configs/ssd_kd_r18_to_mbv2_bccd_reference.py --arms baseline kd
+mmkd compare configs/ssd_kd_r18_to_mbv2_bccd_reference.py --arms baseline kd
 Expected: see docs/results.md.
 """
 

@@ -1,6 +1,6 @@
 """SSD on a ResNet-18 of width 32 teaches one of width 8 on BCCD.
 
-python tools/train.py configs/ssd_kd_r18_to_r18w8_bccd.py
+mmkd train configs/ssd_kd_r18_to_r18w8_bccd.py
 Expected: see docs/results.md; the baseline is configs/ssd_r18w8_bccd.py.
 """
 

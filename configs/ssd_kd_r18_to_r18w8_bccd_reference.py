@@ -1,6 +1,6 @@
 """The BCCD SSD pair as Chen et al. (NeurIPS 2017) were implemented, to compare with our recipe.
 
-python tools/compare.py configs/ssd_kd_r18_to_r18w8_bccd_reference.py --arms baseline kd
+mmkd compare configs/ssd_kd_r18_to_r18w8_bccd_reference.py --arms baseline kd
 Expected: see docs/results.md.
 """
 

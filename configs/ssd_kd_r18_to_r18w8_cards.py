@@ -1,6 +1,6 @@
 """SSD on a ResNet-18 of width 32 teaches one of width 8 on playing cards.
 
-python tools/train.py configs/ssd_kd_r18_to_r18w8_cards.py
+mmkd train configs/ssd_kd_r18_to_r18w8_cards.py
 Expected: see docs/results.md; the baseline is configs/ssd_r18w8_cards.py.
 """
 

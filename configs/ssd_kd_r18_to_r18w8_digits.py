@@ -1,6 +1,6 @@
 """SSD on a ResNet-18 of width 32 teaches one of width 8 on digits.
 
-python tools/train.py configs/ssd_kd_r18_to_r18w8_digits.py  (tools/demo.py does all of it)
+mmkd train configs/ssd_kd_r18_to_r18w8_digits.py  (mmkd demo does all of it)
 Expected: see docs/results.md.
 """
 

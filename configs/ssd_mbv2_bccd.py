@@ -1,6 +1,6 @@
 """SSD on a MobileNetV2 of half width on BCCD, the baseline of the distilled runs.
 
-python tools/train.py configs/ssd_mbv2_bccd.py
+mmkd train configs/ssd_mbv2_bccd.py
 Expected: see docs/results.md.
 """
 

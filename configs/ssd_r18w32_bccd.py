@@ -1,6 +1,6 @@
 """SSD on a ResNet-18 of width 32 on BCCD, the teacher.
 
-python tools/train.py configs/ssd_r18w32_bccd.py
+mmkd train configs/ssd_r18w32_bccd.py
 Expected: coco/bbox_mAP 0.583 on val (seed 10, CPU, one thread; one run).
 """
 

@@ -1,6 +1,6 @@
 """SSD on a ResNet-18 of width 32 on playing cards, the teacher.
 
-python tools/train.py configs/ssd_r18w32_cards.py
+mmkd train configs/ssd_r18w32_cards.py
 Expected: see docs/results.md.
 """
 

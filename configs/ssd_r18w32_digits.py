@@ -1,6 +1,6 @@
 """SSD on a ResNet-18 of width 32 on digits, the teacher.
 
-python tools/make_digits.py && python tools/train.py configs/ssd_r18w32_digits.py
+mmkd data digits && mmkd train configs/ssd_r18w32_digits.py
 Expected: see docs/results.md.
 """
 

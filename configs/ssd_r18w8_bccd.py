@@ -1,6 +1,6 @@
 """SSD on a ResNet-18 of width 8 on BCCD, the baseline of the distilled runs.
 
-python tools/train.py configs/ssd_r18w8_bccd.py
+mmkd train configs/ssd_r18w8_bccd.py
 Expected: see docs/results.md.
 """
 

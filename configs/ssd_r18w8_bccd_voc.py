@@ -1,6 +1,6 @@
 """The student of ssd_r18w8_bccd evaluated on the VOC form of BCCD: VOC mAP.
 
-python tools/test.py configs/ssd_r18w8_bccd_voc.py work_dirs/ssd_r18w8_bccd/epoch_40.pth
+mmkd test configs/ssd_r18w8_bccd_voc.py work_dirs/ssd_r18w8_bccd/epoch_40.pth
 Expected: see docs/results.md.
 """
 

@@ -1,6 +1,6 @@
 """SSD on a ResNet-18 of width 8 on playing cards, the baseline of the distilled runs.
 
-python tools/train.py configs/ssd_r18w8_cards.py
+mmkd train configs/ssd_r18w8_cards.py
 Expected: see docs/results.md.
 """
 

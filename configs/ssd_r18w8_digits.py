@@ -1,6 +1,6 @@
 """SSD on a ResNet-18 of width 8 on digits, the baseline of the distilled runs.
 
-python tools/make_digits.py && python tools/train.py configs/ssd_r18w8_digits.py
+mmkd data digits && mmkd train configs/ssd_r18w8_digits.py
 Expected: see docs/results.md.
 """
 

@@ -1,6 +1,6 @@
 """YOLOv5m teaches YOLOv5s on BCCD at 640x480: classes, boxes and features.
 
-python tools/train.py configs/yolov5_kd_m_to_s_bccd_640.py
+mmkd train configs/yolov5_kd_m_to_s_bccd_640.py
 Expected: not run to its end (docs/results.md); the baseline is configs/yolov5_s_bccd_640.py.
 """
 

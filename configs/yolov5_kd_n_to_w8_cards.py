@@ -1,6 +1,6 @@
 """YOLOv5n teaches one of half its width on playing cards: classes, boxes and features.
 
-python tools/train.py configs/yolov5_kd_n_to_w8_cards.py
+mmkd train configs/yolov5_kd_n_to_w8_cards.py
 Expected: see docs/results.md; the baseline is configs/yolov5_w8_cards.py.
 """
 

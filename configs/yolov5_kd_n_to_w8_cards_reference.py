@@ -1,6 +1,6 @@
 """The cards YOLOv5 pair with the output term as in Adlik/yolov5, to compare with our recipe.
 
-python tools/compare.py configs/yolov5_kd_n_to_w8_cards_reference.py --arms baseline kd
+mmkd compare configs/yolov5_kd_n_to_w8_cards_reference.py --arms baseline kd
 Expected: see docs/results.md.
 """
 

@@ -1,6 +1,6 @@
 """YOLOv5s teaches YOLOv5n on BCCD: classes, boxes and features.
 
-python tools/train.py configs/yolov5_kd_s_to_n_bccd.py
+mmkd train configs/yolov5_kd_s_to_n_bccd.py
 Expected: see docs/results.md; the baseline is configs/yolov5_n_bccd.py.
 """
 

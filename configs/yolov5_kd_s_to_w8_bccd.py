@@ -1,6 +1,6 @@
 """YOLOv5s teaches a YOLOv5 of half YOLOv5n's width on BCCD: classes, boxes and features.
 
-python tools/train.py configs/yolov5_kd_s_to_w8_bccd.py
+mmkd train configs/yolov5_kd_s_to_w8_bccd.py
 Expected: see docs/results.md; the baseline is configs/yolov5_w8_bccd.py.
 """
 

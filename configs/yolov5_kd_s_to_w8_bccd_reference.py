@@ -1,6 +1,6 @@
 """The BCCD YOLOv5 pair with the output term as in Adlik/yolov5, to compare with our recipe.
 
-python tools/compare.py configs/yolov5_kd_s_to_w8_bccd_reference.py --arms baseline kd
+mmkd compare configs/yolov5_kd_s_to_w8_bccd_reference.py --arms baseline kd
 Expected: see docs/results.md.
 """
 

@@ -1,6 +1,6 @@
 """YOLOv5m on blood cells (BCCD in COCO form, data/bccd/) at 640x480, the teacher.
 
-python tools/train.py configs/yolov5_m_bccd_640.py
+mmkd train configs/yolov5_m_bccd_640.py
 Expected: coco/bbox_mAP 0.584 on val (seed 0; one H200).
 """
 

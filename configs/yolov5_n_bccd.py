@@ -1,6 +1,6 @@
 """YOLOv5n on blood cells (BCCD in COCO form, data/bccd/) at 256x192: the baseline.
 
-python tools/train.py configs/yolov5_n_bccd.py
+mmkd train configs/yolov5_n_bccd.py
 Expected: coco/bbox_mAP 0.496 on val (seed 10, CPU, one thread; one run).
 """
 

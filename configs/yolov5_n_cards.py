@@ -1,6 +1,6 @@
 """YOLOv5n on photographs of playing cards at 160x192: the teacher of yolov5_kd_n_to_w8_cards.py.
 
-python tools/train.py configs/yolov5_n_cards.py
+mmkd train configs/yolov5_n_cards.py
 Expected: coco/bbox_mAP 0.573 on val (seed 10, CPU, one thread; one run).
 """
 

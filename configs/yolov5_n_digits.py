@@ -1,6 +1,6 @@
 """YOLOv5n on digits of 128 px: the baseline.
 
-python tools/make_digits.py && python tools/train.py configs/yolov5_n_digits.py
+mmkd data digits && mmkd train configs/yolov5_n_digits.py
 Expected: see docs/results.md.
 """
 

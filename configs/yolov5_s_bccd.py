@@ -1,6 +1,6 @@
 """YOLOv5s on blood cells (BCCD in COCO form, data/bccd/) at 256x192: the bccd pair's teacher.
 
-python tools/train.py configs/yolov5_s_bccd.py
+mmkd train configs/yolov5_s_bccd.py
 Expected: coco/bbox_mAP 0.527 on val (seed 10, CPU, one thread; one run).
 """
 

@@ -1,6 +1,6 @@
 """YOLOv5s on blood cells (BCCD in COCO form, data/bccd/) at 640x480: the baseline.
 
-python tools/train.py configs/yolov5_s_bccd_640.py
+mmkd train configs/yolov5_s_bccd_640.py
 Expected: coco/bbox_mAP 0.541 on val (mean of seeds 0 to 2; one H200).
 """
 

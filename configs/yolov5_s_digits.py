@@ -1,6 +1,6 @@
 """YOLOv5s on digits of 128 px: the teacher of the digits pair.
 
-python tools/make_digits.py && python tools/train.py configs/yolov5_s_digits.py
+mmkd data digits && mmkd train configs/yolov5_s_digits.py
 Expected: see docs/results.md.
 """
 

@@ -1,6 +1,6 @@
 """YOLOv5 of half YOLOv5n's width (8 channels in its stem) on BCCD at 256x192: the baseline.
 
-python tools/train.py configs/yolov5_w8_bccd.py
+mmkd train configs/yolov5_w8_bccd.py
 Expected: see docs/results.md.
 """
 

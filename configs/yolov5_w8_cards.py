@@ -1,6 +1,6 @@
 """YOLOv5 of half YOLOv5n's width (8 channels in its stem) on playing cards: the baseline.
 
-python tools/train.py configs/yolov5_w8_cards.py
+mmkd train configs/yolov5_w8_cards.py
 Expected: see docs/results.md.
 """
 

@@ -69,7 +69,7 @@ class DetectionDistill(SingleTeacherDistill):
             channels last, reduced precision, compiled. Defaults to None, as it is.
         shuffle_teacher (bool): the control: the teacher looks at another image of the batch than
             the student, so that what is gained is not what the teacher sees. Defaults to False.
-        teacher_cache (str | dict, optional): folder of a cache that tools/cache_teacher.py filled:
+        teacher_cache (str | dict, optional): folder of a cache that ``mmkd cache`` filled:
             its records take the place of the running teacher. Or ``dict(folder=..., codecs=...)``,
             see docs/cache.md. Defaults to None.
         kwargs: as for :class:`SingleTeacherDistill`: ``data_preprocessor``,

@@ -63,7 +63,7 @@ class CachedTeacher:
             raise ValueError(
                 "with teacher_cache each batch must bring the teacher's records, but this one has "
                 f'{0 if records is None else len(records)} for {len(inputs)} images. Train with '
-                'tools/train.py, or call mmkd.cache.draw_cached_views(runner) before '
+                '"mmkd train", or call mmkd.cache.draw_cached_views(runner) before '
                 'runner.train().'
             )
         self._layout.decode(records.to(inputs.device), self._recorders)

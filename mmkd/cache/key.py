@@ -79,5 +79,5 @@ def check_key(folder: str | Path, kept: Mapping[str, Any], own: Mapping[str, Any
         raise ValueError(
             f'a teacher cache must have been filled with the same {", ".join(own)}, but that in '
             f'{folder} differs in: {", ".join(differing)}. Fill another with '
-            'tools/cache_teacher.py, or take back the change.'
+            '"mmkd cache", or take back the change.'
         )

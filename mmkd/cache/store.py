@@ -99,18 +99,16 @@ def read_index(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
             f'teacher_cache must be the folder of a cache, but there is no {path}. Fill it: '
-            'python tools/cache_teacher.py CONFIG --views V.'
+            'mmkd cache CONFIG --views V.'
         )
     try:
         index = json.loads(path.read_text())
         lacking = _INDEX - index.keys()
     except (ValueError, AttributeError) as error:
-        raise ValueError(
-            f'{path} must be JSON that tools/cache_teacher.py wrote: {error}'
-        ) from error
+        raise ValueError(f'{path} must be JSON that "mmkd cache" wrote: {error}') from error
     if lacking:
         raise ValueError(
-            f'{path} must be as tools/cache_teacher.py wrote it, but lacks '
+            f'{path} must be as "mmkd cache" wrote it, but lacks '
             f'{", ".join(sorted(lacking))}. Fill another cache.'
         )
     return index

@@ -114,7 +114,7 @@ class CachedViews(Dataset[Any]):
 
 def _unfilled(fault: str) -> str:
     return (
-        f'{fault}. Go on filling: python tools/cache_teacher.py CONFIG --views V, with the same '
+        f'{fault}. Go on filling: mmkd cache CONFIG --views V, with the same '
         'arguments as before; whole records are kept.'
     )
 

@@ -41,7 +41,7 @@ def origin(meta: Mapping[str, Any]) -> Origin:
 
     Args:
         meta: of mmengine (``cfg``, ``dataset_meta``), mmdet 2.x (``config``, ``CLASSES``) or
-            ``tools/convert_yolov5.py`` (``anchors``, ``strides``).
+            ``mmkd convert`` (``anchors``, ``strides``).
     """
     notes: list[str] = []
     config = _config(meta, notes)

@@ -86,7 +86,7 @@ def read_file(path: Path, what: str = 'the checkpoint', map_location: Any = 'cpu
     if foreign is None and is_yolov5_file(path):
         foreign = (
             'an Ultralytics YOLOv5 file, which only teacher_ckpt and student_ckpt take as it is '
-            '(convert it with tools/convert_yolov5.py)'
+            '(convert it with "mmkd convert")'
         )
     if foreign is not None:
         raise CheckpointError(

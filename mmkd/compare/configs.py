@@ -82,7 +82,7 @@ def baseline(pair: Config) -> Config:
     if start and _is_yolov5(str(start)):
         raise ValueError(
             f'student_ckpt must be a file that mmdet itself can start from, but is "{start}". '
-            'Convert it with tools/convert_yolov5.py and name the .pth file.'
+            'Convert it with "mmkd convert" and name the .pth file.'
         )
     student = _without_variables(student_config(pair))
     if start:
@@ -136,7 +136,7 @@ def taught(pair: Config, teacher_ckpt: str, shuffled: bool = False) -> Config:
     config = Config(pair.to_dict())
     config.model.teacher_ckpt = teacher_ckpt
     if config.get('default_hooks'):
-        config.default_hooks.pop('export_student', None)  # tools/train.py has its own
+        config.default_hooks.pop('export_student', None)  # "mmkd train" has its own
     if shuffled:
         config.model.shuffle_teacher = True
     return config

@@ -59,8 +59,8 @@ def tell_of_the_student() -> None:
             raise ValueError(
                 "init_detector's config must be that of a detector, but got that of a pair "
                 f'({config.model.get("type")}). Give the student.py and student.pth that its '
-                'training wrote into the work dir; of another checkpoint, python '
-                'tools/export_student.py CONFIG CHECKPOINT NAME.pth writes them.'
+                'training wrote into the work dir; of another checkpoint, '
+                '"mmkd export CONFIG CHECKPOINT NAME.pth" writes them.'
             )
         return original(config, *args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Is this pair worth training? What tools/check_pair.py and the start of a training examine.
+"""Is this pair worth training? What ``mmkd check`` and the start of a training examine.
 
 A check is a function that fills a :class:`Section` with rows (facts) and findings.
 """

@@ -96,5 +96,5 @@ def _of(runner: Runner) -> str:
         if path
     ]
     if best:
-        text += f'. The best so far, {", ".join(best)}, is exported by tools/export_student.py'
+        text += f'. The best so far, {", ".join(best)}, is exported by "mmkd export"'
     return text

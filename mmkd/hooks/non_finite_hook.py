@@ -23,7 +23,7 @@ class NonFiniteHook(Hook):
 
     The error names the terms, their values, the images and the iteration. The state before the
     step is saved as ``before_non_finite.pth`` in the run's log directory, where no earlier
-    checkpoint lies. ``tools/train.py`` adds this hook. If one rank meets such a term, all stop or
+    checkpoint lies. ``mmkd train`` adds this hook. If one rank meets such a term, all stop or
     skip. Gradients that overflow in float16 are left to the loss scaler.
 
     Args:

@@ -67,7 +67,7 @@ class PairReportHook(Hook):
             models.check_heads(section, pair)
         lines = [line for section in report.sections for line in section.lines()]
         log = runner.logger.info if report.ok else runner.logger.warning
-        log('\n'.join(['The pair:', *lines, 'More of it: python tools/check_pair.py CONFIG']))
+        log('\n'.join(['The pair:', *lines, 'More of it: mmkd check CONFIG']))
 
     def after_train_iter(
         self,
@@ -103,7 +103,7 @@ class PairReportHook(Hook):
             raise ValueError(
                 f'a distillation loss with a weight must teach something, but {", ".join(lost)} '
                 f'and its gradient were exactly 0 in each of the first {PATIENCE} batches that '
-                'hold objects. python tools/check_pair.py CONFIG tells what it is fed; '
+                'hold objects. "mmkd check CONFIG" tells what it is fed; '
                 'loss_weight=0 turns it off.'
             )
         for name in quiet:
@@ -152,13 +152,13 @@ def _judge(terms: dict[str, Any], taught: Sequence[str], at_work: bool, runner: 
     if lost:
         raise ValueError(
             f'each loss must be finite at the first step, but got {", ".join(lost)} = '
-            f'{", ".join(str(terms[key]) for key in lost)}. python tools/check_pair.py CONFIG '
+            f'{", ".join(str(terms[key]) for key in lost)}. "mmkd check CONFIG" '
             'tells what the loss was given.'
         )
     if not at_work:
         raise ValueError(
             f'a distillation loss must not be 0 at the first step, but {", ".join(taught)} '
-            'are exactly 0: nothing would be taught. python tools/check_pair.py CONFIG tells why.'
+            'are exactly 0: nothing would be taught. "mmkd check CONFIG" tells why.'
         )
     zero = [key for key in taught if terms[key] == 0]
     if zero:

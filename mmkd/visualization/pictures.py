@@ -39,7 +39,7 @@ def ground_truth_boxes(instances: Sequence[Mapping[str, Any]], classes: Sequence
 def detected_boxes(
     instances: Mapping[str, Any], classes: Sequence[str], threshold: float = 0.3
 ) -> Boxes:
-    """Of the ``pred_instances`` that ``tools/test.py --out`` wrote: those that score enough."""
+    """Of the ``pred_instances`` that ``mmkd test --out`` wrote: those that score enough."""
     boxes, scores, labels = (np.asarray(instances[key]) for key in ('bboxes', 'scores', 'labels'))
     return [
         (tuple(map(float, box)), f'{classes[label]} {score:.2f}')

@@ -164,7 +164,7 @@ def test_a_cache_of_other_data_is_refused(root, filled, tmp_path, mmdet_scope):
         CachedViews(dataset(moved), filled)
     with pytest.raises(ValueError, match=r'differs in: pipeline\.'):
         CachedViews(dataset(root, pipeline=[*PIPELINE[:4], PIPELINE[5]]), filled)
-    with pytest.raises(FileNotFoundError, match=r'Fill it: python tools/cache_teacher.py'):
+    with pytest.raises(FileNotFoundError, match=r'Fill it: mmkd cache'):
         CachedViews(dataset(root), f'{tmp_path}/nothing')
 
 

@@ -61,5 +61,5 @@ def test_an_index_of_another_kind_is_refused(tmp_path):
         read_index(tmp_path)
     for content in ('{', '[]'):
         (tmp_path / 'cache.json').write_text(content)
-        with pytest.raises(ValueError, match=r'must be JSON that tools/cache_teacher\.py wrote'):
+        with pytest.raises(ValueError, match=r'must be JSON that "mmkd cache" wrote'):
             read_index(tmp_path)

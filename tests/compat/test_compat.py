@@ -712,7 +712,7 @@ def test_init_detector_is_told_of_the_student(tmp_path):
     with pytest.raises(AttributeError, match='backbone'):
         init_detector.__wrapped__(cfg)
     for config in (cfg, str(tmp_path / 'pair.py'), tmp_path / 'pair.py'):
-        with pytest.raises(ValueError, match=r'pair \(DetectionDistill\).*student.py.*export_stud'):
+        with pytest.raises(ValueError, match=r'pair \(DetectionDistill\).*student.py.*mmkd export'):
             init_detector(config, 'epoch_1.pth', device='cpu')
     with pytest.raises(FileNotFoundError):
         init_detector('lost.py')

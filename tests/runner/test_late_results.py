@@ -125,7 +125,7 @@ def test_an_early_stop_leaves_the_student_and_the_last_checkpoint(tmp_path):
     assert runner.epoch == 3
     line = logged(tmp_path).rpartition('The student alone')[2]
     assert 'the averaged weights at the end of training, epoch 3 of 9, where it was stopped' in line
-    assert 'best_score_epoch_1.pth, is exported by tools/export_student.py' in line
+    assert 'best_score_epoch_1.pth, is exported by "mmkd export"' in line
     last = torch.load(tmp_path / 'epoch_3.pth', weights_only=False)
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_3.pth')
     assert last['stopped_early'] and last['meta']['epoch'] == 3 and 'optimizer' in last

@@ -1,4 +1,4 @@
-"""Handwritten digits on textured canvases, 128 px: made by tools/make_digits.py."""
+"""Handwritten digits on textured canvases, 128 px: made by mmkd data digits."""
 
 dataset_type = 'CocoDataset'
 data_root = 'data/digits/'

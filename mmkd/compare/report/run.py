@@ -51,7 +51,7 @@ class Run:
 
 
 def read_run(arm: Arm, seed: int, parameters: int, train: Path | None, test: Path) -> Run:
-    """Read a run from the folders that tools/train.py and tools/test.py wrote.
+    """Read a run from the folders that ``mmkd train`` and ``mmkd test`` wrote.
 
     Args:
         arm (Arm): See :class:`Run`.
