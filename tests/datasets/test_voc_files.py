@@ -15,9 +15,10 @@ from mmengine.registry import DATASETS
 from mmkd.datasets.data_checks import check_data
 from mmkd.datasets.voc_annotations import check_voc
 from mmkd.datasets.voc_files import VocImages, listed_images
+from mmkd.datasets.voc_to_coco import write_coco
+from mmkd_cli.main import main
 from tests.datasets.test_annotations import loader, voc
 from tests.tiny import write_voc
-from tools.voc_to_coco import main as voc_to_coco
 
 CLASSES = ('a', 'b', 'c')
 
@@ -95,7 +96,7 @@ def test_images_with_another_suffix(tmp_path, suffix):
     dataset = load(tmp_path)
     assert [data['img'].shape for data in dataset] == [(120, 160, 3)] * 2
     (tmp_path / 'annotations').mkdir()
-    voc_to_coco([str(tmp_path), '--classes', *CLASSES, '--splits', 'train'])
+    write_coco(tmp_path, CLASSES, ['train'])
     content = json.loads((tmp_path / 'annotations/train.json').read_text())
     assert [i['file_name'] for i in content['images']] == [f'x (1){suffix}', 'train000.jpg']
     notes = check_data(loader('CocoDataset', tmp_path), ('train',))
@@ -109,7 +110,7 @@ def test_an_image_in_a_subfolder_is_converted_under_its_path(tmp_path):
         shutil.move(tmp_path / folder / name, tmp_path / folder / 'day' / name)
     (tmp_path / 'ImageSets/Main/train.txt').write_text('day/train000\n')
     (tmp_path / 'annotations').mkdir()
-    voc_to_coco([str(tmp_path), '--classes', *CLASSES, '--splits', 'train'])
+    write_coco(tmp_path, CLASSES, ['train'])
     check_data(loader('CocoDataset', tmp_path), ('train',))
 
 
@@ -131,7 +132,7 @@ def test_nothing_is_converted_of_a_split_that_lacks_an_image(tmp_path):
     (tmp_path / 'annotations').mkdir()
     (tmp_path / 'JPEGImages/val001.jpg').unlink()
     with pytest.raises(SystemExit, match=r'val: each image of the split must exist.*val001\.jpg'):
-        voc_to_coco([str(tmp_path), '--classes', *CLASSES, '--splits', 'train', 'val'])
+        write_coco(tmp_path, CLASSES, ['train', 'val'])
     assert not list((tmp_path / 'annotations').iterdir())
 
 
@@ -232,18 +233,20 @@ def voc_root(tmp_path):
 )
 def test_wrong_names_leave_nothing_behind(voc_root, classes, splits, match):
     with pytest.raises(SystemExit, match=match):
-        voc_to_coco([str(voc_root), '--classes', *classes, '--splits', *splits])
+        main(['data', 'voc2coco', str(voc_root), '--classes', *classes, '--splits', *splits])
     assert not list((voc_root / 'annotations').iterdir())
 
 
 def test_a_wrong_root_is_told(tmp_path):
     with pytest.raises(SystemExit, match=r'list of images in ".*nope/.*none for train; .*: none'):
-        voc_to_coco([str(tmp_path / 'nope'), '--classes', *CLASSES, '--splits', 'train'])
+        main(
+            ['data', 'voc2coco', str(tmp_path / 'nope'), '--classes', *CLASSES, '--splits', 'train']
+        )
 
 
 def test_classes_that_are_left_out_or_not_there_are_told(voc_root, capsys):
     """A data set may lack a class of a larger one; and one may want fewer classes."""
-    voc_to_coco([str(voc_root), '--classes', 'a', 'other', '--splits', 'train', 'val'])
+    main(['data', 'voc2coco', str(voc_root), '--classes', 'a', 'other', '--splits', 'train', 'val'])
     told = capsys.readouterr()
     assert 'warning: no object of other' in told.err
     assert re.search(r'warning: \d+ objects of b left out', told.err)
@@ -255,5 +258,5 @@ def test_classes_that_are_left_out_or_not_there_are_told(voc_root, capsys):
 def test_images_without_any_object_are_converted(voc_root, capsys):
     for path in (voc_root / 'Annotations').iterdir():
         path.write_text(re.sub('<object>.*</object>', '', path.read_text(), flags=re.DOTALL))
-    voc_to_coco([str(voc_root), '--classes', *CLASSES, '--splits', 'train', 'val'])
+    main(['data', 'voc2coco', str(voc_root), '--classes', *CLASSES, '--splits', 'train', 'val'])
     assert '6 images, 0 boxes' in capsys.readouterr().out
