@@ -12,10 +12,11 @@ from mmrazor.registry import MODELS
 from torch import Tensor
 
 from mmkd.algorithms.build_detector import Detector, build_detector
-from mmkd.algorithms.distill_terms import active_losses, distill_terms, scaled
+from mmkd.algorithms.distill_terms import active_losses, distill_terms
 from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.loss_watch import LossWatch
 from mmkd.algorithms.term_statistics import statistics_of
+from mmkd.algorithms.term_values import scaled
 from mmkd.cache.cached_teacher import CachedTeacher
 from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.detector_checkpoint import load_detector

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from mmkd.algorithms.loss_watch import LossWatch
+    from mmkd.algorithms.term_values import scaled
+from mmkd.algorithms.loss_watch import LossWatch
 
 
 def active_losses(distiller: Any, factors: Mapping[str, float]) -> list[str]:
@@ -51,10 +52,3 @@ def distill_terms(
                 zero = zero + (parameter * 0).sum()
         terms.update(dict.fromkeys(idle, zero))
     return terms
-
-
-def scaled(term: Any, factor: float) -> Any:
-    """A term, or the levels of one, times ``factor``."""
-    if isinstance(term, list | tuple):
-        return [scaled(part, factor) for part in term]
-    return term * factor

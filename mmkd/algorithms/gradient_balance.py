@@ -8,7 +8,7 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
-from mmkd.algorithms.distill_terms import scaled
+from mmkd.algorithms.term_values import reduced, scaled
 from mmkd.losses.log_keys import BALANCE, SHARE, is_term
 from mmkd.losses.statistic import Statistic
 
@@ -178,11 +178,6 @@ class GradientBalance(nn.Module):
 def _counts(norm: float) -> bool:
     """A batch without objects has no gradient, one that overflows no norm."""
     return 0 < norm < math.inf
-
-
-def reduced(value: Any) -> Tensor:
-    """A term as a scalar, as ``BaseModel.parse_losses`` makes it."""
-    return value.mean() if isinstance(value, Tensor) else sum(item.mean() for item in value)
 
 
 def flat_gradient(value: Any, parameters: Sequence[Tensor]) -> Tensor:

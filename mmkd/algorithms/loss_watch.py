@@ -12,7 +12,8 @@ import torch
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from torch import Tensor, nn
 
-from mmkd.algorithms.gradient_balance import GRADIENT_SCALE, reduced
+from mmkd.algorithms.gradient_balance import GRADIENT_SCALE
+from mmkd.algorithms.term_values import reduced
 from mmkd.geometry.multi_level_maps import describe
 from mmkd.rules.loss_facts import author, needs
 

@@ -209,7 +209,6 @@ def _start(
     processes: int,
     numbers: Any,
 ) -> None:
-    import mmkd  # noqa: F401  (registers everything in the new process)
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
     filler = Filler(cfg, views, seed, _device(numbers.get()))

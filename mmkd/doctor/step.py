@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from mmkd.algorithms.detection_distill import DetectionDistill
-from mmkd.algorithms.gradient_balance import flat_gradient, reduced
+from mmkd.algorithms.gradient_balance import flat_gradient
 from mmkd.algorithms.loss_watch import excused
 from mmkd.algorithms.term_statistics import meanings
+from mmkd.algorithms.term_values import reduced
 from mmkd.doctor.report import Section
 from mmkd.losses.log_keys import DISTILL, STUDENT, is_term
 from mmkd.losses.statistic import Statistic
