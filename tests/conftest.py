@@ -33,6 +33,15 @@ def voc_root(tmp_path_factory) -> str:
     return f'{root}/'
 
 
+@pytest.fixture(autouse=True)
+def scopes():
+    """The default scopes that runs and readers of a test set end with it."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
+
+
 @pytest.fixture
 def mmdet_scope():
     """Names are looked up in mmdet, as under a config with ``default_scope = 'mmdet'``."""

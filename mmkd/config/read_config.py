@@ -1,6 +1,5 @@
 """Reading a config file; why one cannot be read is told in one message."""
 
-import difflib
 import os
 import traceback
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 
 from mmkd.config.config_errors import ConfigError, ConfigFileNotFoundError
+from mmkd.config.names import nearest
 
 
 def read_config(
@@ -67,7 +67,7 @@ def _instead_of(lost: str) -> str:
     folder, name = os.path.split(lost)
     if not os.path.isdir(folder or '.'):
         return f'There is no folder "{folder}" either: correct the path.'
-    near = difflib.get_close_matches(name, os.listdir(folder or '.'), 1)
+    near = nearest(name, os.listdir(folder or '.'), 1)
     return f'Did you mean "{os.path.join(folder, near[0])}"?' if near else 'Correct the path.'
 
 

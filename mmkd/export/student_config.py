@@ -57,7 +57,7 @@ _PACKAGES = ('mmkd', 'mmrazor')
 _REGISTRIES = [
     getattr(package.registry, name)
     for package in (mmengine, mmrazor)
-    for name in ('HOOKS', 'LOOPS', 'OPTIM_WRAPPERS', 'VISUALIZERS')
+    for name in ('HOOKS', 'LOOPS', 'OPTIM_WRAPPERS', 'RUNNERS', 'VISUALIZERS')
 ]
 
 #: A variable of a config that is named like one belongs to the distillation.
@@ -94,9 +94,8 @@ def _is_of_mmkd(part: Any) -> bool:
     found, homes = [kind], []
     if isinstance(kind, str):
         found = [known.module_dict.get(kind.split('.')[-1]) for known in _REGISTRIES]
-        homes = [kind]  # with its scope or its module, before that is imported
-        if isinstance(part, Mapping) and not any(found):
-            homes.append(str(part.get('_scope_')))
+        if not any(found):  # of a scope or a module that is not imported so far
+            homes = [kind, str(part.get('_scope_')) if isinstance(part, Mapping) else '']
     homes += [getattr(cls, '__module__', '') for cls in found]
     return any(home.split('.')[0] in _PACKAGES for home in homes)
 

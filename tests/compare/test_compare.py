@@ -146,7 +146,7 @@ def test_the_baseline_starts_from_the_weights_of_the_pairs_student(here):
 
     assert baseline(**{'model.student_ckpt': 'coco.pth'}).load_from == 'coco.pth'
     assert baseline(load_from='voc.pth').load_from == 'voc.pth'
-    with pytest.raises(ValueError, match=r'yolov5n.pt.*convert_yolov5'):
+    with pytest.raises(ValueError, match=r'yolov5n.pt.*mmkd convert'):
         baseline(**{'model.student_ckpt': 'yolov5n.pt'})
 
 
