@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from mmkd.algorithms.term_values import scaled
+
 if TYPE_CHECKING:
-    from mmkd.algorithms.term_values import scaled
 from mmkd.algorithms.loss_watch import LossWatch
 
 
