@@ -8,7 +8,7 @@ from torch import Tensor
 from mmkd.algorithms.term_values import scaled
 
 if TYPE_CHECKING:
-from mmkd.algorithms.loss_watch import LossWatch
+    from mmkd.algorithms.loss_watch import LossWatch
 
 
 def active_losses(distiller: Any, factors: Mapping[str, float]) -> list[str]:
