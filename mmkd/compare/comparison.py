@@ -3,12 +3,14 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from logging import WARNING
+from logging import ERROR, WARNING
 from pathlib import Path
 from typing import Any
 
+from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
+from mmengine.registry import DefaultScope
 
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.compare.arms import ARMS, Arm
@@ -26,6 +28,7 @@ from mmkd.compare.configs import (
 )
 from mmkd.compare.job import Step, mmkd_command
 from mmkd.compare.report.run import Run, read_run
+from mmkd.config.config_errors import config_errors
 from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
 from mmkd.rules.schedule import check_schedule
 
@@ -160,6 +163,26 @@ class Comparison:
             checked += [data, data[-2:]]
             for note in check(config, phases):
                 print_log(note, 'current', WARNING)
+
+    def check_pair(self) -> None:
+        """Build the pair once, without weights: what its rules refuse is told before hours pass.
+
+        Raises:
+            ConfigError: it cannot be built; the key comes first.
+        """
+        taught_arms = [config for arm, config in self.configs.items() if Arm(arm).is_taught]
+        for config in map(Config, (config.to_dict() for config in taught_arms[:1])):
+            for key in ('teacher_ckpt', 'student_ckpt', 'teacher_cache', 'init_cfg'):
+                config.model.pop(key, None)
+            logger = MMLogger.get_current_instance()
+            level = logger.level
+            logger.setLevel(ERROR)  # that the teacher has no weights is meant
+            scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
+            try:
+                with config_errors(config), scope:
+                    MODELS.build(config.model)
+            finally:
+                logger.setLevel(level)
 
     def steps(self, inputs: Sequence[Path] = ()) -> list[Step]:
         """The job: training and evaluation of each detector; writes the configs.

@@ -53,6 +53,7 @@ def run_comparison(
     console, start = Console(), time.monotonic()
     if not before:
         comparison.check_data()
+        comparison.check_pair()
     try:
         with sole_user(comparison.work_dir):
             environments = _run(comparison, console, workers, before)

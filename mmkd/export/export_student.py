@@ -53,7 +53,7 @@ def export_student(
 
 def _check_name(out: Path) -> None:
     if out.suffix not in ('.pth', '.pt'):
-        raise ValueError(f'the exported student must be named NAME.pth, but got "{out}".')
+        raise ValueError(f'the exported student must be named NAME.pth, but got "{out}". Add .pth.')
 
 
 def _write_student(loaded: Mapping[str, Any], config: Config, out: Path) -> None:

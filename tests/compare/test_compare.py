@@ -17,6 +17,7 @@ from mmkd.algorithms.build_detector import build_detector
 from mmkd.compare import Comparison
 from mmkd.compare.configs import digest, text_of
 from mmkd.compare.job import sole_user
+from mmkd.config.config_errors import ConfigError
 from tests.tiny import ROOT, write_coco, write_voc
 
 DIGITS = ROOT / 'configs/ssd_kd_r18_to_r18w8_digits.py'
@@ -254,6 +255,15 @@ def test_a_schedule_that_fails_late_is_refused_before_the_teacher_trains(here, m
     options = {'default_hooks.checkpoint.save_best': 'bbox_mAP'}
     with pytest.raises(ValueError, match=r'save_best must name a figure .*got "bbox_mAP"'):
         Comparison(DIGITS, Path('job'), [0], options=options).check_data()
+
+
+def test_a_pair_that_cannot_be_built_is_refused_before_the_teacher_trains(here, monkeypatch):
+    loss = 'model.distiller.distill_losses.loss_soft.temperatur'
+    with pytest.raises(ConfigError, match=r'temperatur must be an argument of WeightedSoftCls'):
+        Comparison(DIGITS, Path('job'), [0], options={loss: 2.0}).check_pair()
+    sound = Comparison(DIGITS, Path('job'), [0])
+    sound.check_pair()
+    assert sound.configs['kd'].model.teacher_ckpt and not Path('job').exists()
 
 
 def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys):
