@@ -17,7 +17,11 @@ from mmkd.checkpoints.state_keys import (
     student_state_dict,
     with_state_dict,
 )
-from mmkd.checkpoints.ultralytics import is_yolov5_file, load_yolov5_state_dict
+from mmkd.checkpoints.ultralytics import (
+    is_yolov5_file,
+    load_yolov5_state_dict,
+    read_yolov5_file,
+)
 from mmkd.checkpoints.weight_meaning import differences
 from mmkd.config.names import first_of
 from mmkd.fileio.atomic_writes import write_atomic
@@ -63,7 +67,9 @@ def read_weights(
     """
     file = find_checkpoint(path, what)
     if is_yolov5_file(file):
-        return load_yolov5_state_dict(file, model), {}
+        found = read_yolov5_file(file)
+        meta = {'dataset_meta': {'classes': found.class_names}}
+        return load_yolov5_state_dict(found, model), meta
     checkpoint = read_checkpoint(str(file), what)
     return student_state_dict(checkpoint['state_dict']), checkpoint['meta']
 

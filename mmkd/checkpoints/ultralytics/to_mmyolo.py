@@ -183,20 +183,21 @@ def _child(layer: Layer, name: str, kind: str) -> Layer:
     return child
 
 
-def load_yolov5_state_dict(path: str | Path, model: nn.Module) -> dict[str, Tensor]:
+def load_yolov5_state_dict(source: str | Path | YOLOv5File, model: nn.Module) -> dict[str, Tensor]:
     """Reads a YOLOv5 file into a state dict that fits the model, key for key and shape for shape.
 
     The weights are not copied into the model; ``model.load_state_dict(state)`` (strict) does that.
 
     Args:
-        path: An Ultralytics YOLOv5 file (see :func:`mmkd.checkpoints.ultralytics.is_yolov5_file`).
+        source: An Ultralytics YOLOv5 file (see
+            :func:`mmkd.checkpoints.ultralytics.is_yolov5_file`), or what was read of one.
         model: MMYOLO's ``YOLODetector`` with YOLOv5's backbone, neck and head.
 
     Raises:
         CheckpointError: The file is not readable, or differs from the model in classes, anchors,
             strides, depth, width, input scaling, or anything else that decides its outputs.
     """
-    file = read_yolov5_file(path)
+    file = source if isinstance(source, YOLOv5File) else read_yolov5_file(source)
     check_fits(file, model)
     state = convert_yolov5(file)
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.ultralytics import CheckpointError, is_yolov5_file, read_yolov5_file
 from mmkd.checkpoints.ultralytics.inert_pickle import StorageRef, TensorRef
@@ -47,6 +48,18 @@ def test_an_unstripped_file_of_a_training_on_several_gpus(tmp_path, nothing_runs
     assert file.source == 'ema'
     key = 'model.0.conv.weight'
     assert torch.equal(file.state_dict[key], averaged.float().state_dict()[key])
+
+
+def test_the_order_of_its_classes_is_compared(tmp_path, build_yolov5):
+    network = make_network()
+    path = save(tmp_path / 'yolov5.pt', network)
+    model = build_yolov5()
+    load_detector(model, str(path), 'teacher_ckpt')
+    names = read_yolov5_file(path).class_names
+    assert len(names) > 1
+    check_data_origin(model, {}, names)
+    with pytest.raises(ValueError, match=r'metainfo\.classes'):
+        check_data_origin(model, {}, names[::-1])
 
 
 def test_synchronised_batch_norms_are_batch_norms(tmp_path, build_yolov5):
