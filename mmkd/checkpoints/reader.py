@@ -20,9 +20,10 @@ from mmengine.logging import print_log
 
 from mmkd.checkpoints.fetch import fetch, hash_in, is_address, sha256_of
 from mmkd.checkpoints.foreign import describe_foreign, family_of, is_zip, root_of, shown, shown_path
-from mmkd.checkpoints.ultralytics.errors import CheckpointError
-from mmkd.checkpoints.ultralytics.file import is_yolov5_file, read_yolov5_file
-from mmkd.checkpoints.ultralytics.inert_pickle import EndlessError, names_in, storages_of
+from mmkd.checkpoints.ultralytics.errors import CheckpointError, EndlessError
+from mmkd.checkpoints.ultralytics.inert_pickle import storages_of
+from mmkd.checkpoints.ultralytics.opcodes import names_in
+from mmkd.checkpoints.ultralytics.yolov5_file import is_yolov5_file, read_yolov5_file
 
 _IRREGULAR = (
     (stat.S_ISDIR, 'a folder'),

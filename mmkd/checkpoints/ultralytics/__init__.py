@@ -1,8 +1,8 @@
 """Ultralytics YOLOv5 checkpoints: read without running what they hold, converted for MMYOLO."""
 
 from mmkd.checkpoints.ultralytics.errors import CheckpointError
-from mmkd.checkpoints.ultralytics.file import YOLOv5File, is_yolov5_file, read_yolov5_file
 from mmkd.checkpoints.ultralytics.to_mmyolo import convert_yolov5, load_yolov5_state_dict
+from mmkd.checkpoints.ultralytics.yolov5_file import YOLOv5File, is_yolov5_file, read_yolov5_file
 
 __all__ = [
     'CheckpointError',

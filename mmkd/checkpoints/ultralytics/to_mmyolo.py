@@ -14,7 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.checkpoints.ultralytics.errors import CheckpointError
-from mmkd.checkpoints.ultralytics.file import Layer, YOLOv5File, read_yolov5_file
+from mmkd.checkpoints.ultralytics.layer import Layer
+from mmkd.checkpoints.ultralytics.yolov5_file import YOLOv5File, read_yolov5_file
 
 BN_EPS = 1e-3
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmkd.checkpoints.foreign import describe_foreign
 from mmkd.checkpoints.ultralytics.errors import CheckpointError
-from mmkd.checkpoints.ultralytics.inert_pickle import StorageRef, TensorRef
+from mmkd.checkpoints.ultralytics.inert_objects import StorageRef, TensorRef
 
 _ZIP_MAGIC = b'PK\x03\x04'
 # torch.save's first bytes before it wrote zip archives (torch < 1.6).

@@ -13,7 +13,7 @@ from torch import nn
 from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.ultralytics import CheckpointError, is_yolov5_file, read_yolov5_file
-from mmkd.checkpoints.ultralytics.inert_pickle import StorageRef, TensorRef
+from mmkd.checkpoints.ultralytics.inert_objects import StorageRef, TensorRef
 from mmkd.checkpoints.ultralytics.torch_archive import TorchArchive
 from tests.checkpoints.ultralytics.ultralytics_like import importable, make_network, save
 

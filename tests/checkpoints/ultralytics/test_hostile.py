@@ -21,7 +21,8 @@ from mmkd.checkpoints.ultralytics import (
     is_yolov5_file,
     read_yolov5_file,
 )
-from mmkd.checkpoints.ultralytics.inert_pickle import Bag, StorageRef, TensorRef, read_pickle
+from mmkd.checkpoints.ultralytics.inert_objects import Bag, StorageRef, TensorRef
+from mmkd.checkpoints.ultralytics.inert_pickle import read_pickle
 from mmkd.checkpoints.ultralytics.torch_archive import TorchArchive
 from tests.checkpoints.ultralytics.ultralytics_like import make_network, save
 

@@ -1,6 +1,5 @@
 """Reads the ``.pt`` files of Ultralytics YOLOv5 (networks v6.0 to 7.0) without running any code."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,78 +8,11 @@ import torch
 from torch import Tensor
 
 from mmkd.checkpoints.ultralytics.errors import CheckpointError
-from mmkd.checkpoints.ultralytics.inert_pickle import Bag, TensorRef, names_in, read_pickle
+from mmkd.checkpoints.ultralytics.inert_objects import Bag, TensorRef, describe
+from mmkd.checkpoints.ultralytics.inert_pickle import read_pickle
+from mmkd.checkpoints.ultralytics.layer import LAYER_CLASSES, NETWORK_CLASSES, Layer, layer_tree
+from mmkd.checkpoints.ultralytics.opcodes import names_in
 from mmkd.checkpoints.ultralytics.torch_archive import TorchArchive
-
-# The first is the name up to v6.1.
-NETWORK_CLASSES = ('models.yolo.Model', 'models.yolo.DetectionModel')
-# Focus, SPP and BottleneckCSP belong to networks before v6.0: known, so that such a file is told
-# from a dangerous one; the conversion then says what it can take.
-_LAYER_CLASSES = frozenset(
-    {
-        *NETWORK_CLASSES,
-        'models.yolo.Detect',
-        *(
-            f'models.common.{name}'
-            for name in (
-                'Bottleneck',
-                'BottleneckCSP',
-                'C3',
-                'Concat',
-                'Conv',
-                'Focus',
-                'SPP',
-                'SPPF',
-            )
-        ),
-        *(
-            f'torch.nn.modules.{name}'
-            for name in (
-                'activation.Hardswish',
-                'activation.LeakyReLU',
-                'activation.ReLU',
-                'activation.SiLU',
-                'batchnorm.BatchNorm2d',
-                'batchnorm.SyncBatchNorm',
-                'container.ModuleList',
-                'container.Sequential',
-                'conv.Conv2d',
-                'linear.Identity',
-                'pooling.MaxPool2d',
-                'upsampling.Upsample',
-            )
-        ),
-    }
-)
-# The same layer when it predicts; training on several GPUs leaves it in a file.
-_KINDS = {'torch.nn.modules.batchnorm.SyncBatchNorm': 'BatchNorm2d'}
-# YOLOv5x has 700 modules with their children; a graph that shares its parts can claim 2 ** 1000.
-_MAX_MODULES = 20_000
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """One module of the stored network.
-
-    Args:
-        path: Its place in the network, e.g. ``model.2.cv1``; also the prefix of its keys.
-        kind: The last part of its class' name, e.g. ``C3``.
-        attrs: Its plain attributes (no tensors, no children).
-        tensors: Its own parameters and persistent buffers.
-        children: The modules in it, by name.
-    """
-
-    path: str
-    kind: str
-    attrs: dict[str, Any]
-    tensors: dict[str, TensorRef]
-    children: dict[str, 'Layer']
-
-    def walk(self) -> Iterator['Layer']:
-        """The layer and all below it."""
-        yield self
-        for child in self.children.values():
-            yield from child.walk()
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,21 +91,21 @@ def read_yolov5_file(path: str | Path) -> YOLOv5File:
 
 
 def _read(archive: TorchArchive) -> YOLOv5File:
-    content = read_pickle(archive.pickle(), _LAYER_CLASSES, part=_network_in)
+    content = read_pickle(archive.pickle(), LAYER_CLASSES, part=_network_in)
     source = _source(content)
     bag = _network_in(content)
     if not isinstance(content, dict) or (source == 'model' and not isinstance(bag, Bag | None)):
         raise CheckpointError(
             "a YOLOv5 file must be a dict with the network under 'model', got "
-            f'{_describe(content)}; load a plain state dict with mmengine'
+            f'{describe(content)}; load a plain state dict with mmengine'
         )
     if not isinstance(bag, Bag) or bag.name not in NETWORK_CLASSES:
-        got = bag.name if isinstance(bag, Bag) else _describe(bag)
+        got = bag.name if isinstance(bag, Bag) else describe(bag)
         raise CheckpointError(
             f'{source!r} must be one of {", ".join(NETWORK_CLASSES)}, got {got}; only detection '
             'networks of YOLOv5 are read'
         )
-    network = _Tree().layer(bag, '')
+    network = layer_tree(bag)
     detect = next((layer for layer in network.walk() if layer.kind == 'Detect'), None)
     if detect is None:
         raise CheckpointError('a YOLOv5 network must end in a Detect layer, got none')
@@ -204,55 +136,6 @@ def _network_in(content: Any) -> Any:
     return content.get(_source(content)) if isinstance(content, dict) else content
 
 
-class _Tree:
-    """Turns bags into layers, with an account of how many there were."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def layer(self, bag: Bag, path: str, depth: int = 0) -> Layer:
-        self.count += 1
-        if self.count > _MAX_MODULES or depth > 16:
-            raise CheckpointError('the network claims to be larger than any YOLOv5')
-        state = bag.state
-        where = path or 'the network'
-        if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-            raise CheckpointError(f'{where} must have a dict of attributes, got {_describe(state)}')
-        prefix = f'{path}.' if path else ''
-        hidden = state.get('_non_persistent_buffers_set')
-        hidden = hidden if isinstance(hidden, set) else set()
-        tensors = self.part(state, '_parameters', TensorRef, where)
-        tensors |= {
-            name: ref
-            for name, ref in self.part(state, '_buffers', TensorRef, where).items()
-            if name not in hidden
-        }
-        children = self.part(state, '_modules', Bag, where)
-        return Layer(
-            path=path,
-            kind=_KINDS.get(bag.name, bag.name.rpartition('.')[2]),
-            attrs={key: value for key, value in state.items() if not key.startswith('_')},
-            tensors=tensors,
-            children={
-                name: self.layer(child, prefix + name, depth + 1)
-                for name, child in children.items()
-            },
-        )
-
-    @staticmethod
-    def part(state: dict[str, Any], name: str, kind: type, where: str) -> dict[str, Any]:
-        part = state.get(name, {})
-        if not isinstance(part, dict):
-            raise CheckpointError(f'{where}: {name} must be a dict, got {_describe(part)}')
-        for key, value in part.items():
-            if not isinstance(key, str) or not isinstance(value, kind | None):
-                raise CheckpointError(
-                    f'{where}: {name} must map names to {kind.__name__}, got {_describe(value)}'
-                )
-        # A parameter that a layer does without (a convolution's bias) is None.
-        return {key: value for key, value in part.items() if value is not None}
-
-
 def _state_dict(archive: TorchArchive, network: Layer) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for layer in network.walk():
@@ -277,10 +160,10 @@ def _class_names(names: Any, num_classes: Any) -> tuple[str, ...]:
     if isinstance(names, dict):
         names = [names.get(label) for label in range(len(names))]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CheckpointError(f'class names must be text by label, got {_describe(names)}')
+        raise CheckpointError(f'class names must be text by label, got {describe(names)}')
     if type(num_classes) is not int or num_classes != len(names):
         raise CheckpointError(
-            f'a class name is needed for each of {_describe(num_classes)} classes, got {len(names)}'
+            f'a class name is needed for each of {describe(num_classes)} classes, got {len(names)}'
         )
     return tuple(names)
 
@@ -289,7 +172,7 @@ def _strides(archive: TorchArchive, attrs: dict[str, Any]) -> tuple[int, ...]:
     ref = attrs.get('stride')
     values = archive.tensor(ref).flatten().tolist() if isinstance(ref, TensorRef) else []
     if not values or not all(0 < value < 4096 and value == int(value) for value in values):
-        raise CheckpointError(f'strides must be whole pixels, got {values or _describe(ref)}')
+        raise CheckpointError(f'strides must be whole pixels, got {values or describe(ref)}')
     return tuple(int(value) for value in values)
 
 
@@ -306,12 +189,3 @@ def _anchors(
     # The file counts in cells of the level, mmdet in pixels.
     pixels = (anchors * torch.tensor(strides)[:, None, None]).tolist()
     return tuple(tuple((w, h) for w, h in level) for level in pixels)
-
-
-def _describe(value: Any) -> str:
-    # Never the whole value: it is the file's, and its text may be endless.
-    if isinstance(value, str | int | float | None):
-        return repr(value)[:80]
-    if isinstance(value, Bag):
-        return f'a {value.name}'
-    return f'a {type(value).__name__}'
