@@ -182,8 +182,8 @@ def cached(model, batch: dict, folder: str) -> int:
     with recorders:
         model.teacher_source(data['inputs'], data['data_samples'])
     layout = RecordLayout.of(plan_fields(model.distiller, model.student), recorders)
-    truths = [boxes_of(sample) for sample in batch['data_samples']]
-    records = layout.encode(recorders, (model.student.bbox_head.prior_generator, truths))
+    ground_truth = [boxes_of(sample) for sample in batch['data_samples']]
+    records = layout.encode(recorders, (model.student.bbox_head.prior_generator, ground_truth))
     model._release_records()
     store = Store(folder, layout.nbytes, len(records), 'benchmark')
     for slot, record in enumerate(records.cpu().numpy()):

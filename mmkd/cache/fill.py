@@ -51,12 +51,12 @@ class Filler:
         """Let the teacher look at ``items``; fingerprints of the views and a codec's context."""
         views = [self.views[item] for item in items]
         fingerprints = [fingerprint(view) for view in views]
-        truths = [boxes_of(view['data_samples']) for view in views]
+        ground_truth = [boxes_of(view['data_samples']) for view in views]
         batch = self.model.data_preprocessor(self.collate(views), True)
         with self.model.distiller.teacher_recorders:
             self.model.teacher_source(batch['inputs'], batch['data_samples'])
         head = getattr(self.model.student, 'bbox_head', None)
-        return fingerprints, (getattr(head, 'prior_generator', None), truths)
+        return fingerprints, (getattr(head, 'prior_generator', None), ground_truth)
 
     def write(self, items: Sequence[int], store: Store, layout: RecordLayout) -> int:
         """Cache ``items``; how many they are."""

@@ -1,4 +1,7 @@
-"""A fixed number of augmented views of each image, and a data set that draws among them."""
+"""A fixed number of views of each image, and a data set that draws among them.
+
+A view is an image under one augmentation.
+"""
 
 import copy
 import zlib

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from mmkd.compat.ops import deform_conv, focal_loss, ms_deform_attn, nms, roi_align
+from mmkd.compat.ops import deform_conv, focal_loss, masked_conv, ms_deform_attn, nms, roi_align
 from mmkd.compat.packages import build_advice
 
-_STAND_INS = (nms, focal_loss, roi_align, ms_deform_attn, deform_conv)
+_STAND_INS = (nms, focal_loss, roi_align, ms_deform_attn, deform_conv, masked_conv)
 
 
 def supplied_ops() -> dict[str, Callable[..., Any]]:

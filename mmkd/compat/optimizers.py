@@ -13,7 +13,7 @@ def decay_the_students_layers() -> None:
     """mmdet tells the layers of a backbone by names from "backbone." on: in a pair none has such.
 
     Each would have the whole learning rate, in silence. The constructor is shown the names that
-    the student's parameters have in the student alone.
+    the student's parameters have in the baseline.
     """
     from mmdet.engine.optimizers import LearningRateDecayOptimizerConstructor as Constructor
 
@@ -30,7 +30,7 @@ def decay_the_students_layers() -> None:
 
 
 class _StudentsNames:
-    """A pair whose student's parameters are named as in the student alone."""
+    """A pair whose student's parameters are named as in the baseline."""
 
     def __init__(self, pair: Any) -> None:
         self.pair, self.backbone = pair, pair.architecture.backbone

@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmkd.datasets.annotations import check_coco
 from mmkd.datasets.split import check_found
 
-#: By how many pixels a corner may differ in two files that hold one truth: files round.
+#: By how many pixels a corner may differ in two files with the same ground truth: files round.
 _ROUNDING = 0.05
 
 
@@ -27,7 +27,7 @@ def measures(cfg: Config, phase: str) -> bool:
 def check_evaluator(
     cfg: Config, phase: str, files: Iterable[str], classes: Sequence[str] | None
 ) -> None:
-    """Check that each CocoMetric of ``phase`` measures against the truth that is loaded.
+    """Check that each CocoMetric of ``phase`` measures against the ground truth that is loaded.
 
     Other metrics are left alone. VOCMetric takes the loader's own (:mod:`mmkd.compat`).
 
@@ -96,13 +96,13 @@ def _compare(cfg: Config, phase: str, path: str | None, classes: Sequence[str] |
     with contextlib.redirect_stdout(io.StringIO()):  # of pycocotools
         with DefaultScope.overwrite_default_scope(scope):
             dataset = DATASETS.build(config)
-        truth = None if path is None else COCO(path)
+        ground_truth = None if path is None else COCO(path)
     if not hasattr(dataset, 'get_data_info'):
         return
-    where = f'{phase}_evaluator: the truth of CocoMetric must be that of the loader'
+    where = f'{phase}_evaluator: the ground truth of CocoMetric must be that of the loader'
     remedy = f'Give ann_file of {phase}_evaluator the annotation file of {phase}_dataloader.'
-    if truth is not None:
-        names = [category['name'] for category in truth.cats.values()]
+    if ground_truth is not None:
+        names = [category['name'] for category in ground_truth.cats.values()]
         wrong = [name for name in classes if names.count(name) != 1]
         if wrong:
             raise ValueError(
@@ -124,13 +124,13 @@ def _compare(cfg: Config, phase: str, path: str | None, classes: Sequence[str] |
                 f'{where}, image by image, but {phase}_dataloader loads image {key!r} ("{other}") '
                 'twice, with other boxes. Join its annotations in one file.'
             )
-        if truth is None:
+        if ground_truth is None:
             continue
-        if key not in truth.imgs:
+        if key not in ground_truth.imgs:
             raise ValueError(
                 f'{where}, but "{path}" lacks image {key!r} ("{info["img_path"]}"). {remedy}'
             )
-        of_loader, of_metric = _differing(objects, _measured(truth, key, classes))
+        of_loader, of_metric = _differing(objects, _measured(ground_truth, key, classes))
         if of_loader or of_metric:
             raise ValueError(
                 f'{where}, but for image {key!r} ("{info["img_path"]}") only the loader has '
@@ -149,10 +149,10 @@ def _loaded(info: Mapping[str, Any], classes: Sequence[str]) -> list[_Object]:
     ]
 
 
-def _measured(truth: Any, key: Any, classes: Sequence[str]) -> list[_Object]:
+def _measured(ground_truth: Any, key: Any, classes: Sequence[str]) -> list[_Object]:
     found: list[_Object] = []
-    for annotation in truth.imgToAnns.get(key, ()):
-        name = truth.cats[annotation['category_id']]['name']
+    for annotation in ground_truth.imgToAnns.get(key, ()):
+        name = ground_truth.cats[annotation['category_id']]['name']
         if name in classes:
             x, y, width, height = annotation['bbox']
             found.append((name, bool(annotation['iscrowd']), (x, y, x + width, y + height)))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+#: Multi-level maps: (B, C, H, W) for each level, or one such map.
 Levels = Tensor | Sequence[Tensor]
 
 

@@ -11,6 +11,7 @@ from mmkd.heads.grids import centres, class_log_prob, decode, grid, per_level, r
 from mmkd.heads.predictions import Batch, Predictions, log_of
 from mmkd.heads.readers import reader
 
+#: Multi-level maps, (B, A * width, H, W) for each level.
 Levels = Sequence[Tensor]
 
 

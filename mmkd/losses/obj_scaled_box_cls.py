@@ -8,7 +8,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from mmkd.geometry.multi_level_maps import Levels
-from mmkd.heads.bbox_coding import CODINGS
+from mmkd.heads.bbox_coder import CODERS
 from mmkd.heads.level_anchors import level_priors
 from mmkd.heads.level_maps import LevelMaps, paired_head_maps, teacher_weight
 from mmkd.losses.functional.box_distances import box_distances
@@ -121,7 +121,7 @@ class ObjScaledBoxCls(nn.Module):
             ('cls_loss', cls_loss, ('bce', 'l2', 'kl')),
             ('box_loss', box_loss, ('decoded', 'l2', *IOU_LOSSES)),
             ('normalizer', normalizer, ('objectness', 'mean')),
-            ('bbox_coder', bbox_coder, CODINGS),
+            ('bbox_coder', bbox_coder, CODERS),
         ):
             if value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, got {value!r}.')

@@ -8,13 +8,10 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
 from mmkd.datasets.seeding import SeededSampler
-from mmkd.hooks.exact_resume_hook import (
-    EarlyEndHook,
-    ExactResumeHook,
-    InterruptedValidationHook,
-    NewLoaderHook,
-    _seeded,
-)
+from mmkd.hooks.early_end_hook import EarlyEndHook
+from mmkd.hooks.exact_resume_hook import ExactResumeHook
+from mmkd.hooks.interrupted_validation_hook import InterruptedValidationHook
+from mmkd.hooks.new_loader_hook import NewLoaderHook, seeded
 from mmkd.hooks.progress_bar_hook import ProgressBarHook
 from mmkd.hooks.start_checks_hook import StartChecksHook
 
@@ -32,7 +29,7 @@ class ExactRunner(Runner):
         loader: Any = self._train_dataloader  # type: ignore[has-type]
         configs = (loop, loader, loader.get('sampler') if isinstance(loader, Mapping) else None)
         if all(isinstance(config, Mapping) for config in configs) and 'dataset' in loader:
-            self._train_dataloader = _seeded(loader, loader['dataset'], self.seed)
+            self._train_dataloader = seeded(loader, loader['dataset'], self.seed)
         return super().build_train_loop(loop)
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:

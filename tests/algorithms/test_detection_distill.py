@@ -133,10 +133,10 @@ def test_student_starts_as_it_would_alone():
     model = build()
     model.init_weights()
     torch.manual_seed(0)
-    alone = MODELS.build(tiny_ssd())
-    alone.init_weights()
+    baseline = MODELS.build(tiny_ssd())
+    baseline.init_weights()
     own = model.student.state_dict()
-    assert all(torch.equal(value, own[key]) for key, value in alone.state_dict().items())
+    assert all(torch.equal(value, own[key]) for key, value in baseline.state_dict().items())
 
 
 def test_head_is_not_run_when_recorders_tap_the_neck():

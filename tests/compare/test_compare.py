@@ -191,7 +191,9 @@ def test_an_evaluator_of_another_split_is_refused_first(here):
         [0],
         options={'test_evaluator.ann_file': 'data/digits/annotations/train.json'},
     )
-    with pytest.raises(ValueError, match='test_evaluator: the truth of CocoMetric must be that of'):
+    with pytest.raises(
+        ValueError, match='test_evaluator: the ground truth of CocoMetric must be that of'
+    ):
         comparison.check_data()
     options = {'model.architecture.bbox_head.num_classes': 7}
     with pytest.raises(

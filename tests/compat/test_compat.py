@@ -554,7 +554,7 @@ def test_mmcv_takes_any_size(tmp_path):
     assert BaseTransform.__call__.__wrapped__(LoadImageFromFile(), results)['height'] == 9
 
 
-# The truth that metrics compare with: tests/datasets/test_oracle.py shows that the patches do it
+# The ground truth of metrics: tests/datasets/test_oracle.py shows that the patches do it
 
 
 def coco_of(annotations, categories=(1, 2)):
@@ -635,8 +635,8 @@ def test_cocometric_counts_what_was_not_loaded(tmp_path):
     from mmdet.evaluation import CocoMetric
 
     path = write_coco(tmp_path, 'val', 2, ('a', 'b'))
-    truth = json.loads(path.read_text())['annotations']
-    boxes = [a for a in truth if a['image_id'] == 1]
+    ground_truth = json.loads(path.read_text())['annotations']
+    boxes = [a for a in ground_truth if a['image_id'] == 1]
     result = dict(
         img_id=1,
         bboxes=np.float32([[x, y, x + w, y + h] for x, y, w, h in (a['bbox'] for a in boxes)]),
@@ -656,9 +656,9 @@ def test_cocometric_measures_the_things_of_panoptic_data(tmp_path):
     from mmdet.evaluation import CocoMetric
 
     path = write_coco(tmp_path, 'val', 1, ('a', 'b'))
-    truth = json.loads(path.read_text())['annotations']
-    corners = [[x, y, x + w, y + h] for x, y, w, h in (a['bbox'] for a in truth)]
-    labels = np.array([a['category_id'] - 1 for a in truth])
+    ground_truth = json.loads(path.read_text())['annotations']
+    corners = [[x, y, x + w, y + h] for x, y, w, h in (a['bbox'] for a in ground_truth)]
+    labels = np.array([a['category_id'] - 1 for a in ground_truth])
     result = dict(img_id=1, bboxes=np.float32(corners), scores=np.ones(2), labels=labels)
     metric = CocoMetric(str(path))
     metric.dataset_meta = dict(classes=('a', 'b', 'sky'), stuff_classes=('sky',))
@@ -695,13 +695,13 @@ def test_mmdet_scores_no_detections(tmp_path):
     """Without the patch pycocotools fails, and CocoMetric gives no figures."""
     from mmdet.datasets.api_wrappers import COCO
 
-    truth = COCO(str(write_coco(tmp_path, 'val', 2, ('ant', 'bee', 'cat'))))
+    ground_truth = COCO(str(write_coco(tmp_path, 'val', 2, ('ant', 'bee', 'cat'))))
     with pytest.raises(IndexError):
-        COCO.loadRes.__wrapped__(truth, [])
-    found = truth.loadRes([])
-    assert found.getImgIds() == truth.getImgIds() and found.getAnnIds() == []
+        COCO.loadRes.__wrapped__(ground_truth, [])
+    found = ground_truth.loadRes([])
+    assert found.getImgIds() == ground_truth.getImgIds() and found.getAnnIds() == []
     some = dict(image_id=1, category_id=1, bbox=[1, 2, 3, 4], score=0.5)
-    assert len(truth.loadRes([some]).getAnnIds()) == 1  # and some as before
+    assert len(ground_truth.loadRes([some]).getAnnIds()) == 1  # and some as before
 
 
 def test_init_detector_is_told_of_the_student(tmp_path):
@@ -741,7 +741,7 @@ def test_mmdet_decays_the_layers_of_a_student():
     with DefaultScope.overwrite_default_scope('mmdet'):
         pair = MODELS.build(dict(tiny_pair(), _scope_='mmrazor'))
     pair.student.backbone = ConvNeXt()
-    alone = rates(Constructor.add_params, pair.student)
-    assert len({*alone.values()}) > 3
-    assert rates(Constructor.add_params, pair).items() >= alone.items()
+    baseline = rates(Constructor.add_params, pair.student)
+    assert len({*baseline.values()}) > 3
+    assert rates(Constructor.add_params, pair).items() >= baseline.items()
     assert {*rates(Constructor.add_params.__wrapped__, pair).values()} == {1.0}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mmcv.ops.masked_conv import masked_conv2d
 
 from mmkd.compat import mmcv_ops
-from mmkd.compat.ops import deform_conv
+from mmkd.compat.ops import deformable
 
 pytestmark = pytest.mark.skipif(
     not isinstance(sys.modules['mmcv._ext'], mmcv_ops.MmcvExt), reason='mmcv has compiled ops'
@@ -158,7 +158,7 @@ def test_images_in_parts_are_the_whole_batch(modulated, monkeypatch):
 
     whole = run()
     for values in (1, 2 * 4 * 9 * 36):  # one image, two images at a time
-        monkeypatch.setattr(deform_conv, 'VALUES', values)
+        monkeypatch.setattr(deformable, 'VALUES', values)
         for part, expected in zip(run(), whole, strict=True):
             torch.testing.assert_close(part, expected, rtol=1e-4, atol=1e-4)
 
@@ -207,11 +207,11 @@ def test_half_precision_is_rounded_once(dtype):
 
 @given(problems(), st.booleans())
 def test_plain_forward_equals_torchvisions(problem, modulated):
-    if deform_conv.torchvision_op('deform_conv2d', 'cpu') is None:
+    if deformable.torchvision_op('deform_conv2d', 'cpu') is None:
         pytest.skip('needs a torchvision that matches torch')
     served = run(problem, modulated)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deform_conv, 'torchvision_op', lambda name, device: None)
+        patch.setattr(deformable, 'torchvision_op', lambda name, device: None)
         torch.testing.assert_close(run(problem, modulated), served)
 
 

@@ -94,7 +94,7 @@ def test_evaluators_agree_on_ap50(forms):
 
 
 def detections(info: dict) -> dict:
-    """Made-up ones: the truth, moved and scored at random, a fifth of them lost or doubled."""
+    """Made-up ones: the ground truth moved and scored at random, a fifth lost or doubled."""
     generator = torch.Generator().manual_seed(int(info['img_path'][-9:-4]))
     boxes = torch.tensor([i['bbox'] for i in info['instances']], dtype=torch.float32)
     labels = torch.tensor([i['bbox_label'] for i in info['instances']])
@@ -103,7 +103,7 @@ def detections(info: dict) -> dict:
     labels = torch.cat([labels[keep], labels[: len(labels) // 5]])
     boxes = boxes + 6 * torch.randn(boxes.shape, generator=generator)
     scores = torch.rand(len(boxes), generator=generator)
-    truth = InstanceData(
+    ground_truth = InstanceData(
         bboxes=torch.tensor([i['bbox'] for i in info['instances']], dtype=torch.float32),
         labels=torch.tensor([i['bbox_label'] for i in info['instances']]),
     )
@@ -111,7 +111,7 @@ def detections(info: dict) -> dict:
         img_id=info['img_id'],
         ori_shape=(info['height'], info['width']),
         pred_instances=dict(bboxes=boxes, labels=labels, scores=scores),
-        gt_instances=truth,
+        gt_instances=ground_truth,
         ignored_instances=InstanceData(
             bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long)
         ),

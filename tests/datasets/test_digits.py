@@ -150,5 +150,5 @@ def test_wrong_settings(wrong, match):
         DigitsSettings(**wrong)
 
 
-# Drawn once with SMALL; raise mmkd.datasets.digits._VERSION when the drawing changes.
+# Drawn once with SMALL; raise mmkd.datasets.digits.drawing.VERSION when the drawing changes.
 PIXELS = '992621850ddd30527deaac581155b00f693c8f45f417dfe159bfac3fa6eb1ecc'

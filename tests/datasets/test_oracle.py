@@ -1,4 +1,4 @@
-"""A detector that knows the truth scores 1 on any data, or the run is refused before it starts.
+"""A detector that knows the ground truth scores 1 on any data, or the run is refused at its start.
 
 What only pixels show is refused as the image is loaded: tests/datasets/test_image_file.py.
 """
@@ -289,7 +289,7 @@ OTHER_FILES = {
 
 
 @pytest.mark.parametrize('case', OTHER_FILES)
-def test_the_evaluators_truth_is_the_loaders(coco, tmp_path, case):
+def test_the_evaluators_ground_truth_is_the_loaders(coco, tmp_path, case):
     edit, refused = OTHER_FILES[case]
     cfg = coco_config(coco)
     cfg.test_evaluator.ann_file = str(edit_coco(coco, edit, 'other'))
@@ -338,9 +338,9 @@ def test_what_is_written_for_a_server_has_the_files_ids(coco, tmp_path):
     cfg.test_evaluator.update(format_only=True, outfile_prefix=str(tmp_path / 'out'))
     measure(cfg, tmp_path)
     written = json.loads((tmp_path / 'out.bbox.json').read_text())
-    truth = json.loads((coco / 'annotations/test.json').read_text())['annotations']
+    ground_truth = json.loads((coco / 'annotations/test.json').read_text())['annotations']
     key = lambda a: (a['image_id'], a['category_id'], a['bbox'])  # noqa: E731
-    assert sorted(map(key, written)) == sorted(map(key, truth))
+    assert sorted(map(key, written)) == sorted(map(key, ground_truth))
 
 
 def test_voc_truth_is_that_of_the_file(voc, tmp_path):

@@ -90,7 +90,7 @@ def run(model, work_dir, *hooks, batches=2, **changes):
 
 
 def test_a_late_term_of_the_student_is_switched_on_and_weighs_what_it_says(tmp_path):
-    """In a pair of YOLOX the L1 term comes in epoch 2 of 2, twice as heavy as it is alone."""
+    """In a pair of YOLOX the L1 term comes in epoch 2 of 2, twice as heavy as in the baseline."""
     seen = []
 
     class Watch(Hook):

@@ -259,14 +259,14 @@ def test_equal_heads_are_at_the_minimum():
 # What mmdet's own IoU gives for boxes decoded by loops.
 
 
-def decoded(box, level, a, y, x, coding):
+def decoded(box, level, a, y, x, coder):
     stride = YOLO['strides'][level]
-    width, height = YOLO['base_sizes'][level][a] if coding != 'yolox' else (stride, stride)
+    width, height = YOLO['base_sizes'][level][a] if coder != 'yolox' else (stride, stride)
     tx, ty, tw, th = box
-    if coding == 'yolov5':
+    if coder == 'yolov5':
         center = [(2 * sigmoid(t) - 1 + 0.5 + n) * stride for t, n in ((tx, x), (ty, y))]
         size = [(2 * sigmoid(tw)) ** 2 * width, (2 * sigmoid(th)) ** 2 * height]
-    elif coding == 'yolov3':
+    elif coder == 'yolov3':
         center = [(sigmoid(t) + n) * stride for t, n in ((tx, x), (ty, y))]
         size = [math.exp(tw) * width, math.exp(th) * height]
     else:
@@ -301,15 +301,15 @@ def overlap_loss(kind, p, q):
 
 
 @pytest.mark.parametrize('kind', ['iou', 'giou', 'diou', 'ciou'])
-@pytest.mark.parametrize('coding', ['yolov5', 'yolov3', 'yolox'])
+@pytest.mark.parametrize('coder', ['yolov5', 'yolov3', 'yolox'])
 @pytest.mark.parametrize('normalizer', ['objectness', 'mean'])
-def test_iou_family(kind, coding, normalizer):
-    anchors = 1 if coding == 'yolox' else ANCHORS
+def test_iou_family(kind, coder, normalizer):
+    anchors = 1 if coder == 'yolox' else ANCHORS
     data = inputs(5, anchors=anchors, dtype=torch.float64, scale=0.7)
     loss = build(
         box_loss=kind,
-        bbox_coder=coding,
-        prior_generator=POINTS if coding == 'yolox' else YOLO,
+        bbox_coder=coder,
+        prior_generator=POINTS if coder == 'yolox' else YOLO,
         normalizer=normalizer,
     )
     summed, weight, count = [0.0, 0.0], 0.0, [0, 0]
@@ -325,7 +325,7 @@ def test_iou_family(kind, coding, normalizer):
                                 a,
                                 y,
                                 x,
-                                coding,
+                                coder,
                             )
                             for key in ('preds_S', 'preds_T')
                         )

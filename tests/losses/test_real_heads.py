@@ -163,10 +163,10 @@ HEADS = {
 @pytest.mark.parametrize('box_loss', ['decoded', 'ciou'])
 @pytest.mark.parametrize('name', HEADS)
 def test_yolo_heads(name, box_loss):
-    make, coding = HEADS[name]
+    make, coder = HEADS[name]
     student, teacher = make(), make()
     generator = getattr(student, 'head', student).prior_generator
-    loss = ObjScaledBoxCls(3, box_loss=box_loss, bbox_coder=coding, prior_generator=generator)
+    loss = ObjScaledBoxCls(3, box_loss=box_loss, bbox_coder=coder, prior_generator=generator)
     value = loss(student(features()), teacher(features()))
     assert value > 0 and all(loss.logs[term] > 0 for term in ('box', 'cls', 'obj'))
     assert all(reaches(value, student))

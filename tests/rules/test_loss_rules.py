@@ -256,15 +256,15 @@ def test_a_softmax_has_no_objectness():
 
 
 @pytest.mark.parametrize(
-    'name, coding, told',
+    'name, coder, told',
     [
         ('retinanet', None, r"got 'yolov5'.*DeltaXYWHBBoxCoder.*has none for this head"),
         ('yolox', None, r"got 'yolov5'.*coding of YOLOX. Set bbox_coder='yolox'"),
         ('yolox', 'yolox', None),
     ],
 )
-def test_the_coding_of_a_loss_is_the_heads(name, coding, told):
-    loss = dict(OBJ, **(dict(bbox_coder=coding) if coding else {}))
+def test_the_coding_of_a_loss_is_the_heads(name, coder, told):
+    loss = dict(OBJ, **(dict(bbox_coder=coder) if coder else {}))
     if told is None:
         build(name, name, loss, 'bbox_head')
     else:

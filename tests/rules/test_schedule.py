@@ -237,10 +237,10 @@ def test_the_figures_are_those_that_the_metric_gives_without_a_detection_too(cas
         metric = VOCMetric(**options)
     metric.dataset_meta = dict(classes=('ant', 'bee', 'cat'))
     none = dict(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
-    truth = dict(bboxes=torch.tensor([[5.0, 5, 60, 60]]), labels=torch.tensor([0]))
+    ground_truth = dict(bboxes=torch.tensor([[5.0, 5, 60, 60]]), labels=torch.tensor([0]))
     sample = dict(
         ori_shape=(120, 160),
-        gt_instances=truth,
+        gt_instances=ground_truth,
         ignored_instances=none,
         pred_instances=dict(none, scores=torch.zeros(0)),
     )

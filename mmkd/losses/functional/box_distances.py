@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mmkd.geometry.multi_level_maps import upcast
-from mmkd.heads.bbox_coding import activate, decode
+from mmkd.heads.bbox_coder import activate, decode
 from mmkd.heads.level_anchors import LevelAnchors
 from mmkd.heads.level_maps import LevelMaps
 from mmkd.losses.functional.iou_losses import IOU_LOSSES
@@ -15,7 +15,7 @@ def box_distances(
     maps_S: Sequence[LevelMaps],
     maps_T: Sequence[LevelMaps],
     kind: str,
-    coding: str,
+    coder: str,
     reg_norm: float | Sequence[float] | None = None,
     priors: Sequence[LevelAnchors] | None = None,
 ) -> list[Tensor]:
@@ -25,7 +25,7 @@ def box_distances(
         maps_S: the student's levels.
         maps_T: the teacher's.
         kind: 'l2' or 'decoded'; with ``priors`` 'iou', 'giou', 'diou' or 'ciou'.
-        coding: see :func:`mmkd.heads.bbox_coding.activate`.
+        coder: see :func:`mmkd.heads.bbox_coder.activate`.
         reg_norm: of 'l2', for all levels or for each.
         priors: of each level.
     """
@@ -33,15 +33,15 @@ def box_distances(
     for level, (s, t) in enumerate(zip(maps_S, maps_T, strict=True)):
         box_S, box_T = upcast(s.box), upcast(t.box)
         if priors:
-            found.append(iou_distance(box_S, box_T, priors[level], kind, coding))
+            found.append(iou_distance(box_S, box_T, priors[level], kind, coder))
         else:
             norm = reg_norm[level] if isinstance(reg_norm, Sequence) else reg_norm
-            found.append(box_distance(box_S, box_T, kind, coding, norm))
+            found.append(box_distance(box_S, box_T, kind, coder, norm))
     return found
 
 
 def box_distance(
-    box_S: Tensor, box_T: Tensor, kind: str, coding: str, reg_norm: float | None = None
+    box_S: Tensor, box_T: Tensor, kind: str, coder: str, reg_norm: float | None = None
 ) -> Tensor:
     """(B, A, H, W): squared distance of two box maps, summed over the 4 coordinates.
 
@@ -49,11 +49,11 @@ def box_distance(
         box_S: (B, A, 4, H, W), raw.
         box_T: (B, A, 4, H, W), raw.
         kind: 'l2' on what is given, 'decoded' on what the head makes of it.
-        coding: see :func:`mmkd.heads.bbox_coding.activate`.
+        coder: see :func:`mmkd.heads.bbox_coder.activate`.
         reg_norm: of 'l2': compare sigmoids, the teacher's width and height times this.
     """
     if kind == 'decoded':
-        box_S, box_T = activate(box_S, coding), activate(box_T, coding)
+        box_S, box_T = activate(box_S, coder), activate(box_T, coder)
     elif reg_norm is not None:
         scale = box_T.new_tensor([1, 1, reg_norm, reg_norm])[:, None, None]
         box_S, box_T = box_S.sigmoid(), box_T.sigmoid() * scale
@@ -61,9 +61,9 @@ def box_distance(
 
 
 def iou_distance(
-    box_S: Tensor, box_T: Tensor, anchors: LevelAnchors, kind: str, coding: str
+    box_S: Tensor, box_T: Tensor, anchors: LevelAnchors, kind: str, coder: str
 ) -> Tensor:
     """(B, A, H, W): mmdet's IoU loss of this kind between the decoded boxes."""
-    boxes_S, boxes_T = (decode(box, *anchors, coding) for box in (box_S, box_T))
+    boxes_S, boxes_T = (decode(box, *anchors, coder) for box in (box_S, box_T))
     distance = IOU_LOSSES[kind](boxes_S.reshape(-1, 4), boxes_T.reshape(-1, 4))
     return distance.view(boxes_S.shape[:-1])

@@ -5,7 +5,7 @@ import torch
 from mmdet.models.dense_heads import YOLOXHead
 from mmdet.models.task_modules.coders import YOLOBBoxCoder
 
-from mmkd.heads.bbox_coding import activate, decode
+from mmkd.heads.bbox_coder import activate, decode
 from mmkd.heads.level_anchors import build_task_util, level_priors
 
 STRIDE = 8
@@ -18,8 +18,8 @@ ANCHORS = {
 POINTS = {'type': 'MlvlPointGenerator', 'strides': [STRIDE], 'offset': 0}
 
 
-def ours(raw, config, coding):
-    boxes = decode(raw.unflatten(1, (-1, 4)), *level_priors(config)[0], coding)
+def ours(raw, config, coder):
+    boxes = decode(raw.unflatten(1, (-1, 4)), *level_priors(config)[0], coder)
     return boxes.permute(0, 2, 3, 1, 4).flatten(1, 3)  # (B, H * W * A, 4), as the heads flatten
 
 

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-CODINGS = ('yolov5', 'yolov3', 'yolox')
+CODERS = ('yolov5', 'yolov3', 'yolox')
 
 
-def activate(raw: Tensor, coding: str) -> Tensor:
+def activate(raw: Tensor, coder: str) -> Tensor:
     """Raw box maps in the space that their head predicts in, without anchors and strides.
 
     ======== =================== ===========================================================
-    coding   x, y                width, height
+    coder    x, y                width, height
     ======== =================== ===========================================================
     'yolov5' sigmoid             sigmoid (YOLOv7 likewise)
     'yolov3' sigmoid             as they are: the logarithm of the size
@@ -19,21 +19,21 @@ def activate(raw: Tensor, coding: str) -> Tensor:
 
     Args:
         raw: (B, A, 4, H, W).
-        coding: see above.
+        coder: see above.
 
     Example:
         >>> activate(torch.zeros(1, 1, 4, 1, 1), 'yolov3').flatten()
         tensor([0.5000, 0.5000, 0.0000, 0.0000])
     """
-    if coding == 'yolov5':
+    if coder == 'yolov5':
         return raw.sigmoid()
-    if coding == 'yolov3':
+    if coder == 'yolov3':
         return torch.cat([raw[:, :, :2].sigmoid(), raw[:, :, 2:]], dim=2)
     return raw
 
 
 def decode(
-    raw: Tensor, sizes: Tensor, centers: Tensor, stride: tuple[float, float], coding: str
+    raw: Tensor, sizes: Tensor, centers: Tensor, stride: tuple[float, float], coder: str
 ) -> Tensor:
     """Boxes (x1, y1, x2, y2) in input pixels.
 
@@ -42,7 +42,7 @@ def decode(
         sizes: (A, 2), width and height of the anchors.
         centers: (A, 2), x and y of the anchors of cell (0, 0).
         stride: in x and y.
-        coding: one of ``CODINGS``.
+        coder: one of ``CODERS``.
 
     Returns:
         Tensor: (B, A, H, W, 4).
@@ -66,10 +66,10 @@ def decode(
     step = raw.new_tensor(stride)[:, None, None]
     extent = sizes[:, :, None, None]  # (A, 2, 1, 1)
     offset, extent_raw = raw[:, :, :2], raw[:, :, 2:]
-    if coding == 'yolov5':
+    if coder == 'yolov5':
         center = origin + (offset.sigmoid() - 0.5) * 2 * step
         half = (extent_raw.sigmoid() * 2).square() * extent / 2
-    elif coding == 'yolov3':
+    elif coder == 'yolov3':
         center = origin + (offset.sigmoid() - 0.5) * step
         half = extent_raw.exp() * extent / 2
     else:
