@@ -2,11 +2,16 @@
 
 import argparse
 import importlib
+import os
+import select
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from mmkd_cli.shipped import PREFIX, shipped_config
+
+_STDOUT = 1
 
 COMMANDS = (
     'train',
@@ -54,9 +59,22 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; its exit status."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+def main(argv: Sequence[str] | None = None, run: bool = True) -> int:
+    """Run a command line, or without ``run`` only parse it; its exit status."""
+    try:
+        try:
+            return _main(list(sys.argv[1:] if argv is None else argv), run)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # else Python would do so as it exits, where nothing catches
+    except BrokenPipeError:
+        if not _no_one_reads():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+        return 128 + signal.SIGPIPE  # as of any program whose reader is ``head``
+
+
+def _main(argv: list[str], run: bool) -> int:
     if argv[:1] != ['configs']:  # which takes names
         try:
             argv = [str(shipped_config(w)) if w.startswith(PREFIX) else w for w in argv]
@@ -65,4 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
     args = build_parser().parse_args(argv)
     args.argv = argv
-    return args.run(args) or 0
+    return args.run(args) or 0 if run else 0
+
+
+def _no_one_reads() -> bool:
+    """Whether standard output is a pipe whose reader has gone."""
+    poll = select.poll()
+    poll.register(_STDOUT, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -78,11 +78,16 @@ def test_the_command_imports_mmkd_only_when_it_runs():
 
 
 def test_mmkd_knows_one_module_of_the_command():
-    """But for ``python -m mmkd``, which is the command."""
+    """But for ``python -m mmkd``, which is the command: parsed as it is located, then run."""
     found = {}
     for path in (ROOT / 'mmkd').rglob('*.py'):
         names = names_of(ast.walk(ast.parse(path.read_text())))
         modules = {'.'.join(n.split('.')[:2]) for n in names if n.split('.')[0] == 'mmkd_cli'}
         if modules:
             found[path.relative_to(ROOT / 'mmkd').as_posix()] = modules
-    assert found == {'compat/configs.py': {'mmkd_cli.shipped'}, '__main__.py': {'mmkd_cli.main'}}
+    command = {'mmkd_cli.main'}
+    assert found == {
+        'compat/configs.py': {'mmkd_cli.shipped'},
+        '__init__.py': command,
+        '__main__.py': command,
+    }

@@ -1,6 +1,8 @@
 """The command ``mmkd``: it answers at once, and the tools are doors to it."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -8,7 +10,7 @@ import textwrap
 import pytest
 
 from mmkd.compare import ARMS
-from mmkd_cli import compare
+from mmkd_cli import compare, configs
 from mmkd_cli.main import COMMANDS, main
 from tests.tiny import ROOT
 
@@ -87,3 +89,47 @@ def test_the_version(capsys):
     with pytest.raises(SystemExit):
         main(['--version'])
     assert re.fullmatch(r'mmkd \d+\.\d+\.\d+\n', capsys.readouterr().out)
+
+
+@pytest.mark.parametrize('words', [[], ['train'], ['data', 'split']])
+def test_help_of_python_m_answers_before_the_package_is_imported(words):
+    """``-X importtime`` lists each import, so that no time is measured."""
+    command = [sys.executable, '-X', 'importtime', '-m', 'mmkd', *words, '--help']
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f'usage: {" ".join(["mmkd", *words])} ')
+    imported = {line.rpartition('|')[2].strip() for line in done.stderr.splitlines()}
+    assert 'mmkd_cli.main' in imported and not {'torch', 'mmengine', 'mmkd.compat'} & imported
+
+
+def test_python_m_tells_wrong_words_once():
+    command = [sys.executable, '-m', 'mmkd', 'train', 'mmkd::no_such_config.py']
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count('there is no "no_such_config.py"') == 1
+
+
+@pytest.mark.parametrize('words', [['configs'], ['--help'], ['train', '--help']])
+def test_a_reader_that_has_gone_is_no_error(words):
+    """As in ``mmkd configs | head -1``."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, '-m', 'mmkd_cli', *words],
+        cwd=ROOT,
+        env=dict(os.environ, PYTHONUNBUFFERED=''),
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, '')
+
+
+def test_another_broken_pipe_is_an_error(monkeypatch):
+    def broken(args):
+        raise BrokenPipeError('of a worker')
+
+    monkeypatch.setattr(configs, 'list_configs', broken)
+    with pytest.raises(BrokenPipeError, match='of a worker'):
+        main(['configs'])

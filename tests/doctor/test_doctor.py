@@ -87,8 +87,7 @@ def folder(tmp_path_factory) -> Path:
             Path('my_teacher.py').read_text().replace("'std': [1.0, 1.0, 1.0]", "'std': [58.0] * 3")
         )
         Path('wrong_teacher.py').write_text(wrong)
-        methods = str(ROOT / 'configs/_base_/methods')
-        Path('my_pair.py').write_text(readme_pair().replace('configs/_base_/methods', methods))
+        Path('my_pair.py').write_text(readme_pair())
         fit(Config.fromfile('my_teacher.py'), TEACHER)
         weights = torch.load(TEACHER, weights_only=False)['state_dict']
         torch.save(dict(state_dict=weights), 'bare.pth')
