@@ -69,6 +69,7 @@ def test_the_version_is_written_once():
     assert 'version' not in PROJECT and PROJECT['dynamic'] == ['version']
     [version] = re.findall(r"^__version__ = '(.+)'$", (ROOT / 'mmkd/__init__.py').read_text(), re.M)
     assert version == mmkd.__version__
+    assert f'\nversion: {version}\n' in (ROOT / 'CITATION.cff').read_text()
 
 
 def test_only_the_yolo_extra_brings_mmyolo():
