@@ -343,7 +343,7 @@ def test_what_is_written_for_a_server_has_the_files_ids(coco, tmp_path):
     assert sorted(map(key, written)) == sorted(map(key, ground_truth))
 
 
-def test_voc_truth_is_that_of_the_file(voc, tmp_path):
+def test_voc_ground_truth_is_that_of_the_file(voc, tmp_path):
     """Difficult objects, an object twice, one outside: each scores 1."""
     path = voc / 'Annotations/test001.xml'
     text = path.read_text()
