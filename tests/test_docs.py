@@ -115,6 +115,15 @@ def test_options_of_benchmarks_exist(page):
             assert option in (ROOT / path).read_text(), f'{page.name}: {path} has no {option}'
 
 
+def test_the_pairs_that_the_readme_names_are_shipped():
+    table = (ROOT / 'README.md').read_text().split('\n## What is here')[1].split('\n| loss |')[0]
+    for row in re.findall(r'^\| .*`.*$', table, re.M):
+        name, *others = re.findall(r'`([\w.]+)`', row)
+        stem = re.sub('_(digits|bccd)$', '', name)
+        for other in [name, *(found.replace('...', stem) for found in others)]:
+            assert (ROOT / f'configs/{other}.py').is_file(), other
+
+
 def test_the_variant_is_a_config(tmp_path):
     blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/pairs.md').read_text(), re.S)
     [variant] = [block for block in blocks if '.update(' in block]
