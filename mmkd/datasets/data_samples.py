@@ -59,3 +59,49 @@ def rolled(samples: Any) -> Any:
     if isinstance(samples, list | tuple):
         return [*samples[-1:], *samples[:-1]]
     return samples
+
+
+def of_input(samples: Any, inputs: Tensor) -> Any:
+    """The samples as those of another model's batch, ``inputs`` (B, C, H, W) of the same images.
+
+    A list of ``DetDataSample``, which all detectors take in a forward without losses, with the
+    size of ``inputs`` in each. The given ones are not changed; they come back where they fit.
+
+    Args:
+        samples: of the batch that ``inputs`` were made of; None stays.
+        inputs: the images, perhaps padded further at the bottom and on the right.
+    """
+    size = tuple(inputs.shape[-2:])
+    if isinstance(samples, Mapping) and 'bboxes_labels' in samples:
+        samples = _listed(samples, len(inputs))
+    if not isinstance(samples, list | tuple):
+        return samples
+    size = tuple(inputs.shape[-2:])
+    shapes = {'batch_input_shape': size, 'pad_shape': size}
+    return [
+        sample
+        if tuple(sample.metainfo.get('batch_input_shape', size)) == size
+        else sample.new(metainfo={**sample.metainfo, **shapes})
+        for sample in samples
+    ]
+
+
+def _listed(samples: Mapping[str, Any], count: int) -> list[Any]:
+    """MMYOLO's dict as mmdet's list; the images are as large as the batch."""
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    boxes, owners = ground_truth(samples)
+    labels = samples['bboxes_labels'][:, 1].long()
+    listed = []
+    for i, meta in enumerate(samples.get('img_metas') or [{}] * count):
+        sample = DetDataSample(metainfo=dict(meta))
+        if 'batch_input_shape' in meta:
+            size = tuple(meta['batch_input_shape'])
+            known = dict(batch_input_shape=size, img_shape=size, ori_shape=size)
+            sample.set_metainfo(dict(known, scale_factor=(1.0, 1.0)))
+        own = owners == i
+        sample.gt_instances = InstanceData(bboxes=boxes[own], labels=labels[own])
+        sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=labels[:0])
+        listed.append(sample)
+    return listed
