@@ -57,7 +57,7 @@ class Description:
             is the background. None where the head does not say.
         probabilities: whether its outputs are activated already.
         class_channels: of a row: C, with the background's C + 1.
-        factor: the map by which it multiplies the classes' scores: 'objectness', which is trained on
+        factor: the map that multiplies the classes' scores: 'objectness', which is trained on
             background, 'centerness' or 'overlap (IoU)', which are not, or ''.
         priors: its prior generator. None for proposals, queries and CenterNet.
         coder: its box coder. None where it has none.
@@ -165,7 +165,8 @@ def _uses_sigmoid(head: Any) -> bool | None:
 
 def _class_channels(head: Any, in_roi: bool) -> int:
     head = getattr(head, 'head_module', head)  # MMYOLO's
-    classes, loss = int(getattr(head, 'num_classes', 1)), getattr(head, 'loss_cls', None)
+    classes: int = getattr(head, 'num_classes', 1)
+    loss: Any = getattr(head, 'loss_cls', None)
     if not in_roi:
         return int(getattr(head, 'cls_out_channels', None) or classes)
     if getattr(loss, 'custom_cls_channels', False):
