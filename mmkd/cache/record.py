@@ -8,7 +8,10 @@ from mmrazor.models.task_modules import RecorderManager
 from torch import Tensor, nn
 
 from mmkd.cache.codecs import Dense, NearBoxes, Softmax, SparseSoftmax
+from mmkd.cache.rows import Rows, row_tree
 from mmkd.geometry.multi_level_maps import describe
+from mmkd.heads.predictions import Predictions
+from mmkd.recorders.predictions_recorder import PredictionsRecorder
 
 
 def plan_fields(
@@ -52,6 +55,8 @@ def plan_fields(
             if data_idx is not None:
                 continue  # it is in the whole record
             codec = dict(codec='dense16')
+        if isinstance(recorders[recorder], PredictionsRecorder):
+            codec = dict(codec='rows')
         name = recorder if data_idx is None else f'{recorder}.{data_idx}'
         chosen = (codecs or {}).get(name, (codecs or {}).get(recorder))
         if chosen is not None:
@@ -91,6 +96,11 @@ def _codec_of(
 def _chosen_codec(name: str, chosen: str, automatic: dict[str, Any]) -> dict[str, Any]:
     if chosen == automatic['codec']:
         return automatic
+    if automatic['codec'] == 'rows':
+        raise ValueError(
+            f"teacher_cache.codecs['{name}'] must be 'rows', the one codec for predictions, but "
+            f"got '{chosen}'. Drop it."
+        )
     if chosen not in ('dense16', 'dense32'):
         raise ValueError(
             f"teacher_cache.codecs['{name}'] must be 'dense16', 'dense32' or what its losses "
@@ -158,6 +168,8 @@ class RecordLayout:
 
 
 def _build_codec(field: Mapping[str, Any]) -> Any:
+    if field['codec'] == 'rows':
+        return Rows(list(_leaves(field['tree'])))
     shapes = [leaf['shape'] for leaf in _leaves(field['tree'])]
     if field['codec'].endswith('softmax'):
         kind = Softmax if field['codec'] == 'softmax' else SparseSoftmax
@@ -179,6 +191,8 @@ def _recorded(recorders: RecorderManager, field: Mapping[str, Any]) -> Any:
 def _shapes(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_shapes(item) for item in value]
+    if isinstance(value, Predictions):
+        return row_tree(value)
     if not isinstance(value, Tensor) or value.dim() < 2 or not value.is_floating_point():
         raise ValueError(
             'a teacher cache keeps records of floating tensors (B, ...) and lists of them, but '

@@ -86,6 +86,8 @@ class PredictionsRecorder(BaseRecorder):
 
     def __enter__(self) -> None:
         super().__enter__()
+        if self._model is None:
+            return
         self._batches: list[tuple[int, Batch]] = []  # each with the first run of the head on it
         self._stack = ExitStack()
         self._runs = self._stack.enter_context(watch(self._head()))
@@ -103,6 +105,8 @@ class PredictionsRecorder(BaseRecorder):
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
+        if self._model is None:
+            return
         self._stack.close()
         head = self._head()
         for i, outputs in enumerate(self._runs):
@@ -125,10 +129,19 @@ class PredictionsRecorder(BaseRecorder):
 
     def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
         """The predictions of a run of the head; ``data_idx`` is the layer with layers='all'."""
-        found = super().get_record_data(record_idx)
-        if isinstance(found, HeadRun):
-            found = found.read()
-        return found if data_idx is None else found[data_idx]
+        found = _read(super().get_record_data(record_idx))
+        return found if data_idx is None else _read(found[data_idx])
+
+    def release(self) -> None:
+        """Let the model go: from now on its predictions come from elsewhere, as from a cache."""
+        self._model = None
+
+
+def _read(found: Any) -> Any:
+    """Of a cache, the runs of layers are a list."""
+    if isinstance(found, list):
+        return [_read(item) for item in found]
+    return found.read() if isinstance(found, HeadRun) else found
 
 
 @dataclass
