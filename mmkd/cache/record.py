@@ -156,8 +156,14 @@ class RecordLayout:
                 buffer[field['record_idx']] = value
                 continue
             record = buffer[field['record_idx']] = buffer[field['record_idx']] or []
-            _pad(record, field['data_idx'])
+            _pad(record, self._last_index(field))
             record[field['data_idx']] = value
+
+    def _last_index(self, field: Mapping[str, Any]) -> int:
+        """Of the record's items, so that those counted from its end are none of the others."""
+        place = field['recorder'], field['record_idx']
+        items = [f['data_idx'] for f in self.fields if (f['recorder'], f['record_idx']) == place]
+        return max(0, *(i + 1 for i in items)) + max(0, *(-i for i in items)) - 1
 
     def describe(self) -> str:
         """Bytes of a view by record."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mmdet.registry import MODELS
 
 from mmkd.cache import fill_cache
+from mmkd.cache.record import RecordLayout
 from mmkd.cache.rows import MOST, Rows, row_tree
 from mmkd.heads import Predictions
 from tests.cache.test_cache import batches, build, train
@@ -161,3 +162,19 @@ def test_predictions_have_one_codec(config, root, tmp_path):
     cfg.model.teacher_cache = dict(folder=f'{tmp_path}/cache', codecs=dict(rows='dense16'))
     with pytest.raises(ValueError, match=r"codecs\['rows'\] must be 'rows'.*Drop it"):
         fill_cache(cfg, f'{tmp_path}/cache', views=1)
+
+
+def test_items_from_either_end_of_a_record(config):
+    """As ``data_idx`` counts them: the first and the last are two, whatever lies between."""
+    fields = [
+        dict(recorder='head', record_idx=0, data_idx=i, codec='dense32', tree={'shape': [2]})
+        for i in (0, -1, 1)
+    ]
+    recorders = build(config()).distiller.teacher_recorders
+    buffer = recorders.get_recorder('head').data_buffer
+    buffer.append([torch.full((1, 2), float(i)) for i in range(5)])
+    layout = RecordLayout(fields)
+    data = layout.encode(recorders, None)
+    buffer.clear()
+    layout.decode(data, recorders)
+    assert [int(buffer[0][i][0, 0]) for i in (0, -1, 1)] == [0, 4, 1]
