@@ -25,6 +25,9 @@ NAMES = {
 
 
 def detector(name):
+    """By its name above; a config as it is."""
+    if not isinstance(name, str):
+        return name
     if name == 'ssd':
         return tiny_ssd()
     if name == 'yolov5':
