@@ -68,12 +68,12 @@ def of_input(samples: Any, inputs: Tensor) -> Any:
     size of ``inputs`` in each. The given ones are not changed; they come back where they fit.
 
     Args:
-        samples: of the batch that ``inputs`` were made of; None stays.
+        samples: of the batch that ``inputs`` were made of. Of MMYOLO's dict the ground truth is
+            left out: to part it by images would hold up a GPU.
         inputs: the images, perhaps padded further at the bottom and on the right.
     """
-    size = tuple(inputs.shape[-2:])
     if isinstance(samples, Mapping) and 'bboxes_labels' in samples:
-        samples = _listed(samples, len(inputs))
+        samples = _listed(samples.get('img_metas') or [{}] * len(inputs))
     if not isinstance(samples, list | tuple):
         return samples
     size = tuple(inputs.shape[-2:])
@@ -86,22 +86,16 @@ def of_input(samples: Any, inputs: Tensor) -> Any:
     ]
 
 
-def _listed(samples: Mapping[str, Any], count: int) -> list[Any]:
-    """MMYOLO's dict as mmdet's list; the images are as large as the batch."""
+def _listed(metas: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """MMYOLO's images, which are as large as the batch, as mmdet's list."""
     from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
 
-    boxes, owners = ground_truth(samples)
-    labels = samples['bboxes_labels'][:, 1].long()
     listed = []
-    for i, meta in enumerate(samples.get('img_metas') or [{}] * count):
+    for meta in metas:
         sample = DetDataSample(metainfo=dict(meta))
         if 'batch_input_shape' in meta:
             size = tuple(meta['batch_input_shape'])
             known = dict(batch_input_shape=size, img_shape=size, ori_shape=size)
             sample.set_metainfo(dict(known, scale_factor=(1.0, 1.0)))
-        own = owners == i
-        sample.gt_instances = InstanceData(bboxes=boxes[own], labels=labels[own])
-        sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=labels[:0])
         listed.append(sample)
     return listed

@@ -1,5 +1,7 @@
 """What is said of a head before it runs is what its rows show."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from mmkd.heads import Batch, describe_head, predicting_head, read
 from tests.heads import dense_cases, test_detr, test_roi
 from tests.heads.dense_cases import CASES, INPUT, METAS, build, features
 from tests.heads.models import small
+from tests.tiny import ROOT
 
 BATCH = Batch(INPUT, METAS)
 
@@ -109,3 +112,9 @@ def test_the_head_that_a_detector_predicts_with(name, place, kind):
     assert (found, known.name) == (place, kind)
     assert known.classes == (1 if kind == 'RPNHead' else 3)
     assert predicting_head(head.backbone) == ('', None)
+
+
+def test_the_page_says_so():
+    page = (ROOT / 'docs/heads.md').read_text()
+    [block] = [b for b in re.findall(r'```python\n(.*?)```', page, re.S) if 'describe_head(' in b]
+    exec(block)

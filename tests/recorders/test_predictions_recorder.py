@@ -136,6 +136,23 @@ def test_a_teacher_knows_where_its_padding_is(name):
             assert torch.equal(rows.valid, lit)
 
 
+@pytest.mark.parametrize('name', [FCOS, 'retinanet/retinanet_r50_fpn_1x_coco'])
+def test_row_i_is_row_i_where_the_teacher_is_padded_further(name):
+    """Of 96 x 96 pixels the teacher's rows at the 64 x 64 of the student are left, in order."""
+    student, teacher = small(name), small(name)
+    student.data_preprocessor.pad_size_divisor = 32
+    teacher.data_preprocessor.pad_size_divisor = 96
+    model = copied_teacher(pair(student, teacher))
+    losses, s, t = step(model, two_sizes())
+    assert torch.equal(s.priors, t.priors) and torch.equal(s.valid, t.valid)
+    assert s.log_prob.shape == t.log_prob.shape and s.boxes.shape == t.boxes.shape
+    # Far from the border the same image is seen, but for what more padding changes.
+    near = (s.boxes.detach() - t.boxes).abs().amax(-1)
+    far = (s.boxes.detach() - t.boxes.flip(1)).abs().amax(-1)
+    assert near.median() < far.median() / 4
+    losses['distill.loss_rows'].backward()
+
+
 def test_a_detr_as_teacher_is_told_the_size_of_its_own_batch():
     """Its attention masks the padding by the size of the batch that it sees."""
     name = 'detr/detr_r50_8xb2-150e_coco'
