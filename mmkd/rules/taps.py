@@ -145,7 +145,7 @@ def _predicted_channels(head: nn.Module, inner: str) -> int | None:
     return last.out_channels if isinstance(last, nn.Conv2d) else None
 
 
-def bins_per_side(head: nn.Module, inner: str) -> int:
+def bins_per_side(head: nn.Module, inner: str = '') -> int:
     """Bins of a distribution over distances, as of GFL; 1 for plain boxes.
 
     Args:
