@@ -11,7 +11,7 @@ from mmkd.cache.codecs import Dense, NearBoxes, Softmax, SparseSoftmax
 from mmkd.cache.rows import Rows, row_tree
 from mmkd.geometry.multi_level_maps import describe
 from mmkd.heads.predictions import Predictions
-from mmkd.recorders.predictions_recorder import PredictionsRecorder
+from mmkd.recorders.predictions_recorder import records_rows
 
 
 def plan_fields(
@@ -55,7 +55,7 @@ def plan_fields(
             if data_idx is not None:
                 continue  # it is in the whole record
             codec = dict(codec='dense16')
-        if isinstance(recorders[recorder], PredictionsRecorder):
+        if records_rows(recorders[recorder]):
             codec = dict(codec='rows')
         name = recorder if data_idx is None else f'{recorder}.{data_idx}'
         chosen = (codecs or {}).get(name, (codecs or {}).get(recorder))

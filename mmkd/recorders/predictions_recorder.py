@@ -137,6 +137,11 @@ class PredictionsRecorder(BaseRecorder):
         self._model = None
 
 
+def records_rows(recorder: Any) -> bool:
+    """Whether a recorder's data are predictions; a recorder derived from it may make another."""
+    return getattr(type(recorder), 'get_record_data', None) is PredictionsRecorder.get_record_data
+
+
 def _read(found: Any) -> Any:
     """Of a cache, the runs of layers are a list."""
     if isinstance(found, list):
