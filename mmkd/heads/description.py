@@ -151,8 +151,9 @@ def describe_head(head: nn.Module) -> Description:
 
 def _last_part(head: Any) -> Any:
     """Of a RoI head the box head, of several stages the last; of a Cascade RPN its last stage."""
+    if 'mmdet.CascadeRPNHead' in names_of(head):
+        return head.stages[-1]
     head = getattr(head, 'bbox_head', head)
-    head = getattr(head, 'stages', head)
     return head[-1] if isinstance(head, nn.ModuleList) else head
 
 
@@ -165,7 +166,7 @@ def _uses_sigmoid(head: Any) -> bool | None:
 
 def _class_channels(head: Any, in_roi: bool) -> int:
     head = getattr(head, 'head_module', head)  # MMYOLO's
-    classes: int = getattr(head, 'num_classes', 1)
+    classes: int = getattr(head, 'num_classes', None) or 1
     loss: Any = getattr(head, 'loss_cls', None)
     if not in_roi:
         return int(getattr(head, 'cls_out_channels', None) or classes)

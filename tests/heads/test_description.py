@@ -114,6 +114,14 @@ def test_the_head_that_a_detector_predicts_with(name, place, kind):
     assert predicting_head(head.backbone) == ('', None)
 
 
+def test_a_head_that_says_nothing_of_itself():
+    known = describe_head(nn.Identity())
+    assert (known.name, known.rows, known.class_channels) == ('Identity', 'priors', 1)
+    assert known.classes is known.sigmoid is known.priors is known.coder is None
+    assert known.strides == known.priors_per_cell == [] and known.factor == ''
+    assert known.bins == 1 and known.coding == ('', None) and not known.trained_otherwise
+
+
 def test_the_page_says_so():
     page = (ROOT / 'docs/heads.md').read_text()
     [block] = [b for b in re.findall(r'```python\n(.*?)```', page, re.S) if 'describe_head(' in b]
