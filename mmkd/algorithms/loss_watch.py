@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmkd.algorithms.gradient_balance import GRADIENT_SCALE
 from mmkd.algorithms.term_values import reduced
 from mmkd.geometry.multi_level_maps import describe
+from mmkd.heads import Predictions
 from mmkd.rules.loss_facts import author, needs
 
 #: Arguments of mmdet's own losses that belong together, beside those that are named for a side.
@@ -268,6 +269,8 @@ def _teaches(term: Any, fed: Mapping[str, Any]) -> bool:
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
+    elif isinstance(value, Predictions):  # what a model predicts; not where its priors are
+        yield from _tensors([value.log_prob, value.boxes, value.quality, value.class_boxes])
     elif isinstance(value, Mapping):
         yield from _tensors(list(value.values()))
     elif isinstance(value, list | tuple):

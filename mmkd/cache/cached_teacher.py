@@ -9,6 +9,7 @@ from mmkd.cache.key import check_key, digest, teacher_key
 from mmkd.cache.record import RecordLayout, plan_fields
 from mmkd.cache.store import read_index
 from mmkd.cache.views import RECORD
+from mmkd.recorders.predictions_recorder import records_rows
 from mmkd.teachers.frozen_teacher import FrozenTeacher
 
 #: Of what codecs write: another number when it changes.
@@ -49,6 +50,10 @@ class CachedTeacher:
         self.translation = teacher.translation
         self._layout = RecordLayout(index['fields'])
         self._recorders = distiller.teacher_recorders
+        recorders: Any = self._recorders
+        for recorder in recorders.recorders.values():
+            if records_rows(recorder):
+                recorder.release()
         self._records: Tensor | None = None
         preprocessor.register_forward_pre_hook(self._take)
 

@@ -194,6 +194,10 @@ def _code(log_prob: Tensor) -> Tensor:
     return (log_prob.clamp(-_RANGE, 0) / -_RANGE).sqrt().mul(255).round().byte()
 
 
+def _uncode(code: Tensor) -> Tensor:
+    return code.float().square_().mul_(-_RANGE / 255**2)
+
+
 def _as_bytes(values: Tensor) -> Tensor:
     return values.contiguous().view(torch.uint8)
 

@@ -8,7 +8,10 @@ from mmrazor.models.task_modules import RecorderManager
 from torch import Tensor, nn
 
 from mmkd.cache.codecs import Dense, NearBoxes, Softmax, SparseSoftmax
+from mmkd.cache.rows import Rows, row_tree
 from mmkd.geometry.multi_level_maps import describe
+from mmkd.heads.predictions import Predictions
+from mmkd.recorders.predictions_recorder import records_rows
 
 
 def plan_fields(
@@ -52,6 +55,8 @@ def plan_fields(
             if data_idx is not None:
                 continue  # it is in the whole record
             codec = dict(codec='dense16')
+        if records_rows(recorders[recorder]):
+            codec = dict(codec='rows')
         name = recorder if data_idx is None else f'{recorder}.{data_idx}'
         chosen = (codecs or {}).get(name, (codecs or {}).get(recorder))
         if chosen is not None:
@@ -91,6 +96,11 @@ def _codec_of(
 def _chosen_codec(name: str, chosen: str, automatic: dict[str, Any]) -> dict[str, Any]:
     if chosen == automatic['codec']:
         return automatic
+    if automatic['codec'] == 'rows':
+        raise ValueError(
+            f"teacher_cache.codecs['{name}'] must be 'rows', the one codec for predictions, but "
+            f"got '{chosen}'. Drop it."
+        )
     if chosen not in ('dense16', 'dense32'):
         raise ValueError(
             f"teacher_cache.codecs['{name}'] must be 'dense16', 'dense32' or what its losses "
@@ -146,8 +156,14 @@ class RecordLayout:
                 buffer[field['record_idx']] = value
                 continue
             record = buffer[field['record_idx']] = buffer[field['record_idx']] or []
-            _pad(record, field['data_idx'])
+            _pad(record, self._last_index(field))
             record[field['data_idx']] = value
+
+    def _last_index(self, field: Mapping[str, Any]) -> int:
+        """Of the record's items, so that those counted from its end are none of the others."""
+        place = field['recorder'], field['record_idx']
+        items = [f['data_idx'] for f in self.fields if (f['recorder'], f['record_idx']) == place]
+        return max(0, *(i + 1 for i in items)) + max(0, *(-i for i in items)) - 1
 
     def describe(self) -> str:
         """Bytes of a view by record."""
@@ -158,6 +174,8 @@ class RecordLayout:
 
 
 def _build_codec(field: Mapping[str, Any]) -> Any:
+    if field['codec'] == 'rows':
+        return Rows(list(_leaves(field['tree'])))
     shapes = [leaf['shape'] for leaf in _leaves(field['tree'])]
     if field['codec'].endswith('softmax'):
         kind = Softmax if field['codec'] == 'softmax' else SparseSoftmax
@@ -179,6 +197,8 @@ def _recorded(recorders: RecorderManager, field: Mapping[str, Any]) -> Any:
 def _shapes(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_shapes(item) for item in value]
+    if isinstance(value, Predictions):
+        return row_tree(value)
     if not isinstance(value, Tensor) or value.dim() < 2 or not value.is_floating_point():
         raise ValueError(
             'a teacher cache keeps records of floating tensors (B, ...) and lists of them, but '

@@ -100,8 +100,8 @@ def _report(
     draw_pictures(folder / 'report.png', shown)
     pictures['report.png'] = (
         f'The first test images, seed {comparison.seeds[0]}: boxes that score 0.3 or more; the '
-        'cells whose features are imitated, on any level; objectness, or the highest class '
-        f'probability, that the teacher sees in a cell.{fault}'
+        'cells whose features are imitated, on any level; the highest score that the teacher '
+        f'gives in a cell, or in the boxes of its proposals and queries.{fault}'
     )
     words = [Path(word).name if Path(word).is_absolute() else word for word in command]
     notes = (

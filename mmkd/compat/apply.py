@@ -19,7 +19,14 @@ from mmkd.compat.datasets import (
     read_voc_lists_and_suffixes,
     refuse_broken_images,
 )
-from mmkd.compat.detectors import normalise_ssd_over_ranks, repair_ssd_head, tell_of_the_student
+from mmkd.compat.detectors import (
+    call_heads_with_their_hooks,
+    normalise_ssd_over_ranks,
+    predict_batches_of_guided_anchors,
+    repair_ssd_head,
+    run_instance_segmentors_without_ground_truth,
+    tell_of_the_student,
+)
 from mmkd.compat.metrics import (
     give_metrics_the_loaded_ground_truth,
     measure_what_was_loaded,
@@ -51,6 +58,9 @@ PATCHES = (
     repair_ssd_head,
     count_what_fits_in_transformers,
     normalise_ssd_over_ranks,
+    call_heads_with_their_hooks,
+    run_instance_segmentors_without_ground_truth,
+    predict_batches_of_guided_anchors,
     read_voc_lists_and_suffixes,
     hold_boxes_to_the_rules,
     refuse_broken_images,

@@ -40,6 +40,79 @@ def normalise_ssd_over_ranks() -> None:
     SSDHead.get_targets = get_targets
 
 
+def call_heads_with_their_hooks() -> None:
+    """In mode='tensor' detectors call ``bbox_head.forward``, which passes by hooks on the head.
+
+    A recorder of a teacher's head would record nothing. In training they call the head itself.
+    """
+    from mmdet.models.detectors import SingleStageDetector
+    from mmdet.models.detectors.base_detr import DetectionTransformer
+
+    def one_stage(
+        self: SingleStageDetector, batch_inputs: Any, batch_data_samples: Any = None
+    ) -> Any:
+        return self.bbox_head(self.extract_feat(batch_inputs))
+
+    def detr(self: DetectionTransformer, batch_inputs: Any, batch_data_samples: Any = None) -> Any:
+        features = self.extract_feat(batch_inputs)
+        return self.bbox_head(**self.forward_transformer(features, batch_data_samples))
+
+    for detector, forward in ((SingleStageDetector, one_stage), (DetectionTransformer, detr)):
+        detector._forward = functools.wraps(detector._forward)(forward)
+
+
+def run_instance_segmentors_without_ground_truth() -> None:
+    """In mode='tensor' YOLACT and CondInst choose by a loss which objects get masks.
+
+    A teacher has no loss: in eval, its own detections get them, as in its prediction.
+    """
+    from mmdet.models.detectors.single_stage_instance_seg import SingleStageInstanceSegmentor
+
+    original = SingleStageInstanceSegmentor._forward
+
+    @functools.wraps(original)
+    def forward(
+        self: SingleStageInstanceSegmentor,
+        batch_inputs: Any,
+        batch_data_samples: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        if self.training or not self.with_bbox:
+            return original(self, batch_inputs, batch_data_samples, **kwargs)
+        x = self.extract_feat(batch_inputs)
+        outputs = self.bbox_head(x)
+        metas = [sample.metainfo for sample in batch_data_samples]
+        found = self.bbox_head.predict_by_feat(*outputs, batch_img_metas=metas, rescale=False)
+        return outputs, self.mask_head(x, found)
+
+    SingleStageInstanceSegmentor._forward = forward
+
+
+def predict_batches_of_guided_anchors() -> None:
+    """In eval heads with guided anchors skip the cells that the first image leaves empty.
+
+    Their masked convolution takes a single image besides. So a batch goes through them image by
+    image.
+    """
+    from mmdet.models.dense_heads import GuidedAnchorHead
+
+    original = GuidedAnchorHead.forward
+
+    @functools.wraps(original)
+    def forward(self: GuidedAnchorHead, x: Any) -> Any:
+        if self.training or len(x[0]) == 1:
+            return original(self, x)
+        images = [
+            original(self, image) for image in zip(*(level.split(1) for level in x), strict=True)
+        ]
+        return tuple(
+            [torch.cat(level) for level in zip(*kind, strict=True)]
+            for kind in zip(*images, strict=True)
+        )
+
+    GuidedAnchorHead.forward = forward
+
+
 def tell_of_the_student() -> None:
     """mmdet's init_detector reads ``model.backbone`` of any config, which that of a pair lacks."""
     with warnings.catch_warnings(action='ignore'):  # of an optional metric that is not installed

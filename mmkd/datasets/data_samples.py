@@ -59,3 +59,43 @@ def rolled(samples: Any) -> Any:
     if isinstance(samples, list | tuple):
         return [*samples[-1:], *samples[:-1]]
     return samples
+
+
+def of_input(samples: Any, inputs: Tensor) -> Any:
+    """The samples as those of another model's batch, ``inputs`` (B, C, H, W) of the same images.
+
+    A list of ``DetDataSample``, which all detectors take in a forward without losses, with the
+    size of ``inputs`` in each. The given ones are not changed; they come back where they fit.
+
+    Args:
+        samples: of the batch that ``inputs`` were made of. Of MMYOLO's dict the ground truth is
+            left out: to part it by images would hold up a GPU.
+        inputs: the images, perhaps padded further at the bottom and on the right.
+    """
+    if isinstance(samples, Mapping) and 'bboxes_labels' in samples:
+        samples = _listed(samples.get('img_metas') or [{}] * len(inputs))
+    if not isinstance(samples, list | tuple):
+        return samples
+    size = tuple(inputs.shape[-2:])
+    shapes = {'batch_input_shape': size, 'pad_shape': size}
+    return [
+        sample
+        if tuple(sample.metainfo.get('batch_input_shape', size)) == size
+        else sample.new(metainfo={**sample.metainfo, **shapes})
+        for sample in samples
+    ]
+
+
+def _listed(metas: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """MMYOLO's images, which are as large as the batch, as mmdet's list."""
+    from mmdet.structures import DetDataSample
+
+    listed = []
+    for meta in metas:
+        sample = DetDataSample(metainfo=dict(meta))
+        if 'batch_input_shape' in meta:
+            size = tuple(meta['batch_input_shape'])
+            known = dict(batch_input_shape=size, img_shape=size, ori_shape=size)
+            sample.set_metainfo(dict(known, scale_factor=(1.0, 1.0)))
+        listed.append(sample)
+    return listed

@@ -13,6 +13,7 @@ from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.checkpoints.data_origin import data_differences
 from mmkd.checkpoints.loading import kept
 from mmkd.doctor.report import Section
+from mmkd.heads import describe_head, predicting_head
 
 #: mAP by which two ways of preprocessing may differ: rounding, and padding of another value.
 TOLERANCE = 0.02
@@ -44,8 +45,8 @@ def check_accuracy(
         section.notes.append('Left out: no validation data, or no image of it asked for.')
         return
     counts = [
-        getattr(getattr(m, 'bbox_head', None), 'num_classes', None)
-        for m in (pair.student, pair.teacher)
+        head and describe_head(head).classes
+        for _, head in map(predicting_head, (pair.student, pair.teacher))
     ]
     translation: Any = pair.teacher_source.translation
     predictors: dict[tuple[str, str], Predict] = {}
@@ -98,12 +99,11 @@ def _judge(section: Section, teacher: list[float], student: float, told: str) ->
 
 def through_pipeline(pair: DetectionDistill) -> Predict:
     """The teacher's predictions on the student's normalised batch, translated."""
-    translation: Any = pair.teacher_source.translation
+    source: Any = pair.teacher_source
 
     def predict(batch: dict[str, Any]) -> list[Any]:
         data = pair.data_preprocessor(batch, training=False)
-        inputs = translation(data['inputs'], data['data_samples'])
-        return pair.teacher(inputs, data['data_samples'], mode='predict')
+        return pair.teacher(*source.view(data['inputs'], data['data_samples']), mode='predict')
 
     return predict
 

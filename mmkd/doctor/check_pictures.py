@@ -11,7 +11,9 @@ from mmkd.datasets.data_samples import ground_truth
 from mmkd.doctor.models import preprocessing
 from mmkd.doctor.report import Section
 from mmkd.doctor.step import Step
-from mmkd.visualization.overlays import over_image, prior_offset, teacher_view
+from mmkd.heads import Predictions
+from mmkd.visualization.overlays import mask_offset, over_image, teacher_view
+from mmkd.visualization.row_heat import row_heat
 
 
 def check_pictures(
@@ -41,13 +43,13 @@ def check_pictures(
     folder.mkdir(parents=True, exist_ok=True)
     size = step.inputs.shape[-2:]
     maps = {
-        f'mask of {name}': over_image(arguments['mask'], size, prior_offset(pair.student)).cpu()
+        f'mask of {name}': _mask(pair, name, arguments['mask'], size).cpu()
         for name, arguments in step.arguments.items()
         if 'mask' in arguments
     }
     seen = teacher_view(pair, step.inputs, step.data_samples)
     if seen is None:
-        section.notes.append("The teacher's confidence is left out: no maps of a dense head.")
+        section.notes.append("The teacher's confidence is left out: no head that is read.")
     else:
         maps['confidence of the teacher'] = seen.cpu()
     images = pixels(step.inputs, pair)
@@ -67,6 +69,15 @@ def check_pictures(
         path = folder / f'train_{i}.png'
         figure.savefig(path, dpi=110, metadata={'Software': None})
         section.rows.append([str(path), ', '.join(titles)])
+
+
+def _mask(pair: DetectionDistill, loss: str, mask: Any, size: Any) -> Tensor:
+    """The argument ``mask`` of a loss, maps or predictions, over the image (B, H, W)."""
+    if isinstance(mask, Predictions):
+        return row_heat(mask, size)
+    connector = pair.distiller.loss_forward_mappings[loss]['mask'].get('connector')
+    connectors = getattr(pair.distiller, 'connectors', {})
+    return over_image(mask, size, mask_offset(connectors[connector] if connector else None))
 
 
 def pixels(inputs: Tensor, model: nn.Module) -> Tensor:

@@ -12,6 +12,7 @@ from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.checkpoints.weight_meaning import shown
 from mmkd.config.names import first_of
 from mmkd.doctor.report import Section
+from mmkd.heads import Description, describe_head, predicting_head
 from mmkd.rules.distiller_rules import DIFFERENCE
 
 
@@ -97,35 +98,36 @@ def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
 
 
 def check_heads(section: Section, pair: DetectionDistill) -> None:
-    """Classes, strides, priors and coders, student against teacher."""
-    heads: list[Any] = [getattr(model, 'bbox_head', None) for model in (pair.student, pair.teacher)]
+    """The heads that both predict with, student against teacher, in the terms of all heads."""
+    models = (pair.student, pair.teacher)
+    heads = [predicting_head(model)[1] for model in models]
     section.rows += [
-        ['model', type(pair.student).__name__, type(pair.teacher).__name__, None],
-        [
-            'parameters',
-            *(sum(p.numel() for p in m.parameters()) for m in (pair.student, pair.teacher)),
-            None,
-        ],
+        ['model', *(type(model).__name__ for model in models), None],
+        ['parameters', *(sum(p.numel() for p in m.parameters()) for m in models), None],
     ]
-    if None in heads:
-        section.notes.append('Heads are left out: a model without bbox_head.')
+    if any(head is None for head in heads):
+        section.notes.append('Heads are left out: a model without one that finds boxes.')
         return
-    describe = {
-        'head': lambda head: type(head).__name__,
-        'classes': lambda head: getattr(head, 'num_classes', None),
-        'strides': lambda head: _of_priors(head, 'strides'),
-        'priors per cell': lambda head: _of_priors(head, 'num_base_priors'),
-        'priors': lambda head: _name(getattr(head, 'prior_generator', None)),
-        'coder': lambda head: _name(getattr(head, 'bbox_coder', None)),
-    }
-    for name, of in describe.items():
-        same = not DIFFERENCE[name](*heads) if name in DIFFERENCE else of(heads[0]) == of(heads[1])
-        section.rows.append([name, *map(of, heads), same])
+    known = [describe_head(head) for head in heads]
+    for name, of in {
+        'head': lambda head: head.name,
+        'rows': lambda head: head.rows,
+        'classes': lambda head: head.classes,
+        'scores': _scores,
+        'strides': lambda head: head.strides or None,
+        'priors per cell': lambda head: head.priors_per_cell or None,
+        'priors': lambda head: _name(head.priors),
+        'coder': lambda head: _name(head.coder),
+    }.items():
+        same = not DIFFERENCE[name](*heads) if name in DIFFERENCE else of(known[0]) == of(known[1])
+        section.rows.append([name, *map(of, known), same])
 
 
-def _of_priors(head: nn.Module, attribute: str) -> Any:
-    found = getattr(getattr(head, 'prior_generator', None), attribute, None)
-    return [v[0] if isinstance(v, tuple) and v[0] == v[-1] else v for v in found] if found else None
+def _scores(head: Description) -> str | None:
+    """By what the head ranks."""
+    if head.sigmoid is None:
+        return None
+    return ('sigmoid' if head.sigmoid else 'softmax') + (f' x {head.factor}' if head.factor else '')
 
 
 def _name(module: Any) -> str | None:

@@ -15,8 +15,10 @@ from mmkd.algorithms.loss_watch import excused
 from mmkd.algorithms.term_statistics import meanings
 from mmkd.algorithms.term_values import reduced
 from mmkd.doctor.report import Section
+from mmkd.heads import Predictions
 from mmkd.losses.log_keys import DISTILL, STUDENT, is_term
 from mmkd.losses.statistic import Statistic
+from mmkd.recorders.predictions_recorder import HeadRun
 
 #: Outside of these ratios of gradient norms, a term has no or all the say.
 LEAST, MOST = 0.001, 10.0
@@ -94,7 +96,14 @@ def shapes(value: Any) -> str:
 
     >>> shapes([torch.zeros(2, 3), (torch.zeros(1), None)])
     '2x3, (1, NoneType)'
+    >>> shapes(Predictions(torch.zeros(2, 84, 3), torch.zeros(2, 84, 4)))
+    '2 x 84 rows, 3 classes'
     """
+    if isinstance(value, HeadRun):
+        value = value.read()
+    if isinstance(value, Predictions):
+        images, rows, classes = value.log_prob.shape
+        return f'{images} x {rows} rows, {classes} classes'
     if isinstance(value, Tensor):
         return 'x'.join(map(str, value.shape)) or 'scalar'
     if isinstance(value, Mapping):
@@ -211,6 +220,8 @@ def _gradient_norm(value: Any, parameters: list[Tensor]) -> float:
 def _finite(value: Any) -> bool:
     if isinstance(value, Tensor):
         return bool(torch.isfinite(value).all())
+    if isinstance(value, Predictions):
+        return _finite([value.log_prob, value.boxes])
     return all(map(_finite, value)) if isinstance(value, list | tuple) else True
 
 

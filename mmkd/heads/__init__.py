@@ -1,15 +1,20 @@
 """What a detector predicts: one view of every head."""
 
 from mmkd.heads import dense, detr, guided, roi, text, yolo  # noqa: F401  (they register readers)
+from mmkd.heads.description import Description, describe_head, predicting_head
 from mmkd.heads.predictions import Batch, Predictions
-from mmkd.heads.readers import READERS, WITHOUT_ROWS, find_reader, read, reader
+from mmkd.heads.readers import READERS, WITHOUT_ROWS, can_read, find_reader, read, reader
 
 __all__ = [
     'READERS',
     'WITHOUT_ROWS',
     'Batch',
+    'Description',
     'Predictions',
+    'can_read',
+    'describe_head',
     'find_reader',
+    'predicting_head',
     'read',
     'reader',
 ]

@@ -53,6 +53,27 @@ class Predictions:
             self, **{name: t.detach() for name, t in held.items() if isinstance(t, Tensor)}
         )
 
+    def at(self, priors: Tensor | None) -> 'Predictions':
+        """The rows at these priors (Q, 4), where all are among its own, in order; else all rows.
+
+        >>> grid = torch.tensor([[4.0, 4, 8, 8], [12, 4, 8, 8], [20, 4, 8, 8]])
+        >>> rows = Predictions(torch.zeros(1, 3, 2), torch.zeros(1, 3, 4), grid)
+        >>> rows.at(grid[:2]).boxes.shape, rows.at(grid + 1).boxes.shape
+        (torch.Size([1, 2, 4]), torch.Size([1, 3, 4]))
+        """
+        if self.priors is None or priors is None or len(priors) >= len(self.priors):
+            return self
+        # To an eighth of a pixel: generators round, each in its own way.
+        both = torch.cat([priors.to(self.priors), self.priors]).mul(8).round().long()
+        of = both.unique(dim=0, return_inverse=True)[1]
+        wanted, own = of.split([len(priors), len(self.priors)])
+        kept = torch.isin(own, wanted)
+        if not torch.equal(own[kept], wanted):
+            return self
+        held = {f.name: getattr(self, f.name) for f in fields(self) if f.name != 'priors'}
+        rows = {name: t[:, kept] for name, t in held.items() if isinstance(t, Tensor)}
+        return replace(self, priors=self.priors[kept], **rows)
+
 
 @dataclass(frozen=True)
 class Batch:

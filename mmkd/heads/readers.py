@@ -43,6 +43,11 @@ def reader(*names: str) -> Callable[[Reader], Reader]:
     return register
 
 
+def names_of(head: Any) -> list[str]:
+    """The package and class of ``head`` and of its bases, the nearest first."""
+    return [f'{cls.__module__.split(".")[0]}.{cls.__name__}' for cls in type(head).__mro__]
+
+
 def find_reader(head: Any) -> Reader:
     """The function that reads ``head``.
 
@@ -50,8 +55,7 @@ def find_reader(head: Any) -> Reader:
         ValueError: there is none.
     """
     kind = type(head)
-    for cls in kind.__mro__:  # a subclass is read like its nearest base
-        name = f'{cls.__module__.split(".")[0]}.{cls.__name__}'
+    for name in names_of(head):  # a subclass is read like its nearest base
         if name in READERS:
             return READERS[name]
         if name in WITHOUT_ROWS:
@@ -67,6 +71,11 @@ def find_reader(head: Any) -> Reader:
         + '. Add one: a function (head, outputs, batch) that returns mmkd.heads.Predictions, under '
         + f"@mmkd.heads.reader('{kind.__module__.split('.')[0]}.{kind.__name__}')."
     )
+
+
+def can_read(head: Any) -> bool:
+    """Whether there is a reader for ``head``."""
+    return any(name in READERS for name in names_of(head))
 
 
 def read(head: Any, outputs: Sequence[Any], batch: Batch | None = None) -> Predictions:

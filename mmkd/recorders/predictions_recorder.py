@@ -10,6 +10,7 @@ from mmrazor.registry import TASK_UTILS
 from torch import Tensor, nn
 
 from mmkd.datasets.data_samples import metas_of
+from mmkd.heads.description import PREDICTING, predicting_head
 from mmkd.heads.detr import read_detr, read_layer
 from mmkd.heads.predictions import Batch, Predictions
 from mmkd.heads.readers import find_reader, read
@@ -52,14 +53,13 @@ class PredictionsRecorder(BaseRecorder):
         """
         self._model = model
         if not self._source:
-            heads = ('roi_head', 'bbox_head', 'rpn_head')
-            found = [name for name in heads if getattr(model, name, None) is not None]
-            if not found:
+            self._source = predicting_head(model)[0]
+            if not self._source:
                 raise ValueError(
-                    f"the recorder 'Predictions' needs a detector with one of {', '.join(heads)}, "
-                    f'but got {type(model).__name__}. Name its head as source.'
+                    "the recorder 'Predictions' needs a detector with one of "
+                    f'{", ".join(PREDICTING)}, but got {type(model).__name__}. Name its head as '
+                    'source.'
                 )
-            self._source = found[0]
         is_detr = find_reader(self._head()) is read_detr
         if self.layers == 'all' and not is_detr:
             raise ValueError(
@@ -86,6 +86,8 @@ class PredictionsRecorder(BaseRecorder):
 
     def __enter__(self) -> None:
         super().__enter__()
+        if self._model is None:
+            return
         self._batches: list[tuple[int, Batch]] = []  # each with the first run of the head on it
         self._stack = ExitStack()
         self._runs = self._stack.enter_context(watch(self._head()))
@@ -103,11 +105,13 @@ class PredictionsRecorder(BaseRecorder):
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
+        if self._model is None:
+            return
         self._stack.close()
         head = self._head()
         for i, outputs in enumerate(self._runs):
             batch = next((b for first, b in reversed(self._batches) if first <= i), Batch())
-            self._data_buffer.append(_Run(head, outputs, batch, self.layers))
+            self._data_buffer.append(HeadRun(head, outputs, batch, self.layers))
         del self._stack, self._runs, self._batches
 
     def _batch(self, *inputs: Any, data_samples: Any = None, **others: Any) -> Batch:
@@ -125,24 +129,56 @@ class PredictionsRecorder(BaseRecorder):
 
     def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
         """The predictions of a run of the head; ``data_idx`` is the layer with layers='all'."""
-        found = super().get_record_data(record_idx).read()
-        return found if data_idx is None else found[data_idx]
+        found = _read(super().get_record_data(record_idx))
+        return found if data_idx is None else _read(found[data_idx])
+
+    def release(self) -> None:
+        """Let the model go: from now on its predictions come from elsewhere, as from a cache."""
+        self._model = None
+
+
+def records_rows(recorder: Any) -> bool:
+    """Whether a recorder's data are predictions; a recorder derived from it may make another."""
+    return getattr(type(recorder), 'get_record_data', None) is PredictionsRecorder.get_record_data
+
+
+def _read(found: Any) -> Any:
+    """Of a cache, the runs of layers are a list."""
+    if isinstance(found, list):
+        return [_read(item) for item in found]
+    return found.read() if isinstance(found, HeadRun) else found
 
 
 @dataclass
-class _Run:
-    """One run of a head, read once, when it is asked for."""
+class HeadRun:
+    """One run of a head, read once, when it is asked for.
+
+    Args:
+        head: the head.
+        outputs: of its forward.
+        batch: the images that it saw.
+        layers: as of the recorder.
+        grids: runs of another detector, at whose priors alone this one is read if it has them.
+        found: what it reads, where that is known.
+    """
 
     head: Any
     outputs: Sequence[Any]
     batch: Batch
-    layers: str
+    layers: str = 'last'
+    grids: Sequence['HeadRun'] = ()
     found: Any = None
 
     def read(self) -> Predictions | list[Predictions]:
+        """The predictions, or those of each layer."""
         if self.found is None and self.layers == 'all':
             count = len(self.outputs[0])
             self.found = [read_layer(self.head, self.outputs, self.batch, i) for i in range(count)]
         elif self.found is None:
             self.found = read(self.head, self.outputs, self.batch)
+        if isinstance(self.found, Predictions) and self.found.priors is not None:
+            for other in (run.read() for run in self.grids):
+                if isinstance(other, Predictions):
+                    self.found = self.found.at(other.priors)
+            self.grids = ()
         return self.found

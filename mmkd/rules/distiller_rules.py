@@ -10,6 +10,7 @@ from mmrazor.registry import MODELS, TASK_UTILS
 from torch import nn
 
 from mmkd.config.names import nearest
+from mmkd.heads import describe_head, predicting_head
 from mmkd.rules.taps import tap
 
 
@@ -180,16 +181,16 @@ def _fed_head(
             found = tap(model, recorder)
             if found.head is not None:
                 return found.path, found.head
-    return 'bbox_head', getattr(model, 'bbox_head', None)
+    return predicting_head(model)
 
 
 def _differing_classes(student: nn.Module, teacher: nn.Module) -> str:
-    s, t = (getattr(head, 'num_classes', None) for head in (student, teacher))
+    s, t = (describe_head(head).classes for head in (student, teacher))
     return '' if s == t else f'the student has num_classes={s}, the teacher {t}'
 
 
 def _differing_priors(student: nn.Module, teacher: nn.Module) -> str:
-    s, t = (getattr(head, 'prior_generator', None) for head in (student, teacher))
+    s, t = (describe_head(head).priors for head in (student, teacher))
     if s is None or t is None:
         return '' if s is t else 'only one of them has a prior_generator'
     if type(s).__name__ != type(t).__name__:
@@ -209,7 +210,7 @@ def _differing_priors(student: nn.Module, teacher: nn.Module) -> str:
 
 
 def _differing_coder(student: nn.Module, teacher: nn.Module) -> str:
-    s, t = (getattr(head, 'bbox_coder', None) for head in (student, teacher))
+    s, t = (describe_head(head).coder for head in (student, teacher))
     of_s, of_t = (
         (type(coder).__name__, {k: v for k, v in vars(coder).items() if k in ('means', 'stds')})
         if coder is not None

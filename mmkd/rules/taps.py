@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from mmcv.cnn import ConvModule
 from mmdet.models.dense_heads import (
-    AutoAssignHead,
     CornerHead,
     EmbeddingRPNHead,
     MaskFormerHead,
@@ -18,6 +17,9 @@ from mmdet.models.roi_heads.roi_extractors.base_roi_extractor import BaseRoIExtr
 from mmengine.utils import get_object_from_string
 from mmrazor.models.task_modules.recorder import ModuleInputsRecorder, ModuleOutputsRecorder
 from torch import nn
+
+from mmkd.heads import describe_head
+from mmkd.recorders.predictions_recorder import PredictionsRecorder
 
 #: Of these parts of a RoI head the rows are proposals; others, such as a semantic head, see maps.
 _PER_PROPOSAL = re.compile(
@@ -45,7 +47,7 @@ class Tap(NamedTuple):
             return 'outputs'
         if isinstance(self.head, YOLOV3Head):
             return 'all'
-        if data_idx == 2 and not (has_objectness(self.head) or third_map(self.head)):
+        if data_idx == 2 and self.head is not None and not describe_head(self.head).factor:
             return ''
         return {0: 'cls', 1: 'box', 2: 'objectness'}.get(data_idx, '')
 
@@ -58,6 +60,8 @@ def tap(model: nn.Module, recorder: Any) -> Tap:
         path, head = _head_above(model, source)
         part = '' if inputs or head is None else _part(head, source[len(path) + 1 :])
         return Tap(source, head, path, part, _drawn(model, source, inputs))
+    if isinstance(recorder, PredictionsRecorder):
+        return Tap(source, model.get_submodule(source), source)
     if type(recorder).__name__.startswith(('Method', 'Function')):
         return _tap_of_call(model, source, 'Outputs' in type(recorder).__name__)
     return Tap(source)
@@ -124,7 +128,7 @@ def _part(head: nn.Module, inner: str) -> str:
     if re.search(r'reg|box|offset|wh', name):
         return 'box'
     if re.search(r'cls|score|heatmap', name):
-        return '' if channels % cls_channels(head) else 'cls'
+        return '' if channels % describe_head(head).class_channels else 'cls'
     return 'all' if 'pred' in name else ''
 
 
@@ -141,41 +145,6 @@ def _predicted_channels(head: nn.Module, inner: str) -> int | None:
     return last.out_channels if isinstance(last, nn.Conv2d) else None
 
 
-def cls_channels(head: nn.Module) -> int:
-    """Class channels of a prior: with the background's where the head has one."""
-    head = getattr(head, 'head_module', head)  # MMYOLO's
-    own = getattr(head, 'cls_out_channels', None)
-    return int(own or getattr(head, 'num_classes', 1))  # type: ignore[arg-type]
-
-
-def priors_per_cell(head: nn.Module) -> list[int]:
-    """Of each level; empty where the head has no priors."""
-    found = getattr(getattr(head, 'prior_generator', None), 'num_base_priors', None)
-    return list(found) if found is not None else []
-
-
-def uses_sigmoid(head: nn.Module) -> bool | None:
-    """Whether the head's class scores are sigmoids; None where it does not say."""
-    if hasattr(head, 'loss_center_heatmap'):
-        return True
-    own = getattr(head, 'use_sigmoid_cls', None)
-    return getattr(getattr(head, 'loss_cls', None), 'use_sigmoid', None) if own is None else own
-
-
-def has_objectness(head: nn.Module | None) -> bool:
-    """Whether the head learns on every cell whether an object is there."""
-    return isinstance(head, AutoAssignHead) or any(
-        hasattr(head, name) for name in ('loss_obj', 'loss_conf', 'loss_objectness')
-    )
-
-
-def third_map(head: nn.Module | None) -> str:
-    """What a head without objectness has in its place; '' for nothing."""
-    names = {'loss_centerness': 'centerness', 'loss_iou': 'overlap (IoU)'}
-    found = [name for loss, name in names.items() if hasattr(head, loss)]
-    return '' if has_objectness(head) or not found else found[0]
-
-
 def bins_per_side(head: nn.Module, inner: str = '') -> int:
     """Bins of a distribution over distances, as of GFL; 1 for plain boxes.
 
@@ -183,7 +152,8 @@ def bins_per_side(head: nn.Module, inner: str = '') -> int:
         head: a dense head.
         inner: the module in it that makes the box map; '' for the head's own output.
     """
+    known = describe_head(head)
     if inner:
         channels = _predicted_channels(head, inner) or 4
-        return max(channels // (4 * max(priors_per_cell(head) or [1])), 1)
-    return int(head.reg_max) + 1 if hasattr(head, 'integral') else 1  # type: ignore[arg-type]
+        return max(channels // (4 * max(known.priors_per_cell or [1])), 1)
+    return known.bins

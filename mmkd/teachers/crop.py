@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mmkd.recorders.predictions_recorder import HeadRun
 from mmkd.teachers.lean_teacher import each_tensor
 
 #: Input pixels from cell to cell, of any detector's levels.
@@ -16,7 +17,8 @@ def crop_records(teacher: Any, student: Any, size: Sequence[int], divisor: int) 
 
     The teacher sees the student's batch padded, at the bottom and on the right, to a multiple of
     its ``pad_size_divisor``: the cells beyond the student's grid show padding only. Maps without a
-    counterpart, and what is no map (B, C, H, W), stay.
+    counterpart, and what is no map (B, C, H, W), stay. Of predictions the rows at the student's
+    priors are kept, if all of these are among the teacher's.
 
     Args:
         teacher: the recorders of the teacher, whose buffers are changed.
@@ -45,6 +47,14 @@ def crop_records(teacher: Any, student: Any, size: Sequence[int], divisor: int) 
         each_tensor(recorder.data_buffer, note)
     for recorder in teacher.recorders.values():
         recorder.data_buffer[:] = each_tensor(recorder.data_buffer, crop)
+    own = _runs(student)
+    for run in _runs(teacher):  # its rows are read later, if at all
+        run.grids = own
+
+
+def _runs(recorders: Any) -> list[HeadRun]:
+    buffers = [recorder.data_buffer for recorder in recorders.recorders.values()]
+    return [run for buffer in buffers for run in buffer if isinstance(run, HeadRun)]
 
 
 def _counterparts(

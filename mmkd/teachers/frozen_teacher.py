@@ -4,11 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from mmdet.models.detectors import SingleStageDetector
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from mmkd.datasets.data_samples import rolled
+from mmkd.datasets.data_samples import of_input, rolled
 from mmkd.teachers.input_translation import InputTranslation
 from mmkd.teachers.lean_teacher import LeanTeacher
 
@@ -55,15 +54,16 @@ class FrozenTeacher:
             self.model.eval()
         if self.shuffle:
             inputs, data_samples = _roll(inputs, data_samples)
-        if self.translation is not None:
-            inputs = self.translation(inputs, data_samples)
-        inputs = self.lean.layout(inputs)
+        inputs, data_samples = self.view(inputs, data_samples)
         if self.features is not None:
             return self.features(inputs)
-        if getattr(type(self.model), '_forward', None) is SingleStageDetector._forward:
-            # mmdet's own calls ``bbox_head.forward``, which passes by the recorders' hooks.
-            return self.model.bbox_head(self.model.extract_feat(inputs))
         return self.model(inputs, data_samples, mode='tensor')
+
+    def view(self, inputs: Tensor, data_samples: Any = None) -> tuple[Tensor, Any]:
+        """The student's batch (B, C, H, W) and its samples as the teacher takes them."""
+        if self.translation is not None:
+            inputs = self.translation(inputs, data_samples)
+        return self.lean.layout(inputs), of_input(data_samples, inputs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> 'FrozenTeacher':
         return self

@@ -10,7 +10,10 @@ from torch.nn import functional as F
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.connectors import ImitationMaskConnector
 from mmkd.geometry.multi_level_maps import Levels, upcast
-from mmkd.heads.level_anchors import level_priors
+from mmkd.heads import can_read, predicting_head
+from mmkd.recorders.predicted_rows import predicted_rows
+from mmkd.teachers.frozen_teacher import FrozenTeacher
+from mmkd.visualization.row_heat import row_heat
 
 
 @torch.no_grad()
@@ -38,14 +41,13 @@ def imitation_mask(model: DetectionDistill, inputs: Tensor, data_samples: Any) -
     with distiller.student_recorders:
         model.student(inputs, data_samples, mode='loss')
     masks = distiller.get_record(**masked[0])
-    return over_image(masks, inputs.shape[-2:], prior_offset(model.student))
+    connector = distiller.connectors[masked[0]['connector']]
+    return over_image(masks, inputs.shape[-2:], mask_offset(connector))
 
 
 @torch.no_grad()
 def teacher_view(model: DetectionDistill, inputs: Tensor, data_samples: Any) -> Tensor | None:
-    """What the teacher sees, (B, H, W) from 0 to 1: objectness, or highest class probability.
-
-    The highest over anchors and levels.
+    """What the teacher sees, (B, H, W) from 0 to 1: the highest score of any class.
 
     Args:
         model: a pair in eval mode.
@@ -53,28 +55,15 @@ def teacher_view(model: DetectionDistill, inputs: Tensor, data_samples: Any) -> 
         data_samples: tell which pixels are padding.
 
     Returns:
-        Tensor: in pixels of the batch; None for a teacher without a dense head.
+        Tensor: in pixels of the batch; None for a teacher whose head predicts no rows with a box,
+        or that is not there, as with a cache.
     """
-    teacher, translation = model.teacher, model.teacher_source.translation
-    head: Any = getattr(teacher, 'bbox_head', None)
-    if getattr(head, 'prior_generator', None) is None:
+    source = model.teacher_source
+    head = predicting_head(source.model)[1]
+    if head is None or not isinstance(source, FrozenTeacher) or not can_read(head):
         return None
-    if translation is not None:
-        inputs = translation(inputs, data_samples)
-    maps = head(teacher.extract_feat(inputs))
-    size, offset = inputs.shape[-2:], prior_offset(teacher)
-    if not isinstance(maps, list | tuple) or len(maps) < 2:
-        return None
-    if 'YOLO' in type(head).__name__ and len(maps) == 3:
-        return over_image([level.sigmoid() for level in maps[2]], size, offset)
-    return over_image([_highest_class(level, head) for level in maps[0]], size, offset)
-
-
-def _highest_class(level: Tensor, head: Any) -> Tensor:
-    """(B, A * K, H, W) -> (B, A, H, W); a softmax head has the background for its last class."""
-    softmax = not getattr(head, 'use_sigmoid_cls', True)
-    scores = level.unflatten(1, (-1, head.num_classes + softmax))
-    return (scores.softmax(2)[:, :, :-1] if softmax else scores.sigmoid()).amax(2)
+    rows = predicted_rows(source.model, *source.view(inputs, data_samples))
+    return row_heat(rows, inputs.shape[-2:])
 
 
 def over_image(levels: Levels, size: torch.Size, offset: float) -> Tensor:
@@ -97,12 +86,11 @@ def over_image(levels: Levels, size: torch.Size, offset: float) -> Tensor:
     return torch.stack(grown).amax(0)
 
 
-def prior_offset(model: Any) -> float:
-    """Where in its cell a detector's prior has its centre; in the middle if it has none."""
-    generator = getattr(getattr(model, 'bbox_head', None), 'prior_generator', None)
-    if generator is None:
+def mask_offset(connector: Any) -> float:
+    """Where in its cell the prior lies that a mask connector asks; in the middle for others."""
+    if not isinstance(connector, ImitationMaskConnector):
         return 0.5
-    first = level_priors(generator)[0]
+    first = connector.anchors[0]
     return float(first.centers[0, 0] / first.stride[0])
 
 

@@ -6,7 +6,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.structures import InstanceData
 
-from mmkd.datasets.data_samples import boxes_of, ground_truth, metas_of, rolled
+from mmkd.datasets.data_samples import boxes_of, ground_truth, metas_of, of_input, rolled
 
 
 def listed(boxes, wrap=lambda boxes: boxes):
@@ -66,3 +66,23 @@ def test_rolled_samples_go_with_rolled_images():
 def test_a_batch_without_ground_truth_is_refused(samples, match):
     with pytest.raises(ValueError, match=match):
         ground_truth(samples)
+
+
+def test_samples_of_another_models_batch():
+    fast = fast_collated([torch.rand(2, 4), torch.rand(0, 4)])
+    fast['img_metas'] = [dict(batch_input_shape=torch.Size((32, 32)))] * 2
+    for samples in (fast, listed([torch.rand(2, 4), torch.rand(0, 4)])):
+        if isinstance(samples, list):
+            assert of_input(samples, torch.zeros(2, 3, 32, 32)) == samples  # not told its size
+            for sample in samples:
+                sample.set_metainfo(dict(batch_input_shape=(32, 32), pad_shape=(32, 32)))
+        found = of_input(samples, torch.zeros(2, 3, 64, 32))
+        assert [sample.metainfo['batch_input_shape'] for sample in found] == [(64, 32)] * 2
+        if isinstance(samples, list):
+            assert torch.equal(ground_truth(found)[0], ground_truth(samples)[0])
+        assert metas_of(samples)[0]['batch_input_shape'] == (32, 32)  # the student's stay
+    assert [sample.img_shape for sample in of_input(fast, torch.zeros(2, 3, 64, 32))] == [
+        (32, 32)
+    ] * 2
+    assert of_input(None, torch.zeros(1, 3, 8, 8)) is None
+    assert of_input({'other': 1}, torch.zeros(1, 3, 8, 8)) == {'other': 1}

@@ -72,6 +72,20 @@ def scaled():
     return dict(pair, distiller=distiller)
 
 
+def rows():
+    """What both predict is recorded and compared as well."""
+    pair = tiny_ssd_with_adapters()
+    distiller = pair['distiller']
+    for side in ('student', 'teacher'):
+        distiller[f'{side}_recorders']['rows'] = dict(type='Predictions')
+    distiller['distill_losses']['loss_rows'] = dict(type='PredictionRows')
+    distiller['loss_forward_mappings']['loss_rows'] = {
+        f'preds_{side[0].upper()}': dict(recorder='rows', from_student=side == 'student')
+        for side in ('student', 'teacher')
+    }
+    return pair
+
+
 EMPTY = 'ssd, no objects'
 
 # name: (pair, batches, scope, what is done to the model)
@@ -79,6 +93,7 @@ CASES = {
     'ssd': (tiny_ssd_with_adapters, images(3, 1), 'mmdet', None),
     'ssd, a rank without objects': (tiny_ssd_with_adapters, images(3, 0), 'mmdet', None),
     EMPTY: (tiny_ssd_with_adapters, images(0, 0), 'mmdet', None),
+    'ssd, rows': (rows, images(3, 1), 'mmdet', None),
     'ssd, terms off': (tiny_ssd_with_adapters, images(3, 1), 'mmdet', terms_off),
     'ssd, balanced': (balanced, images(3, 1), 'mmdet', None),
     'ssd, balanced, a rank without objects': (balanced, images(3, 0), 'mmdet', None),

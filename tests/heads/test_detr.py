@@ -15,6 +15,8 @@ QUERIES, LAYERS, DIMS = 7, 2, 8
 SHAPES = [(50, 40), (640, 480)]
 METAS = [dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0)) for shape in SHAPES]
 BATCH = Batch((640, 480), METAS, num_queries=QUERIES)
+# Its default, which the head writes into when it is first built.
+SOFTMAX = dict(loss_cls=dict(type='CrossEntropyLoss', bg_cls_weight=0.1, class_weight=1.0))
 SIGMOID = dict(loss_cls=dict(type='FocalLoss', use_sigmoid=True))
 TWO_STAGE = dict(num_pred_layer=LAYERS + 1, as_two_stage=True)
 TOKENS = [{1: [0], 2: [1, 2], 3: [4]}] * 2
@@ -23,7 +25,7 @@ ALONE = ('ATSSVLFusionHead',)
 
 # Per head: its arguments, and detections of a row.
 CASES = {
-    'DETRHead': ({}, 1),
+    'DETRHead': (SOFTMAX, 1),
     'DETRHead of sigmoid': (SIGMOID, CLASSES),
     'ConditionalDETRHead': (SIGMOID, CLASSES),
     'DABDETRHead': (SIGMOID, CLASSES),

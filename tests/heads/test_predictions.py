@@ -64,3 +64,34 @@ def test_sizes_are_width_and_height_of_each_image():
         ValueError, match='it needs the metainfo of the images with their img_shape'
     ):
         Batch(metas=[dict(img_shape=(8, 8)), {}]).sizes(PRIORS, 'it')
+
+
+@given(
+    levels=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=3),
+    more=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=3, max_size=3),
+    anchors=st.integers(1, 3),
+)
+def test_rows_at_the_priors_of_a_smaller_grid(levels, more, anchors):
+    def priors(sizes):
+        return torch.tensor(
+            [
+                (s * (x + 0.5), s * (y + 0.5), s, s)
+                for s, (h, w) in zip((8.0, 16.0, 32.0), sizes, strict=False)
+                for y in range(h)
+                for x in range(w)
+                for _ in range(anchors)
+            ]
+        )
+
+    small = priors(levels)
+    large = priors([(h + a, w + b) for (h, w), (a, b) in zip(levels, more, strict=False)])
+    x = torch.rand(2, len(large), 3)
+    rows = Predictions(x, torch.rand(2, len(large), 4), large, valid=x[..., 0] < 0.5)
+    found = rows.at(small + 0.01)
+    kept = [i for i, prior in enumerate(large.tolist()) if prior in small.tolist()]
+    assert torch.equal(found.priors, small)
+    assert torch.equal(found.log_prob, x[:, kept]) and torch.equal(found.boxes, rows.boxes[:, kept])
+    assert torch.equal(found.valid, rows.valid[:, kept])
+    assert rows.at(large) is rows and rows.at(None) is rows
+    assert found.at(large) is found  # of more there is nothing to give
+    assert rows.at(small[:1] + 3) is rows

@@ -8,9 +8,11 @@ from mmdet.models.dense_heads import SSDHead
 from mmrazor.registry import MODELS
 from torch import nn
 
-from mmkd.heads import READERS, Predictions, find_reader, reader
+from mmkd.heads import READERS, Batch, Predictions, find_reader, read, reader
 from tests.heads.models import small
 from tests.tiny import fast_batch, freeze_bn, raw_batch, tiny_ssd, tiny_yolov5
+
+FCOS = 'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco'
 
 
 @MODELS.register_module()
@@ -96,8 +98,78 @@ def test_any_teacher_and_student(source):
     batch['inputs'][1] = batch['inputs'][1][:, :, :32]
     _, s, t = step(model.train(), batch)
     assert s.log_prob.shape[2] == t.log_prob.shape[2] == 3
-    assert s.valid[0].all()
-    assert torch.equal(s.valid[1], s.priors[:, 0] < 32)
+    for rows in (s, t):
+        assert rows.valid[0].all()
+        assert torch.equal(rows.valid[1], rows.priors[:, 0] < 32)
+
+
+def two_sizes(**changes):
+    """A batch of an image of 64 x 48 and one of 32 x 64 pixels (w x h)."""
+    batch = raw_batch(**changes)
+    for i, (height, width) in enumerate(((48, 64), (64, 32))):
+        batch['inputs'][i] = batch['inputs'][i][:, :height, :width]
+        batch['data_samples'][i].set_metainfo(dict(img_shape=(height, width)))
+        batch['data_samples'][i].gt_instances.bboxes.clamp_(max=min(height, width))
+    return batch
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'guided_anchoring/ga-retinanet_r50-caffe_fpn_1x_coco',
+        'gfl/gfl_r50_fpn_1x_coco',
+        'yolact/yolact_r50_1xb8-55e_coco',
+        'condinst/condinst_r50_fpn_ms-poly-90k_coco_instance',
+    ],
+)
+def test_a_teacher_knows_where_its_padding_is(name):
+    """The teacher's batch is padded further than the student's, to a multiple of 32."""
+    teacher = small(name)
+    teacher.data_preprocessor.pad_size_divisor = 32
+    model = pair(small(FCOS), teacher).train()
+    _, s, t = step(model, two_sizes())
+    for rows in (s, t):
+        inside = rows.priors[:, :2] < torch.tensor([[[64, 48]], [[32, 64]]])
+        lit = inside.all(-1)
+        if 'guided' in name and rows is t:  # and where it sees an object
+            assert (rows.valid <= lit).all()
+        else:
+            assert torch.equal(rows.valid, lit)
+
+
+@pytest.mark.parametrize('name', [FCOS, 'retinanet/retinanet_r50_fpn_1x_coco'])
+def test_row_i_is_row_i_where_the_teacher_is_padded_further(name):
+    """Of 96 x 96 pixels the teacher's rows at the 64 x 64 of the student are left, in order."""
+    student, teacher = small(name), small(name)
+    student.data_preprocessor.pad_size_divisor = 32
+    teacher.data_preprocessor.pad_size_divisor = 96
+    model = copied_teacher(pair(student, teacher))
+    losses, s, t = step(model, two_sizes())
+    assert torch.equal(s.priors, t.priors) and torch.equal(s.valid, t.valid)
+    assert s.log_prob.shape == t.log_prob.shape and s.boxes.shape == t.boxes.shape
+    # Far from the border the same image is seen, but for what more padding changes.
+    near = (s.boxes.detach() - t.boxes).abs().amax(-1)
+    far = (s.boxes.detach() - t.boxes.flip(1)).abs().amax(-1)
+    assert near.median() < far.median() / 4
+    losses['distill.loss_rows'].backward()
+
+
+def test_a_detr_as_teacher_is_told_the_size_of_its_own_batch():
+    """Its attention masks the padding by the size of the batch that it sees."""
+    name = 'detr/detr_r50_8xb2-150e_coco'
+    teacher = small(name, num_queries=10)
+    teacher.data_preprocessor.pad_size_divisor = 48  # 64 -> 96
+    model = pair(small(FCOS), teacher).train()
+    batch = two_sizes()
+    _, _, t = step(model, copy.deepcopy(batch))
+    data = model.teacher.data_preprocessor(batch)
+    with torch.no_grad():
+        own = read(
+            model.teacher.bbox_head,
+            model.teacher(**data, mode='tensor'),
+            Batch(metas=[sample.metainfo for sample in data['data_samples']]),
+        )
+    torch.testing.assert_close(t.boxes, own.boxes, rtol=1e-4, atol=1e-3)
 
 
 def test_a_two_stage_pair():
@@ -143,6 +215,21 @@ def test_mmyolos_fast_batches():
     _, s, t = step(pair(student, teacher).train(), fast_batch(raw_batch()))
     assert s.boxes.shape == t.boxes.shape == (2, 3 * (64 + 16 + 4), 4)
     assert torch.equal(s.priors, t.priors)
+
+
+@pytest.mark.parametrize(
+    'name', ['faster_rcnn/faster-rcnn_r50_fpn_1x_coco', 'detr/detr_r50_8xb2-150e_coco']
+)
+def test_teachers_that_want_samples_teach_mmyolos_fast_batches(name):
+    pytest.importorskip('mmyolo')
+    student = dict(tiny_yolov5(), _scope_='mmyolo')
+    teacher = small(name)
+    teacher.data_preprocessor.pad_size_divisor = 96
+    model = pair(student, dict(teacher, _scope_='mmdet')).train()
+    batch = fast_batch(raw_batch())
+    _, _, t = step(model, batch)
+    assert len(t.boxes) == 2 and t.boxes.isfinite().all()
+    assert isinstance(batch['data_samples'], dict)
 
 
 def test_two_recorders_of_one_model_and_a_copy_of_it():

@@ -1,18 +1,21 @@
 """The imitation mask and the teacher's weight over an image."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from mmdet.registry import DATASETS, MODELS, TASK_UTILS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmdet.registry import DATASETS, MODELS
 
+from mmkd.connectors import ImitationMaskConnector
+from mmkd.heads import Predictions
 from mmkd.visualization.overlays import (
     imitation_mask,
+    mask_offset,
     over_image,
     overlays,
-    prior_offset,
     teacher_view,
 )
+from mmkd.visualization.row_heat import row_heat
 from tests.tiny import method, raw_batch, tiny_pair, tiny_ssd, write_coco
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
@@ -67,8 +70,51 @@ def test_a_cell_is_drawn_around_its_prior():
     both = over_image([level, torch.full((1, 2, 1, 1), 0.5)], torch.Size([8, 8]), 0.5)[0]
     assert both[0, 0] == 0.5 and both[0, 7] == 1
     anchors = dict(type='AnchorGenerator', strides=[8], ratios=[1.0], scales=[1.0], base_sizes=[9])
-    head = SimpleNamespace(prior_generator=TASK_UTILS.build(anchors))
-    assert prior_offset(SimpleNamespace(bbox_head=head)) == 0.0
+    assert mask_offset(ImitationMaskConnector(anchors)) == 0.0
+    assert mask_offset(torch.nn.Identity()) == mask_offset(None) == 0.5
+
+
+@given(
+    offset=st.sampled_from([0.0, 0.5]),
+    anchors=st.integers(1, 3),
+    size=st.tuples(st.integers(9, 40), st.integers(9, 40)),
+    boxes=st.booleans(),
+)
+@settings(max_examples=20, deadline=None)
+def test_rows_colour_their_cells_or_their_boxes(offset, anchors, size, boxes):
+    """Pixel by pixel, of two levels, with rows that do not count."""
+    cells = [
+        (stride * (x + offset), stride * (y + offset), stride, stride)
+        for stride in (4, 8)
+        for y in range(-(-size[0] // stride))
+        for x in range(-(-size[1] // stride))
+        for _ in range(anchors)
+    ]
+    priors = torch.tensor(cells)
+    score, valid = torch.rand(1, len(cells), 2), torch.rand(1, len(cells)) < 0.7
+    corners = torch.rand(1, len(cells), 2, 2) * 50 - 5
+    drawn = torch.cat([corners.amin(2), corners.amax(2)], -1)
+    rows = Predictions(score.log(), drawn, None if boxes else priors, valid=valid)
+    heat = row_heat(rows, size)[0]
+    best = score[0].amax(-1) * valid[0]
+    y, x = (torch.arange(n) + 0.5 for n in size)
+    if boxes:
+        low, high = drawn[0].floor()[:, :2], drawn[0].ceil()[:, 2:]
+    else:
+        low, high = priors[:, :2] - priors[:, 2:] / 2, priors[:, :2] + priors[:, 2:] / 2
+        for step in (4, 8):  # the last cells reach up to the border
+            level = priors[:, 2] == step
+            for axis in (0, 1):
+                last = level & (high[:, axis] == high[level][:, axis].max())
+                high[last, axis] = 100.0
+    inside = (
+        (x >= low[:, None, :1])
+        & (x < high[:, None, :1])
+        & (y[:, None] >= low[:, 1:, None])
+        & (y[:, None] < high[:, 1:, None])
+    )
+    expected = (inside * best[:, None, None]).amax(0)
+    torch.testing.assert_close(heat, expected)
 
 
 def test_the_ground_truth_is_brought_to_the_size_that_the_network_sees(pair, tmp_path):

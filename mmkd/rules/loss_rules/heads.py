@@ -3,25 +3,14 @@
 from typing import Any
 
 import torch
-from mmdet.models.dense_heads import (
-    CenterNetHead,
-    FCOSHead,
-    RepPointsHead,
-    TOODHead,
-    VFNetHead,
-    YOLOXHead,
-)
 from torch import nn
 
 from mmkd.connectors import SplitPredMaps
+from mmkd.heads import describe_head
 from mmkd.heads.level_anchors import level_priors
 from mmkd.rules.distiller_rules import DIFFERENCE
 from mmkd.rules.loss_facts import author
 from mmkd.rules.loss_rules.feed import Feed
-from mmkd.rules.taps import third_map, uses_sigmoid
-
-#: Box coders of heads, by the name of their class, and what ``bbox_coder`` of a loss calls them.
-CODINGS = {'YOLOv5BBoxCoder': 'yolov5', 'YOLOBBoxCoder': 'yolov3', 'YOLOXBBoxCoder': 'yolox'}
 
 
 def check_objectness(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
@@ -40,15 +29,18 @@ def check_objectness(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None
 
 
 def _objectness_fault(head: nn.Module | None) -> str:
-    if third_map(head):  # trained on positives only
+    if head is None:
+        return ''
+    known = describe_head(head)
+    if known.factor not in ('', 'objectness'):  # trained on positives only
         return (
-            f'whose third map is {third_map(head)}: it is not trained on background, where it '
+            f'whose third map is {known.factor}: it is not trained on background, where it '
             'would be taken for an object. Take another loss for this head: of features, or '
             'ChannelWiseDivergence or L2Loss of its class maps.'
         )
-    if isinstance(head, TOODHead | CenterNetHead):
+    if known.probabilities:
         return 'whose scores are probabilities already. Take a loss of features for this head.'
-    if head is not None and uses_sigmoid(head) is False:
+    if known.sigmoid is False:
         return 'whose scores are a softmax. Take TeacherScaledCls and TeacherScaledReg.'
     return ''
 
@@ -62,7 +54,8 @@ def check_coding(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
         return  # raw numbers are compared, whatever they mean
     for feed in feeds:
         raw = all(isinstance(c, SplitPredMaps) for c in feed.connectors)
-        coder, own = _coding(feed.tap.head) if raw and feed.tap.part == 'outputs' else ('', None)
+        head = feed.tap.head if raw and feed.tap.part == 'outputs' else None
+        coder, own = ('', None) if head is None else describe_head(head).coding
         if coder and own != given:
             where = f'distill_losses.{feed.loss}.bbox_coder'
             remedy = (
@@ -77,28 +70,13 @@ def check_coding(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
             )
 
 
-def _coding(head: nn.Module | None) -> tuple[str, str | None]:
-    """A head's coder, and the name that a loss has for it; ('', None) where it is unknown."""
-    if isinstance(head, YOLOXHead):
-        return 'the coding of YOLOX', 'yolox'
-    coder = getattr(head, 'bbox_coder', None)
-    for cls in type(coder).__mro__ if coder is not None else ():
-        if cls.__name__ in CODINGS:
-            return type(coder).__name__, CODINGS[cls.__name__]
-        if cls.__module__.partition('.')[0] in ('mmdet', 'mmyolo') and 'decode' in vars(cls):
-            return type(coder).__name__, None
-        if 'decode' in vars(cls):
-            return '', None  # one of the user's own: it may be any of them
-    return '', None
-
-
 def check_classes(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
     """The number of classes that a loss's config repeats must be that of the head."""
     for feed in feeds:
         head = feed.tap.head
         if head is None or feed.part not in ('outputs', 'cls') or feed.connectors:
             continue
-        given, own = getattr(loss, 'num_classes', None), getattr(head, 'num_classes', None)
+        given, own = getattr(loss, 'num_classes', None), describe_head(head).classes
         if author(loss) == 'mmkd' and given is not None and given != own:
             where = f'distill_losses.{feed.loss}.num_classes'
             raise ValueError(
@@ -114,7 +92,7 @@ def check_decoding(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
         return
     head, kind = heads[0], type(heads[0]).__name__
     given = getattr(loss, 'prior_generator', None) or getattr(loss, 'priors', None)
-    own = getattr(head, 'prior_generator', None)
+    own = describe_head(head).priors
     if given is not None and own is not None and not _same_priors(given, own):
         where = f'distill_losses.{feeds[0].loss}.prior_generator'
         raise ValueError(
@@ -153,7 +131,7 @@ def check_units(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
     boxes = [f for f in feeds if f.part in ('box', 'outputs') and not f.connectors]
     boxes = [f for f in boxes if f.tap.part == 'outputs']
     for own in [f for f in boxes if f.from_student]:
-        what = _trained_otherwise(own.tap.head)
+        what = '' if own.tap.head is None else describe_head(own.tap.head).trained_otherwise
         if what and any(not f.from_student for f in boxes):
             where = own.where
             raise ValueError(
@@ -161,13 +139,3 @@ def check_units(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
                 f'{type(own.tap.head).__name__} gives {what}. Record the layer that predicts them '
                 '(bbox_head.conv_reg or the like, each level with its record_idx).'
             )
-
-
-def _trained_otherwise(head: nn.Module | None) -> str:
-    if isinstance(head, VFNetHead):
-        return 'first boxes while training, as the student does, and refined ones in eval'
-    if isinstance(head, RepPointsHead):
-        return 'points while training, as the student does, and boxes in eval'
-    if isinstance(head, FCOSHead) and getattr(head, 'norm_on_bbox', False):
-        return 'distances in strides while training, as the student does, and in pixels in eval'
-    return ''

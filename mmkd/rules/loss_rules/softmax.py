@@ -5,9 +5,10 @@ from typing import Any
 from torch import nn
 
 from mmkd.connectors import FlattenCls
+from mmkd.heads import describe_head
 from mmkd.rules.loss_facts import author, softmax_scores
 from mmkd.rules.loss_rules.feed import Feed
-from mmkd.rules.taps import bins_per_side, cls_channels, priors_per_cell, uses_sigmoid
+from mmkd.rules.taps import bins_per_side
 
 
 def check_softmax(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
@@ -43,15 +44,17 @@ def _softmax_fault(feed: Feed, head: nn.Module, flat: FlattenCls | None, rows: b
     Args:
         rows: whether the loss itself splits the map into rows of priors, as mmkd's do.
     """
-    width, inner = cls_channels(head), feed.tap.source[len(feed.tap.path) + 1 :]
+    known = describe_head(head)
+    width, most = known.class_channels, max(known.priors_per_cell or [1])
+    inner = feed.tap.source[len(feed.tap.path) + 1 :]
     if feed.part == 'cls':
-        if uses_sigmoid(head) and rows:
+        if known.sigmoid and rows:
             return (
                 'whose scores are sigmoids, without the background that this loss takes the last '
                 'channel for. Take a loss for sigmoid heads or for features: ObjScaledBoxCls, '
                 'L2Loss, FineGrainedImitation.'
             )
-        if uses_sigmoid(head):
+        if known.sigmoid:
             return (
                 'whose scores are sigmoids, each on its own: a teacher that sees nothing and one '
                 f'that is sure would teach the same, and with one class nothing. {_INSTEAD}.'
@@ -61,9 +64,9 @@ def _softmax_fault(feed: Feed, head: nn.Module, flat: FlattenCls | None, rows: b
                 f'which has {width} channels for each prior, and the connector makes rows of '
                 f'{flat.cls_out_channels}. Set its cls_out_channels={width}.'
             )
-        if flat is None and not rows and max(priors_per_cell(head) or [1]) > 1:
+        if flat is None and not rows and most > 1:
             return (
-                f'whose channels are the {width} of each of {max(priors_per_cell(head))} priors, '
+                f'whose channels are the {width} of each of {most} priors, '
                 'so that the priors of a cell would compete. Give the mapping the connector '
                 f"dict(type='FlattenCls', cls_out_channels={width})."
             )
