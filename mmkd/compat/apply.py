@@ -20,6 +20,7 @@ from mmkd.compat.datasets import (
     refuse_broken_images,
 )
 from mmkd.compat.detectors import normalise_ssd_over_ranks, repair_ssd_head, tell_of_the_student
+from mmkd.compat.heads import let_heads_have_own_methods
 from mmkd.compat.metrics import (
     give_metrics_the_loaded_ground_truth,
     measure_what_was_loaded,
@@ -50,6 +51,7 @@ PATCHES = (
     remove_checkpoints_late,
     repair_ssd_head,
     count_what_fits_in_transformers,
+    let_heads_have_own_methods,
     normalise_ssd_over_ranks,
     read_voc_lists_and_suffixes,
     hold_boxes_to_the_rules,
