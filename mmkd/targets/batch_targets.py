@@ -58,7 +58,9 @@ class _Known:
         exchanged: what is called as before, and may have been wrapped, by a recorder, say.
     """
 
-    def __init__(self, kind: type, methods: tuple[str, ...], exchanged: tuple[str, ...] = ()):
+    def __init__(
+        self, kind: type, methods: tuple[str, ...], exchanged: tuple[str, ...] = ()
+    ) -> None:
         self.kind = kind
         self.methods = {name: getattr(kind, name) for name in methods}
         self.exchanged = {name: inspect.unwrap(getattr(kind, name)) for name in exchanged}
