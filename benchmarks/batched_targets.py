@@ -1,6 +1,6 @@
 """What targets for the whole batch save: time, operations, waits for the device, memory.
 
-    python benchmarks/batched_targets.py [--quick] [--device cuda] [--rounds 9]
+    python benchmarks/batched_targets.py [--quick] [--device cuda] [--rounds 9] [--heads SSD300]
 
 Contenders: mmdet's ``loss_by_feat`` of a head, forward and backward, and the same after
 ``batch_targets``, on random raw maps. Both take turns in each round; a ratio is the median over the
@@ -24,6 +24,7 @@ import mmkd  # noqa: F401  (first: it makes mmdet importable)
 
 # isort: split
 from measure import paired_seconds, peak_bytes, ratio
+from mmdet.models.dense_heads import FCOSHead
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -31,7 +32,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmkd.targets import ground_truth, ssd_head
+from mmkd.targets import dynamic_soft_label, ground_truth, ssd_head
 from mmkd.targets.batch_targets import batch_targets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +40,7 @@ HEADS = {  # config, image size, sizes of the maps, batches
     'SSD300': (ROOT / 'configs/ssd300_mbv2_voc.py', 300, (38, 19, 10, 5, 3, 1), (4, 16, 32)),
     'RetinaNet': ('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', 256, (32, 16, 8, 4, 2), (4,)),
     'FCOS': ('mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', 256, (32, 16, 8, 4, 2), (4,)),
+    'RTMDet': ('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py', 256, (32, 16, 8), (4,)),
 }
 WAITS = ('_local_scalar_dense', 'nonzero', '_unique2', 'masked_select', 'equal.default')
 
@@ -85,7 +87,7 @@ def stepper(
     number = head.num_base_priors
     numbers = number if isinstance(number, list) else [number] * len(sides)
     widths = [[n * head.cls_out_channels for n in numbers], [4 * n for n in numbers]]
-    if hasattr(head, 'loss_centerness'):
+    if isinstance(head, FCOSHead):
         widths.append(numbers)
     maps = [
         [
@@ -118,6 +120,7 @@ def counted(step: Callable[[], None]) -> Counter:
     """Operations of a step as on a GPU."""
     with (
         mock.patch.object(ssd_head, 'hard_negatives', ssd_head._greatest),
+        mock.patch.object(dynamic_soft_label, '_match_in_turn', dynamic_soft_label._match_at_once),
         mock.patch.dict(ground_truth._PAIRS, cpu=ground_truth._PAIRS['cuda']),
         Counter() as counter,
     ):
@@ -130,9 +133,12 @@ def main() -> None:
     parser.add_argument('--quick', action='store_true', help='one round of two images of SSD')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--rounds', type=int, default=9)
+    parser.add_argument('--heads', nargs='+', choices=HEADS, default=list(HEADS))
+    parser.add_argument('--threads', nargs='+', type=int, default=[1, 2], help='of a CPU')
     args = parser.parse_args()
-    threads = (1, 2) if args.device == 'cpu' and not args.quick else (torch.get_num_threads(),)
-    for name in list(HEADS)[: 1 if args.quick else None]:
+    on_cpu = args.device == 'cpu' and not args.quick
+    threads = args.threads if on_cpu else [torch.get_num_threads()]
+    for name in args.heads[: 1 if args.quick else None]:
         path, size, sides, batches = HEADS[name]
         own, ours = (head.to(args.device) for head in built(path))
         for images in (2,) if args.quick else batches:

@@ -12,16 +12,27 @@ from mmkd.targets.max_iou import assign
 
 
 def get_anchors(
-    head: Any, featmap_sizes: list[tuple[int, int]], batch_img_metas: list[dict], device: Any
+    head: Any,
+    featmap_sizes: list[tuple[int, int]],
+    batch_img_metas: list[dict[str, Any]],
+    device: Any,
 ) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
     """As the head's own, but images that are padded alike share their flags."""
-    shapes = [tuple(meta['pad_shape'][:2]) for meta in batch_img_metas]
+    anchors = head.prior_generator.grid_priors(featmap_sizes, device=device)
+    flags = shared_flags(head.prior_generator, featmap_sizes, batch_img_metas, device)
+    return [anchors for _ in flags], flags
+
+
+def shared_flags(
+    generator: Any, featmap_sizes: list[tuple[int, int]], metas: list[dict[str, Any]], device: Any
+) -> list[list[Tensor]]:
+    """The valid priors of each image by level; of images that are padded alike the same list."""
+    shapes = [tuple(meta['pad_shape'][:2]) for meta in metas]
     flags = {
-        shape: head.prior_generator.valid_flags(featmap_sizes, shape, device)
+        shape: generator.valid_flags(featmap_sizes, shape, device)
         for shape in dict.fromkeys(shapes)
     }
-    anchors = head.prior_generator.grid_priors(featmap_sizes, device=device)
-    return [anchors for _ in shapes], [flags[shape] for shape in shapes]
+    return [flags[shape] for shape in shapes]
 
 
 def get_targets(
@@ -29,7 +40,7 @@ def get_targets(
     anchor_list: list[list[Tensor]],
     valid_flag_list: list[list[Tensor]],
     batch_gt_instances: Sequence[Any],
-    batch_img_metas: list[dict],
+    batch_img_metas: list[dict[str, Any]],
     batch_gt_instances_ignore: Sequence[Any] | None = None,
     unmap_outputs: bool = True,
     return_sampling_results: bool = False,
@@ -45,7 +56,7 @@ def get_targets(
     sizes = [len(anchors) for anchors in anchor_list[0]]
     anchors = torch.cat(anchor_list[0])
     border = head.train_cfg['allowed_border']
-    inside = _inside(anchors, valid_flag_list, batch_img_metas, border)
+    inside = inside_flags(anchors, valid_flag_list, batch_img_metas, border)
     if border >= 0 and not inside.any(dim=1).all():
         return NotImplemented  # which says what is wrong with the image
     truth = GroundTruth(batch_gt_instances, anchors)
@@ -79,7 +90,7 @@ def loss_by_feat(
     cls_scores: Sequence[Tensor],
     bbox_preds: Sequence[Tensor],
     batch_gt_instances: Sequence[Any],
-    batch_img_metas: list[dict],
+    batch_img_metas: list[dict[str, Any]],
     batch_gt_instances_ignore: Sequence[Any] | None = None,
 ) -> dict[str, list[Tensor]]:
     """As the head's own, without a copy of the anchors for each image."""
@@ -99,10 +110,10 @@ def loss_by_feat(
     return dict(loss_cls=losses_cls, loss_bbox=losses_bbox)
 
 
-def _inside(
-    anchors: Tensor, valid_flag_list: list[list[Tensor]], metas: list[dict], border: float
+def inside_flags(
+    anchors: Tensor, valid_flag_list: list[list[Tensor]], metas: list[dict[str, Any]], border: float
 ) -> Tensor:
-    """Which anchors take part in each image, (N, P)."""
+    """Which priors take part in each image, (N, P)."""
     numbers: dict[int, int] = {}
     which = [numbers.setdefault(id(flags), len(numbers)) for flags in valid_flag_list]
     distinct = [torch.cat(valid_flag_list[which.index(number)]) for number in range(len(numbers))]

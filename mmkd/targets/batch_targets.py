@@ -4,18 +4,20 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from mmdet.models.dense_heads import AnchorHead, FCOSHead, SSDHead
+from mmdet.models.dense_heads import AnchorHead, FCOSHead, RTMDetHead, SSDHead
 from mmdet.models.task_modules import (
     AnchorGenerator,
     BboxOverlaps2D,
     DeltaXYWHBBoxCoder,
+    DynamicSoftLabelAssigner,
     MaxIoUAssigner,
+    MlvlPointGenerator,
     PseudoSampler,
 )
 from torch import nn
 
 from mmkd.compat.heads import OWN_METHODS
-from mmkd.targets import anchor_head, fcos_head, ssd_head
+from mmkd.targets import anchor_head, fcos_head, rtmdet_head, ssd_head
 
 
 def batch_targets(model: nn.Module) -> list[str]:
@@ -35,16 +37,12 @@ def batch_targets(model: nn.Module) -> list[str]:
     for name, head in model.named_modules():
         if not hasattr(head, 'loss_by_feat') or type(head).__module__.startswith('mmyolo.'):
             continue
-        form = next((form for form in _FORMS if isinstance(head, form.kind)), None)
-        if form is None:
-            fault = f'it is none of {", ".join(form.kind.__name__ for form in _FORMS)}'
-        elif with_masks:
-            fault = 'a mask head needs the samples of each image'
-        else:
-            fault = next(form.faults(head), None)
-        if fault is None:
+        form = _form_of(head, with_masks)
+        if isinstance(form, _Form):
             setattr(head, OWN_METHODS, dict(form.methods))
-        how = 'of the whole batch at once' if fault is None else f'image by image, since {fault}'
+            how = 'of the whole batch at once'
+        else:
+            how = f'image by image, since {form}'
         notes.append(f'{name} ({type(head).__name__}) finds targets {how}')
     return notes
 
@@ -83,6 +81,8 @@ _IOU = _Known(BboxOverlaps2D, ('__call__',))
 _SAMPLER = _Known(PseudoSampler, ('sample',))
 _CODER = _Known(DeltaXYWHBBoxCoder, ('encode',))
 _PRIORS = _Known(AnchorGenerator, ('grid_priors', 'valid_flags'))
+_POINTS = _Known(MlvlPointGenerator, ('grid_priors', 'valid_flags'))
+_SOFT_LABEL = _Known(DynamicSoftLabelAssigner, ('assign', 'dynamic_k_matching'))
 
 
 def _anchor_parts(head: Any) -> Iterator[str]:
@@ -96,6 +96,15 @@ def _anchor_parts(head: Any) -> Iterator[str]:
         yield 'MaxIoUAssigner moves repeated boxes at random'
     if head.prior_generator.use_box_type:
         yield 'its priors are of a box type'
+
+
+def _rtmdet_parts(head: Any) -> Iterator[str]:
+    yield from _SOFT_LABEL.faults(getattr(head, 'assigner', None))
+    yield from _IOU.faults(head.assigner.iou_calculator)
+    yield from _SAMPLER.faults(head.sampler)
+    yield from _POINTS.faults(head.prior_generator)
+    if inspect.unwrap(type(head).loss_by_feat) is not inspect.unwrap(RTMDetHead.loss_by_feat):
+        yield f'{type(head).__name__} has a loss of its own'
 
 
 class _Form(NamedTuple):
@@ -112,7 +121,9 @@ class _Form(NamedTuple):
         yield from self.parts(head)
 
 
-_ANCHOR = dict(get_anchors=anchor_head.get_anchors, get_targets=anchor_head.get_targets)
+_ANCHOR: dict[str, Callable[..., Any]] = dict(
+    get_anchors=anchor_head.get_anchors, get_targets=anchor_head.get_targets
+)
 
 
 def _form(
@@ -132,6 +143,12 @@ _FORMS = (
         _anchor_parts,
     ),
     _form(
+        RTMDetHead,
+        dict(get_anchors=rtmdet_head.get_anchors, get_targets=rtmdet_head.get_targets),
+        ('_get_targets_single',),
+        _rtmdet_parts,
+    ),
+    _form(
         AnchorHead,
         dict(_ANCHOR, loss_by_feat=anchor_head.loss_by_feat),
         ('_get_targets_single',),
@@ -139,3 +156,13 @@ _FORMS = (
     ),
     _form(FCOSHead, dict(get_targets=fcos_head.get_targets), ('_get_targets_single',)),
 )
+
+
+def _form_of(head: nn.Module, with_masks: bool) -> _Form | str:
+    """The form that fits a head, or why none does."""
+    form = next((form for form in _FORMS if isinstance(head, form.kind)), None)
+    if form is None:
+        return f'it is none of {", ".join(form.kind.__name__ for form in _FORMS)}'
+    if with_masks:
+        return 'a mask head needs the samples of each image'
+    return next(form.faults(head), form)

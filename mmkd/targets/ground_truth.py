@@ -47,13 +47,20 @@ class GroundTruth:
 
     def padded(self, images: Sequence[int]) -> Tensor:
         """Boxes of some images, (n, G, 4): each image's own first, then boxes of zeros; G >= 1."""
+        return self.boxes[self._rows(images)]
+
+    def padded_labels(self, images: Sequence[int]) -> Tensor:
+        """Their labels, (n, G)."""
+        return self.labels[self._rows(images)]
+
+    def _rows(self, images: Sequence[int]) -> Tensor:
         last = len(self.boxes) - 1
         most = max(1, *(self.counts[i] for i in images))
         rows = [
             [self._starts[i] + k if k < self.counts[i] else last for k in range(most)]
             for i in images
         ]
-        return self.boxes[torch.tensor(rows).to(self.device, non_blocking=True)]
+        return torch.tensor(rows).to(self.device, non_blocking=True)
 
     def blocks(self, priors: int, beside: 'GroundTruth | None' = None) -> Iterator[list[int]]:
         """Images to work on at once: so many that no more pairs arise than fit.

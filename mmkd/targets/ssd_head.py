@@ -14,7 +14,7 @@ def loss_by_feat(
     cls_scores: Sequence[Tensor],
     bbox_preds: Sequence[Tensor],
     batch_gt_instances: Sequence[Any],
-    batch_img_metas: list[dict],
+    batch_img_metas: list[dict[str, Any]],
     batch_gt_instances_ignore: Sequence[Any] | None = None,
 ) -> dict[str, Tensor]:
     """As the head's own, with the sum over the images for its list of them.

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 import torch
-from mmdet.models.dense_heads import RetinaHead, SSDHead
+from mmdet.models.dense_heads import RetinaHead, RTMDetInsHead, SSDHead
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
@@ -21,6 +21,7 @@ from tests.heads.dense_cases import CASES
 from tests.targets.batches import MAPS, equal, ground_truth
 from tests.targets.test_anchor_heads import MANY, RETINA, SSD, USUAL
 from tests.targets.test_fcos_head import FCOS
+from tests.targets.test_rtmdet_head import RTMDET
 from tests.tiny import raw_batch, tiny_pair, tiny_yolov5
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
@@ -52,6 +53,12 @@ def kind_of(kind: type) -> nn.Module:
     return head
 
 
+def rtmdet_of_masks() -> nn.Module:
+    head = build(RTMDET, assigner=dict(type='DynamicSoftLabelAssigner'))
+    head.__class__ = RTMDetInsHead
+    return head
+
+
 MAX_IOU = USUAL['assigner']
 
 
@@ -61,6 +68,9 @@ MAX_IOU = USUAL['assigner']
         (lambda: build(SSD), None),
         (lambda: build(RETINA), None),
         (lambda: build(FCOS), None),
+        (lambda: build(RTMDET, assigner=dict(type='DynamicSoftLabelAssigner')), None),
+        (lambda: build(RTMDET), 'MaxIoUAssigner is no DynamicSoftLabelAssigner'),
+        (lambda: rtmdet_of_masks(), 'RTMDetInsHead has a loss of its own'),
         (lambda: kind_of(Faster), None),
         (lambda: build(RETINA, assigner={**MAX_IOU, 'gpu_assign_thr': 10}), None),
         (lambda: kind_of(Other), r"Other\._get_targets_single is not that of mmdet's AnchorHead"),
