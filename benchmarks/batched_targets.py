@@ -40,7 +40,7 @@ HEADS = {  # config, image size, sizes of the maps, batches
     'SSD300': (ROOT / 'configs/ssd300_mbv2_voc.py', 300, (38, 19, 10, 5, 3, 1), (4, 16, 32)),
     'RetinaNet': ('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', 256, (32, 16, 8, 4, 2), (4,)),
     'FCOS': ('mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', 256, (32, 16, 8, 4, 2), (4,)),
-    'RTMDet': ('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py', 256, (32, 16, 8), (4,)),
+    'RTMDet': ('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py', 256, (32, 16, 8), (4, 16)),
 }
 WAITS = ('_local_scalar_dense', 'nonzero', '_unique2', 'masked_select', 'equal.default')
 
