@@ -83,7 +83,7 @@ USUAL = dict(
 
 
 @pytest.mark.parametrize('config', [SSD, RETINA], ids=['ssd', 'retina'])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     batch=batches,
     train_cfg=train_cfgs,
