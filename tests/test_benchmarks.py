@@ -10,7 +10,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[1] / 'benchmarks'
 
 
-@pytest.mark.parametrize('name', ['imitation_masks', 'obj_scaled_box_cls'])
+@pytest.mark.parametrize('name', ['imitation_masks', 'obj_scaled_box_cls', 'batched_targets'])
 def test_runs(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', [name, '--quick'])
     monkeypatch.syspath_prepend(FOLDER)

@@ -30,6 +30,7 @@ from mmkd.compare.job import Step, mmkd_command
 from mmkd.compare.report.run import Run, read_run
 from mmkd.config.config_errors import config_errors
 from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
+from mmkd.rules.batched_targets import wants_batched_targets
 from mmkd.rules.schedule import check_schedule
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -150,6 +151,7 @@ class Comparison:
     def check_data(self) -> None:
         """Check each training and evaluation before anything runs; files of several once."""
         for config in self.configs.values():
+            wants_batched_targets(config)
             check_schedule(config)
         checked: list[list[Any]] = []
         trained = [(config, ('train', 'val', 'test')) for config in self.configs.values()]

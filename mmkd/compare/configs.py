@@ -109,7 +109,7 @@ def with_model(pair: Config, model: Any) -> Config:
 
 def _without_variables(config: Config) -> Config:
     # The pair's method is among them: another recipe must not train the same control again.
-    used = RUNNER_KEYS | {'custom_imports', 'auto_scale_lr'}
+    used = RUNNER_KEYS | {'custom_imports', 'auto_scale_lr', 'batched_targets'}
     return Config({key: value for key, value in config.to_dict().items() if key in used})
 
 

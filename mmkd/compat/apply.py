@@ -27,6 +27,7 @@ from mmkd.compat.detectors import (
     run_instance_segmentors_without_ground_truth,
     tell_of_the_student,
 )
+from mmkd.compat.heads import let_heads_have_own_methods
 from mmkd.compat.metrics import (
     give_metrics_the_loaded_ground_truth,
     measure_what_was_loaded,
@@ -57,6 +58,7 @@ PATCHES = (
     remove_checkpoints_late,
     repair_ssd_head,
     count_what_fits_in_transformers,
+    let_heads_have_own_methods,
     normalise_ssd_over_ranks,
     call_heads_with_their_hooks,
     run_instance_segmentors_without_ground_truth,

@@ -18,6 +18,7 @@ from mmkd.doctor.check_accuracy import check_accuracy
 from mmkd.doctor.check_pictures import check_pictures
 from mmkd.doctor.check_time import check_time
 from mmkd.doctor.report import Report, Section
+from mmkd.rules.batched_targets import wants_batched_targets
 from mmkd.rules.schedule import check_schedule
 
 #: Told the part that is examined, how much of it is done, and of how much.
@@ -115,6 +116,7 @@ def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
             f'and a distiller, but its model has {", ".join(cfg.get("model", {}))}. Give the '
             'config of the pair, not that of the student or the teacher.'
         )
+    wants_batched_targets(cfg)
     check_schedule(cfg)
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir, cfg.log_level, cfg.launcher = folder, 'ERROR', 'none'

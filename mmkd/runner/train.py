@@ -6,9 +6,12 @@ from mmkd.cache import draw_cached_views
 from mmkd.config.config_errors import ConfigError, config_errors
 from mmkd.config.pair_config import is_distillation
 from mmkd.datasets.data_checks import check_data
+from mmkd.distributed.unwrapped import unwrapped
+from mmkd.rules.batched_targets import wants_batched_targets
 from mmkd.rules.schedule import check_schedule
 from mmkd.runner.exact_runner import ExactRunner
 from mmkd.runner.launch import prepare_launch
+from mmkd.targets.batch_targets import batch_targets
 
 
 def train(cfg: Config, launcher: str = 'none') -> None:
@@ -28,9 +31,12 @@ def train(cfg: Config, launcher: str = 'none') -> None:
             hooks['export_student'] = dict(type='ExportStudentHook')
         cfg.default_hooks = {**hooks, **(cfg.get('default_hooks') or {})}
         prepare_launch(cfg, launcher)
+        whole_batch = wants_batched_targets(cfg)
         notes = check_data(cfg, ('train', 'val')) + check_schedule(cfg)
         runner = ExactRunner.from_cfg(cfg)
         draw_cached_views(runner)
+        for line in batch_targets(unwrapped(runner.model)) if whole_batch else ():
+            runner.logger.info(line)
         for note in notes:
             runner.logger.warning(note)
         runner.train()

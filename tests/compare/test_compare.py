@@ -75,6 +75,17 @@ def test_all_students_share_the_schedule_and_the_baseline_is_its_own_config(here
     assert baseline.model == twin.model
 
 
+def test_how_targets_are_found_is_the_same_for_all_arms(here):
+    def of_all(**options):
+        comparison = Comparison(DIGITS, Path('job'), [0], options=options)
+        return comparison, {config.get('batched_targets') for config in comparison.configs.values()}
+
+    assert of_all()[1] == {None}
+    assert of_all(batched_targets=False)[1] == {False}
+    with pytest.raises(ValueError, match='batched_targets must be True or False'):
+        of_all(batched_targets='no')[0].check_data()
+
+
 @pytest.mark.parametrize(
     'name', ['ssd_kd_vgg_to_mbv2', 'yolov5_kd_s_to_n_bccd', 'yolov5_kd_m_to_s_voc']
 )

@@ -18,6 +18,7 @@ from torch import distributed, multiprocessing
 from mmkd.compat.detectors import normalise_yolov5_over_ranks
 from mmkd.distributed.first_rank import on_first_rank
 from mmkd.errors import NonFiniteError
+from mmkd.targets.batch_targets import batch_targets
 from tests.tiny import (
     fast_batch,
     freeze_bn,
@@ -94,6 +95,7 @@ CASES = {
     'ssd, a rank without objects': (tiny_ssd_with_adapters, images(3, 0), 'mmdet', None),
     EMPTY: (tiny_ssd_with_adapters, images(0, 0), 'mmdet', None),
     'ssd, rows': (rows, images(3, 1), 'mmdet', None),
+    'ssd, targets at once': (tiny_ssd_with_adapters, images(3, 0), 'mmdet', batch_targets),
     'ssd, terms off': (tiny_ssd_with_adapters, images(3, 1), 'mmdet', terms_off),
     'ssd, balanced': (balanced, images(3, 1), 'mmdet', None),
     'ssd, balanced, a rank without objects': (balanced, images(3, 0), 'mmdet', None),
