@@ -229,6 +229,7 @@ class DetectionDistill(SingleTeacherDistill):
             torch.set_grad_enabled(torch.is_grad_enabled() and self.student_trainable),
         ):
             student_losses = self.student(batch_inputs, data_samples, mode='loss')
+        plain_records(distiller.student_recorders)
         if active and self.teacher_source.translation is not None:
             recorders = distiller.teacher_recorders, distiller.student_recorders
             divisor = self.teacher_source.translation.divisor

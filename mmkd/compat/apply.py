@@ -20,6 +20,7 @@ from mmkd.compat.datasets import (
     refuse_broken_images,
 )
 from mmkd.compat.detectors import normalise_ssd_over_ranks, repair_ssd_head, tell_of_the_student
+from mmkd.compat.logging import read_logged_values_late
 from mmkd.compat.metrics import (
     give_metrics_the_loaded_ground_truth,
     measure_what_was_loaded,
@@ -62,6 +63,7 @@ PATCHES = (
     check_loaded_images,
     name_images_of_other_channels,
     decay_the_students_layers,
+    read_logged_values_late,
 )
 
 

@@ -1,5 +1,6 @@
 """Hooks of a training."""
 
+from mmkd.hooks.channels_last_hook import ChannelsLastHook
 from mmkd.hooks.distill_weight_hook import DistillWeightHook
 from mmkd.hooks.exact_resume_hook import ExactResumeHook, InterruptedValidationHook
 from mmkd.hooks.export_student_hook import ExportStudentHook
@@ -7,6 +8,7 @@ from mmkd.hooks.non_finite_hook import NonFiniteHook
 from mmkd.hooks.pair_report_hook import PairReportHook
 
 __all__ = [
+    'ChannelsLastHook',
     'DistillWeightHook',
     'ExactResumeHook',
     'ExportStudentHook',

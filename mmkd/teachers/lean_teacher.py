@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmkd.datasets.channels import input_channels
 
 _DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
-_FOLD_TOLERANCE = 1e-3  # of the features' largest value; rounding alone stays below 1e-5
+TOLERANCE = 1e-3  # of the features' largest value; rounding alone stays below 1e-5
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _fold(model: Any, tapped: set[str]) -> None:
     parameter = next(model.parameters())
     with torch.random.fork_rng(devices=[]):
         image = torch.randn(1, input_channels(model), 64, 64).to(parameter)
-    before = _maps(model, image)
+    before = feature_maps(model, image)
     for part in model.children():
         if not _shares_convolutions(part):  # each of the BatchNorms would be folded into one
             fuse_conv_bn(part)
@@ -111,9 +111,9 @@ def _fold(model: Any, tapped: set[str]) -> None:
                 f'a teacher recorder reads "{name}", which folding BatchNorm changes. Record the '
                 'output of the block around it, or set lean_teacher.fold_bn=False.'
             )
-    for old, new in zip(before, _maps(model, image), strict=True):
-        error = float((old - new).abs().max() / old.abs().max().clamp(min=1e-12))
-        if not error <= _FOLD_TOLERANCE:
+    for old, new in zip(before, feature_maps(model, image), strict=True):
+        error = deviation(old, new)
+        if not error <= TOLERANCE:
             raise ValueError(
                 f"folding BatchNorm changes the teacher's maps by {error:.1e} of their largest "
                 'value: in this model it does not directly follow its convolution. Set '
@@ -137,7 +137,12 @@ def _reduce(model: Any, dtype: torch.dtype) -> None:
     parts[-1].register_forward_hook(lambda _, args, maps: each_tensor(maps, Tensor.float))
 
 
-def _maps(model: Any, image: Tensor) -> list[Tensor]:
+def deviation(old: Tensor, new: Tensor) -> float:
+    """The largest difference of two maps, by the largest value of the first."""
+    return float((old - new).abs().max() / old.abs().max().clamp(min=1e-12))
+
+
+def feature_maps(model: Any, image: Tensor) -> list[Tensor]:
     """The features, and what a head makes of them that takes nothing else."""
     features = model.extract_feat(image)
     outputs = [features]
