@@ -4,6 +4,7 @@ from mmkd.hooks.channels_last_hook import ChannelsLastHook
 from mmkd.hooks.distill_weight_hook import DistillWeightHook
 from mmkd.hooks.exact_resume_hook import ExactResumeHook, InterruptedValidationHook
 from mmkd.hooks.export_student_hook import ExportStudentHook
+from mmkd.hooks.lean_teacher_hook import LeanTeacherHook
 from mmkd.hooks.non_finite_hook import NonFiniteHook
 from mmkd.hooks.pair_report_hook import PairReportHook
 
@@ -13,6 +14,7 @@ __all__ = [
     'ExactResumeHook',
     'ExportStudentHook',
     'InterruptedValidationHook',
+    'LeanTeacherHook',
     'NonFiniteHook',
     'PairReportHook',
 ]

@@ -15,6 +15,7 @@ from mmkd.hooks.exact_resume_hook import (
     NewLoaderHook,
     _seeded,
 )
+from mmkd.hooks.lean_teacher_hook import LeanTeacherHook
 from mmkd.hooks.progress_bar_hook import ProgressBarHook
 from mmkd.hooks.start_checks_hook import StartChecksHook
 
@@ -44,6 +45,7 @@ class ExactRunner(Runner):
         self.register_hook(EarlyEndHook())
         self.register_hook(NewLoaderHook())
         self.register_hook(StartChecksHook())
+        self.register_hook(LeanTeacherHook())
 
     def resume(self, *args: Any, **kwargs: Any) -> None:
         """Go on from a checkpoint, also from within an epoch."""

@@ -1,8 +1,11 @@
 """Ways to run the teacher for less: its weights are fixed and it never needs a gradient."""
 
-from collections.abc import Callable, Iterable
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +16,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkd.datasets.channels import input_channels
 
+#: The value of ``lean_teacher`` that lets a run choose.
+AUTO = 'auto'
+#: The arguments that leave a teacher as it is.
+EXACT = dict(fold_bn=False, channels_last=False)
 _DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 TOLERANCE = 1e-3  # of the features' largest value; rounding alone stays below 1e-5
 
@@ -46,6 +53,29 @@ class LeanTeacher:
                 f'{self.dtype!r}.'
             )
 
+    @classmethod
+    def of(cls, setting: Mapping[str, Any] | str | None) -> 'LeanTeacher':
+        """What a pair's ``lean_teacher`` says.
+
+        Raises:
+            FileNotFoundError, ValueError, TypeError: it is no file of a form, or no arguments.
+        """
+        if setting is None or setting == AUTO:
+            return cls(**EXACT)
+        if isinstance(setting, str):
+            if not setting.endswith('.json'):
+                raise ValueError(
+                    f"lean_teacher must be 'auto', arguments of LeanTeacher or None, but got "
+                    f"'{setting}'. Write lean_teacher='auto' or lean_teacher=dict()."
+                )
+            if not Path(setting).is_file():
+                raise FileNotFoundError(
+                    f'lean_teacher must be a file in which a form was kept, but there is no '
+                    f'"{setting}". Correct the path, or write lean_teacher=\'auto\'.'
+                )
+            setting = json.loads(Path(setting).read_text())
+        return cls(**setting)
+
     @torch.no_grad()
     def prepare(self, model: Any, tapped: Iterable[str]) -> None:
         """Change a detector in eval mode for good.
@@ -73,6 +103,11 @@ class LeanTeacher:
         return (
             inputs.contiguous(memory_format=torch.channels_last) if self.channels_last else inputs
         )
+
+
+def is_open(setting: Any) -> bool:
+    """Whether a run is to choose the form: 'auto', and the environment does not say 'exact'."""
+    return setting == AUTO and os.environ.get('MMKD_LEAN_TEACHER') != 'exact'
 
 
 def plain_records(recorders: Any) -> None:
