@@ -218,7 +218,7 @@ class Comparison:
             Step(
                 'lean-teacher',
                 "Choosing the teacher's form",
-                python('-m', 'mmkd.compare.choose_teacher', path, self.form, self.seeds[0]),
+                python('-m', 'mmkd.runner.choose_teacher', path, self.form, self.seeds[0]),
                 outputs=[self.form],
                 inputs=[path, *common, *([] if '://' in weights else [Path(weights)])],
                 seconds=20,

@@ -134,7 +134,7 @@ def teacher_training(pair: Config, options: Mapping[str, Any]) -> Config:
 def taught(
     pair: Config, teacher_ckpt: str, form: Path | None = None, shuffled: bool = False
 ) -> Config:
-    """The pair with its teacher's weights and, if a file has it, form; ``shuffled`` for the control."""
+    """The pair with its teacher's weights, and a file's form; ``shuffled`` for the control."""
     config = Config(pair.to_dict())
     config.model.teacher_ckpt = teacher_ckpt
     if form:

@@ -88,13 +88,13 @@ def read_logged_values_late() -> None:
 
 def numbers(values: Sequence[Tensor | float]) -> list[float]:
     """The values of scalars; a device is waited for once, however many they are."""
-    found = list(values)
-    groups: dict[Any, list[int]] = {}
+    found = [0.0 if isinstance(value, Tensor) else value for value in values]
+    groups: dict[Any, list[tuple[int, Tensor]]] = {}
     for i, value in enumerate(values):
         if isinstance(value, Tensor):
-            groups.setdefault((value.device, value.dtype), []).append(i)
-    for places in groups.values():
-        read = torch.stack([values[i] for i in places]).tolist()
-        for i, value in zip(places, read, strict=True):
-            found[i] = value
+            groups.setdefault((value.device, value.dtype), []).append((i, value))
+    for group in groups.values():
+        read = torch.stack([value for _, value in group]).tolist()
+        for (i, _), number in zip(group, read, strict=True):
+            found[i] = number
     return found

@@ -49,12 +49,11 @@ class ChannelsLastHook(Hook):
         model = unwrapped(runner.model)
         detector = getattr(model, 'student', model)
         names = parts_of(detector)
-        reason = _unsuited(detector, names)
+        reason = channels_last(detector)
         if reason:
             print_log(f'The student stays in the usual layout: {reason}', 'current', WARNING)
             return
         self.parts = [getattr(detector, name) for name in names]
-        self.parts[-1].register_forward_hook(_leave)
         averages = [unwrapped(h.ema_model).module for h in runner.hooks if isinstance(h, EMAHook)]
         for average in (getattr(average, 'student', average) for average in averages):
             for name in names:
@@ -83,8 +82,9 @@ def parts_of(detector: nn.Module) -> list[str]:
     return [*found, 'bbox_head'] if found and dense else found
 
 
-def _unsuited(detector: Any, names: list[str]) -> str:
-    """Change the layout and compare; where that fails, change it back and say why."""
+def channels_last(detector: Any) -> str:
+    """Change the layout of a detector and compare; where that fails, change it back and say why."""
+    names = parts_of(detector)
     if not names:
         return 'it has no backbone of its own.'
     training = {module: module.training for module in detector.modules()}
@@ -96,6 +96,7 @@ def _unsuited(detector: Any, names: list[str]) -> str:
             part.to(memory_format=torch.channels_last)
         worst = max(map(deviation, before, _maps(detector)), default=0.0)
         if worst <= TOLERANCE:
+            parts[-1].register_forward_hook(_leave)
             return ''
         reason = f'in the other its maps differ by {worst:.1e} of their largest value.'
     except Exception as error:  # of whatever kind: the model is good without

@@ -19,7 +19,7 @@ from mmkd.datasets.channels import input_channels
 #: The value of ``lean_teacher`` that lets a run choose.
 AUTO = 'auto'
 #: The arguments that leave a teacher as it is.
-EXACT = dict(fold_bn=False, channels_last=False)
+EXACT: dict[str, Any] = dict(fold_bn=False, channels_last=False)
 _DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 TOLERANCE = 1e-3  # of the features' largest value; rounding alone stays below 1e-5
 
@@ -73,7 +73,7 @@ class LeanTeacher:
                     f'lean_teacher must be a file in which a form was kept, but there is no '
                     f'"{setting}". Correct the path, or write lean_teacher=\'auto\'.'
                 )
-            setting = json.loads(Path(setting).read_text())
+            return cls(**json.loads(Path(setting).read_text()))
         return cls(**setting)
 
     @torch.no_grad()

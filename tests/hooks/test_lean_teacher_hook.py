@@ -13,9 +13,11 @@ from mmkd.algorithms import teacher_forms
 from mmkd.algorithms.teacher_forms import Form, choose_form, take_form
 from mmkd.algorithms.term_values import reduced
 from mmkd.hooks import lean_teacher_hook
+from mmkd.runner.choose_teacher import choose_teacher
 from mmkd.runner.exact_runner import ExactRunner
 from mmkd.teachers.lean_teacher import EXACT, LeanTeacher
-from tests.tiny import raw_batch, tiny_pair, tiny_runner, tiny_ssd_with_adapters
+from tests.runner.test_resume import CLASSES, config
+from tests.tiny import raw_batch, tiny_pair, tiny_runner, tiny_ssd_with_adapters, write_coco
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 
@@ -38,15 +40,15 @@ class Keep(Hook):
         self.seen.append((losses, torch.rand(2).tolist(), data_batch['inputs'][0].sum().item()))
 
 
-def build(lean, config=tiny_pair, **changes):
+def build(lean, pair=tiny_pair, **changes):
     torch.manual_seed(0)
-    return MODELS.build({**config(), 'lean_teacher': lean, **changes}).train()
+    return MODELS.build({**pair(), 'lean_teacher': lean, **changes}).train()
 
 
-def train(work_dir, lean, config=tiny_pair, steps=2, **changes):
+def train(work_dir, lean, pair=tiny_pair, steps=2, **changes):
     keep = Keep()
     runner = tiny_runner(
-        build(lean, config),
+        build(lean, pair),
         [raw_batch(1, seed=seed) for seed in range(steps)],
         work_dir,
         runner=ExactRunner,
@@ -146,10 +148,10 @@ def rows_pair():
     return tiny_pair(distiller=distiller)
 
 
-@pytest.mark.parametrize('config', [tiny_pair, rows_pair])
-def test_each_recorder_is_fed_by_the_form(config):
+@pytest.mark.parametrize('recipe', [tiny_pair, rows_pair])
+def test_each_recorder_is_fed_by_the_form(recipe):
     """Else its terms would not differ at all from those of the exact teacher."""
-    pair = build('auto', config)
+    pair = build('auto', recipe)
     with teacher_forms._undisturbed(pair), torch.no_grad():
         trial = teacher_forms._Trial(pair, raw_batch())
         form = Form('bfloat16', LeanTeacher(dtype='bfloat16'))
@@ -182,3 +184,14 @@ def test_a_cache_leaves_nothing_to_choose_and_the_environment_forbids_it(monkeyp
     assert build('auto').lean_teacher_is_open
     monkeypatch.setenv('MMKD_LEAN_TEACHER', 'exact')
     assert not build('auto').lean_teacher_is_open
+
+
+def test_a_comparison_keeps_the_choice_in_a_file(tmp_path, monkeypatch):
+    teaching_as_slow(monkeypatch, channels_last=1.0)
+    write_coco(tmp_path / 'data', 'train', 2, CLASSES)
+    cfg = config(str(tmp_path / 'data'), str(tmp_path / 'run'))
+    cfg.model.architecture.backbone.type = 'ResNet'
+    cfg.model.lean_teacher = str(tmp_path / 'lean_teacher.json')
+    cfg.dump(tmp_path / 'pair.py')
+    choose_teacher(str(tmp_path / 'pair.py'), tmp_path / 'lean_teacher.json', 1)
+    assert LeanTeacher.of(cfg.model.lean_teacher) == LeanTeacher()

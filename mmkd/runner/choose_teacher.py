@@ -1,6 +1,6 @@
 """The step of a comparison that chooses the teacher's form, for all arms and seeds.
 
-python -m mmkd.compare.choose_teacher CONFIG OUT SEED
+python -m mmkd.runner.choose_teacher CONFIG OUT SEED
 """
 
 import json
