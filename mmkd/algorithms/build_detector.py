@@ -49,6 +49,15 @@ def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
     return MODELS.build(model)
 
 
+def init_at_random(model: BaseModel) -> None:
+    """Give an untrained teacher finite weights (L2Norm's are not, before), without a download."""
+    for module in model.modules():
+        init_cfg = getattr(module, 'init_cfg', None)
+        if isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained':
+            module.init_cfg = None
+    model.init_weights()
+
+
 def _surrounding_scope() -> str:
     # While the algorithm itself is built under ``_scope_='mmrazor'``, the current default scope is
     # mmrazor, where no detector is registered; the scope below it is the config's.

@@ -11,7 +11,7 @@ from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from mmkd.algorithms.build_detector import Detector, build_detector
+from mmkd.algorithms.build_detector import Detector, build_detector, init_at_random
 from mmkd.algorithms.distill_terms import active_losses, distill_terms
 from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.loss_watch import LossWatch
@@ -121,7 +121,7 @@ class DetectionDistill(SingleTeacherDistill):
                 load_detector(teacher_model, teacher_ckpt, 'teacher_ckpt', teacher_ckpt_strict)
             else:
                 print_log('teacher_ckpt is not set: the teacher is untrained', 'current', WARNING)
-                _init_at_random(teacher_model)
+                init_at_random(teacher_model)
         recorders = getattr(self.distiller, 'teacher_recorders', None)
         frozen = FrozenTeacher(
             teacher_model,
@@ -297,12 +297,3 @@ def _late_terms(student: BaseModel) -> Iterator[str]:
             term = f'loss_{switch.removeprefix("use_")}'
             if switch.startswith('use_') and on is False and hasattr(module, term):
                 yield term
-
-
-def _init_at_random(model: BaseModel) -> None:
-    """Give an untrained teacher finite weights (L2Norm's are not, before), without a download."""
-    for module in model.modules():
-        init_cfg = getattr(module, 'init_cfg', None)
-        if isinstance(init_cfg, Mapping) and init_cfg.get('type') == 'Pretrained':
-            module.init_cfg = None
-    model.init_weights()

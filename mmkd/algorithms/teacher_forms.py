@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from mmengine.dist import all_gather_object, broadcast_object_list
 
 from mmkd.algorithms.distill_terms import active_losses, distill_terms
 from mmkd.algorithms.term_values import reduced
@@ -50,7 +51,9 @@ class Form:
 def choose_form(pair: Any, batch: Any, steps: int) -> tuple[dict[str, Any] | None, str]:
     """Measure the forms of a pair's teacher on a batch and choose one.
 
-    The pair, its data and all random numbers are afterwards as they were before.
+    The pair, its data and all random numbers are afterwards as they were before. All processes of a
+    run call this together, since losses may ask for sums over them; what the first one finds holds
+    for all.
 
     Args:
         pair: a :class:`DetectionDistill` in training, with a running teacher.
@@ -64,7 +67,7 @@ def choose_form(pair: Any, batch: Any, steps: int) -> tuple[dict[str, Any] | Non
     """
     with _undisturbed(pair), torch.no_grad():
         trial = _Trial(pair, batch)
-        if not any(trial.expected.values()):
+        if not _of_first_rank(any(trial.expected.values())):
             return None, ''
         forms = trial.measure(steps)
     best = min((f for f in forms if f.deviation <= MOST), key=lambda form: form.seconds)
@@ -95,6 +98,12 @@ def fault_of(pair: Any, batch: Any, arguments: Mapping[str, Any]) -> str:
         form = Form('kept', LeanTeacher(**arguments))
         trial._try(form)
     return form.note
+
+
+def _of_first_rank(value: Any) -> Any:
+    told = [value]
+    broadcast_object_list(told)
+    return told[0]
 
 
 def _in_short(error: Exception) -> str:
@@ -154,32 +163,35 @@ class _Trial:
         elif not any(map(shutil.which, filter(None, (os.environ.get('CXX'), 'g++', 'clang++')))):
             compiled.note = 'not tried: there is no C++ compiler'
         else:
-            try:
-                with _within(_PATIENCE):
-                    models[compiled.name] = self._try(compiled)
-                    self._time([best, compiled], models)
-            except TimeoutError as error:
-                compiled.note, compiled.seconds = f'not taken: {error}', math.inf
+            models[compiled.name] = self._try(compiled, _PATIENCE)
+            self._time([best, compiled], models)
         return forms
 
-    def _try(self, form: Form) -> Any:
-        """A model in the form, if it runs; it runs for the first time here."""
-        recorders = self.distiller.teacher_recorders.recorders.values()
+    def _try(self, form: Form, seconds: float = 0.0) -> Any:
+        """A model in the form, if it runs, within ``seconds`` if they are not 0."""
+        model, fault = None, ''
         try:
-            try:
-                model = self.source.in_form(form.lean, recorders)
-            except ValueError:  # BatchNorm cannot be folded in this model
-                form.lean = LeanTeacher(**{**asdict(form.lean), 'fold_bn': False})
-                model = self.source.in_form(form.lean, recorders)
-            with self._as(form, model), self.distiller.teacher_recorders:
-                self.look()
-            found = self._terms()
+            with _within(seconds):
+                model = self._build(form)
+                with self._as(form, model), self.distiller.teacher_recorders:
+                    self.look()
         except Exception as error:  # of whatever kind: the exact teacher runs
-            form.note = _in_short(error)
+            fault = _in_short(error)
+        form.note = next(filter(None, all_gather_object(fault)), '')
+        if form.note:
             return None
+        found = self._terms()
         apart = [abs(found[name] / value - 1) for name, value in self.expected.items() if value]
         form.deviation = math.inf if any(map(math.isnan, apart)) else max(apart, default=0.0)
         return model
+
+    def _build(self, form: Form) -> Any:
+        recorders = self.distiller.teacher_recorders.recorders.values()
+        try:
+            return self.source.in_form(form.lean, recorders)
+        except ValueError:  # BatchNorm cannot be folded in this model
+            form.lean = LeanTeacher(**{**asdict(form.lean), 'fold_bn': False})
+            return self.source.in_form(form.lean, recorders)
 
     @contextmanager
     def _as(self, form: Form, model: Any) -> Iterator[None]:
@@ -205,8 +217,9 @@ class _Trial:
                     seconds[form.name].append(self._now() - begin)
             if self._now() - start > _SECONDS:
                 break
-        for form in forms:
-            form.seconds = statistics.median(seconds[form.name])
+        found = [(statistics.median(seconds[form.name]), form.deviation) for form in forms]
+        for form, both in zip(forms, _of_first_rank(found), strict=True):
+            form.seconds, form.deviation = both
 
     def _now(self) -> float:
         if self.inputs.is_cuda:
@@ -238,7 +251,7 @@ def _undisturbed(pair: Any) -> Iterator[None]:
 @contextmanager
 def _within(seconds: float) -> Iterator[None]:
     """Raise TimeoutError in what takes longer, where a process can be told."""
-    if threading.current_thread() is not threading.main_thread():
+    if not seconds or threading.current_thread() is not threading.main_thread():
         yield
         return
 

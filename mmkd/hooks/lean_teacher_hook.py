@@ -10,7 +10,6 @@ from mmengine.runner import Runner
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.algorithms.idle_terms import PATIENCE
 from mmkd.algorithms.teacher_forms import choose_form, fault_of, take_form
-from mmkd.distributed.first_rank import on_first_rank
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.teachers.lean_teacher import EXACT
 
@@ -63,7 +62,7 @@ class LeanTeacherHook(Hook):
         pair = unwrapped(runner.model)
         steps = runner.max_iters - runner.iter
         with runner.optim_wrapper.optim_context(runner.model):  # mixed precision, if it is on
-            self.form = on_first_rank(_decide, pair, data_batch, steps, self.form)
+            self.form = _decide(pair, data_batch, steps, self.form)
         self.tries += 1
         if self.form is None and self.tries == PATIENCE:
             self.form = dict(EXACT)
