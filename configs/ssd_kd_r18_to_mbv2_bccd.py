@@ -19,7 +19,7 @@ model = dict(
     architecture=_base_.model,
     teacher='{{ fileDirname }}/ssd_r18w32_bccd.py',
     teacher_ckpt='work_dirs/ssd_r18w32_bccd/epoch_100.pth',
-    lean_teacher=dict(),
+    lean_teacher='auto',
     # Chosen for this set: docs/logs/bccd_ssd_tuning.txt.
     balance=dict(shares=dict(loss_soft=3.0, loss_box=3.0, loss_imitation=0.5)),
     distiller=_base_.distiller,

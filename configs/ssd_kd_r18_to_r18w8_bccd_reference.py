@@ -12,7 +12,7 @@ model = dict(
     architecture=_base_.model,
     teacher='{{ fileDirname }}/ssd_r18w32_bccd.py',
     teacher_ckpt='work_dirs/ssd_r18w32_bccd/epoch_100.pth',
-    lean_teacher=dict(),
+    lean_teacher='auto',
     student_loss_weights=_base_.student_loss_weights,
     distiller=_base_.distiller,
 )

@@ -14,7 +14,7 @@ model = dict(
     architecture=_base_.model,
     teacher='{{ fileDirname }}/ssd_r18w32_cards.py',
     teacher_ckpt='work_dirs/ssd_r18w32_cards/epoch_60.pth',
-    lean_teacher=dict(),
+    lean_teacher='auto',
     # Chosen for this set: docs/logs/cards_ssd_tuning.txt.
     balance=dict(shares=dict(loss_soft=1.0, loss_box=1.0, loss_imitation=0.1)),
     distiller=_base_.distiller,

@@ -14,7 +14,7 @@ model = dict(
     architecture=_base_.model,
     teacher='{{ fileDirname }}/ssd_r18w32_digits.py',
     teacher_ckpt='work_dirs/ssd_r18w32_digits/epoch_5.pth',
-    lean_teacher=dict(),
+    lean_teacher='auto',
     balance=_base_.balance,
     distiller=_base_.distiller,
 )

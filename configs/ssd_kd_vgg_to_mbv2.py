@@ -14,5 +14,6 @@ model = dict(
     teacher_ckpt='https://download.openmmlab.com/mmdetection/v2.0/pascal_voc/ssd300_voc0712/'
     'ssd300_voc0712_20220320_194658-17edda1b.pth',
     student_loss_weights=_base_.student_loss_weights,
+    lean_teacher='auto',
     distiller=_base_.distiller,
 )

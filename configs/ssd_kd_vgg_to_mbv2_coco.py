@@ -14,5 +14,6 @@ model = dict(
     teacher_ckpt='https://download.openmmlab.com/mmdetection/v2.0/ssd/ssd300_coco/'
     'ssd300_coco_20210803_015428-d231a06e.pth',
     student_loss_weights=_base_.student_loss_weights,
+    lean_teacher='auto',
     distiller=_base_.distiller,
 )

@@ -13,5 +13,6 @@ model = dict(
     teacher='{{ fileDirname }}/ssd300_vgg16_voc.py',
     teacher_ckpt='https://download.openmmlab.com/mmdetection/v2.0/pascal_voc/ssd300_voc0712/'
     'ssd300_voc0712_20220320_194658-17edda1b.pth',
+    lean_teacher='auto',
     distiller=_base_.distiller,
 )

@@ -17,7 +17,7 @@ model = dict(
     architecture=_base_.model,
     teacher='{{ fileDirname }}/yolov5_m_bccd_640.py',
     teacher_ckpt='work_dirs/yolov5_m_bccd_640/epoch_60.pth',
-    lean_teacher=dict(),
+    lean_teacher='auto',
     balance=dict(shares=1.0),
     distiller=_base_.distiller,
 )

@@ -13,5 +13,6 @@ model = dict(
     teacher='{{ fileDirname }}/yolov5_m_coco.py',
     teacher_ckpt='https://download.openmmlab.com/mmyolo/v0/yolov5/yolov5_m-v61_syncbn_fast_8xb16-300e_coco/'
     'yolov5_m-v61_syncbn_fast_8xb16-300e_coco_20220917_204944-516a710f.pth',
+    lean_teacher='auto',
     distiller=_base_.distiller,
 )

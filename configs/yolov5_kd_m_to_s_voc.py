@@ -14,5 +14,6 @@ model = dict(
     teacher='{{ fileDirname }}/yolov5_m_voc.py',
     teacher_ckpt='https://download.openmmlab.com/mmyolo/v0/yolov5/yolov5_m-v61_fast_1xb64-50e_voc/'
     'yolov5_m-v61_fast_1xb64-50e_voc_20221017_114138-815c143a.pth',
+    lean_teacher='auto',
     distiller=_base_.distiller,
 )

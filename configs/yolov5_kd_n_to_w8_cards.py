@@ -18,7 +18,7 @@ model = dict(
     architecture=_base_.model,
     teacher='{{ fileDirname }}/yolov5_n_cards.py',
     teacher_ckpt='work_dirs/yolov5_n_cards/epoch_100.pth',
-    lean_teacher=dict(),
+    lean_teacher='auto',
     balance=dict(shares=1.0),  # docs/logs/cards_yolov5_tuning.txt
     distiller=_base_.distiller,
 )

@@ -15,6 +15,6 @@ model = dict(
     architecture=_base_.model,
     teacher='{{ fileDirname }}/yolov5_n_cards.py',
     teacher_ckpt='work_dirs/yolov5_n_cards/epoch_100.pth',
-    lean_teacher=dict(),
+    lean_teacher='auto',
     distiller=_base_.distiller,
 )

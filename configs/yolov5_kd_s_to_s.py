@@ -13,5 +13,6 @@ model = dict(
     teacher='{{ fileDirname }}/yolov5_s_coco.py',
     teacher_ckpt='https://download.openmmlab.com/mmyolo/v0/yolov5/yolov5_s-v61_syncbn_fast_8xb16-300e_coco/'
     'yolov5_s-v61_syncbn_fast_8xb16-300e_coco_20220918_084700-86e02187.pth',
+    lean_teacher='auto',
     distiller=_base_.distiller,
 )

@@ -18,7 +18,7 @@ model = dict(
     architecture=_base_.model,
     teacher='{{ fileDirname }}/yolov5_s_bccd.py',
     teacher_ckpt='work_dirs/yolov5_s_bccd/epoch_36.pth',
-    lean_teacher=dict(),
+    lean_teacher='auto',
     balance=dict(shares=1.0),  # docs/logs/bccd_yolov5_tuning.txt
     distiller=_base_.distiller,
 )

@@ -15,6 +15,6 @@ model = dict(
     architecture=_base_.model,
     teacher='{{ fileDirname }}/yolov5_s_bccd.py',
     teacher_ckpt='work_dirs/yolov5_s_bccd/epoch_36.pth',
-    lean_teacher=dict(),
+    lean_teacher='auto',
     distiller=_base_.distiller,
 )

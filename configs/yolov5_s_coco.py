@@ -15,4 +15,8 @@ train_dataloader = dict(
     dataset=dict(pipeline=train_pipeline),
 )
 train_cfg = dict(max_epochs=max_epochs)
-default_hooks = dict(param_scheduler=dict(max_epochs=max_epochs))
+default_hooks = dict(
+    param_scheduler=dict(max_epochs=max_epochs),
+    channels_last=dict(type='ChannelsLastHook'),  # the layout that suits convolutions
+)
+optim_wrapper = dict(optimizer=dict(fused=True))  # takes all parameters at once

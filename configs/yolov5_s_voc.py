@@ -17,3 +17,6 @@ train_dataloader = dict(
         ]
     ),
 )
+# The layout that suits convolutions, and an optimizer that takes all parameters at once.
+default_hooks = dict(channels_last=dict(type='ChannelsLastHook'))
+optim_wrapper = dict(optimizer=dict(fused=True))

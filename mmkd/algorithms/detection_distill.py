@@ -28,7 +28,7 @@ from mmkd.rules.loss_rules import check_losses
 from mmkd.teachers.crop import crop_records
 from mmkd.teachers.frozen_teacher import FrozenTeacher
 from mmkd.teachers.input_translation import InputTranslation
-from mmkd.teachers.lean_teacher import LeanTeacher, plain_records
+from mmkd.teachers.lean_teacher import LeanTeacher, is_open, plain_records
 
 
 @MODELS.register_module()
@@ -65,9 +65,11 @@ class DetectionDistill(SingleTeacherDistill):
             :class:`mmkd.algorithms.gradient_balance.GradientBalance`, which keeps the gradient of
             each term at a set share of the task's, for example
             ``dict(shares=0.5)``. Defaults to None: the terms weigh what their ``loss_weight`` says.
-        lean_teacher (dict, optional): arguments of
+        lean_teacher (dict | str, optional): arguments of
             :class:`mmkd.teachers.lean_teacher.LeanTeacher`: BatchNorm folded,
-            channels last, reduced precision, compiled. Defaults to None, as it is.
+            channels last, reduced precision, compiled; a ``.json`` file with them; or 'auto':
+            :class:`mmkd.hooks.LeanTeacherHook` measures them in the first step and takes the
+            fastest that teaches the same. Defaults to None, as it is.
         shuffle_teacher (bool): the control: the teacher looks at another image of the batch than
             the student, so that what is gained is not what the teacher sees. Defaults to False.
         teacher_cache (str | dict, optional): folder of a cache that ``mmkd cache`` filled:
@@ -95,7 +97,7 @@ class DetectionDistill(SingleTeacherDistill):
         student_ckpt_strict: bool = True,
         student_loss_weights: Mapping[str, float] | None = None,
         balance: Mapping[str, Any] | None = None,
-        lean_teacher: Mapping[str, Any] | None = None,
+        lean_teacher: Mapping[str, Any] | str | None = None,
         shuffle_teacher: bool = False,
         teacher_cache: str | Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -129,7 +131,7 @@ class DetectionDistill(SingleTeacherDistill):
                 (input_channels(self.student), input_channels(teacher_model)),
             ),
             [r.source for r in recorders.recorders.values()] if recorders else None,
-            None if lean_teacher is None else LeanTeacher(**lean_teacher),
+            LeanTeacher.of(lean_teacher),
             shuffle_teacher,
         )
         if teacher_cache and shuffle_teacher:
@@ -143,6 +145,8 @@ class DetectionDistill(SingleTeacherDistill):
             self.teacher_source = CachedTeacher(
                 teacher_cache, frozen, self.distiller, self.student, self.data_preprocessor
             )
+        #: Whether the run is to choose the teacher's form.
+        self.lean_teacher_is_open = is_open(lean_teacher) and not teacher_cache
         self.loss_watch = LossWatch(self.distiller, distiller)
         self.student_loss_weights = dict(student_loss_weights or {})
         self._student_terms: set[str] = set()  # all that it had so far
@@ -229,6 +233,7 @@ class DetectionDistill(SingleTeacherDistill):
             torch.set_grad_enabled(torch.is_grad_enabled() and self.student_trainable),
         ):
             student_losses = self.student(batch_inputs, data_samples, mode='loss')
+        plain_records(distiller.student_recorders)
         if active and self.teacher_source.translation is not None:
             recorders = distiller.teacher_recorders, distiller.student_recorders
             divisor = self.teacher_source.translation.divisor

@@ -26,12 +26,13 @@ from mmkd.compare.configs import (
     with_model,
     write_out_models,
 )
-from mmkd.compare.job import Step, mmkd_command
+from mmkd.compare.job import Step, mmkd_command, python
 from mmkd.compare.report.run import Run, read_run
 from mmkd.config.config_errors import config_errors
 from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
 from mmkd.rules.batched_targets import wants_batched_targets
 from mmkd.rules.schedule import check_schedule
+from mmkd.teachers.lean_teacher import is_open
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _TEST_SECONDS = 10
@@ -117,9 +118,13 @@ class Comparison:
         if training is not None:
             self.configs[Arm.TEACHER] = keep_last(training)
         students = [arm for arm in Arm if arm in arms]
+        #: The file with the teacher's form that all arms and seeds share, if it is to be chosen.
+        self.form: Path | None = None
+        if is_open(pair.model.get('lean_teacher')) and not pair.model.get('teacher_cache'):
+            self.form = self.work_dir / 'lean_teacher.json'
         for arm in students:
             self.configs[arm] = (
-                taught(pair, weights, shuffled=arm is Arm.SHUFFLED)
+                taught(pair, weights, self.form, shuffled=arm is Arm.SHUFFLED)
                 if arm.is_taught
                 else keep_last(baseline(pair))
             )
@@ -174,7 +179,10 @@ class Comparison:
         """
         taught_arms = [config for arm, config in self.configs.items() if Arm(arm).is_taught]
         for config in map(Config, (config.to_dict() for config in taught_arms[:1])):
-            for key in ('teacher_ckpt', 'student_ckpt', 'teacher_cache', 'init_cfg'):
+            for key in (
+                *('teacher_ckpt', 'student_ckpt', 'teacher_cache', 'init_cfg'),
+                *(['lean_teacher'] if self.form else []),
+            ):
                 config.model.pop(key, None)
             logger = MMLogger.get_current_instance()
             level = logger.level
@@ -199,7 +207,25 @@ class Comparison:
             if not path.relative_to(_PACKAGE).as_posix().startswith(_NOT_TRAINING)
         ]
         common = [*code, *inputs, *annotation_files(self.pair, ('train', 'test'))]
-        return [step for detector in self.detectors for step in self._steps(detector, common)]
+        steps = [step for detector in self.detectors for step in self._steps(detector, common)]
+        return steps + self._choice(common)
+
+    def _choice(self, common: list[Path]) -> list[Step]:
+        """The step that chooses the teacher's form, if some arm is taught by one that is open."""
+        taught_arms = [arm for arm in self.configs if Arm(arm).is_taught]
+        if self.form is None or not taught_arms:
+            return []
+        path, weights = self.path(taught_arms[0]), self.teacher.checkpoint
+        return [
+            Step(
+                'lean-teacher',
+                "Choosing the teacher's form",
+                python('-m', 'mmkd.runner.choose_teacher', path, self.form, self.seeds[0]),
+                outputs=[self.form],
+                inputs=[path, *common, *([] if '://' in weights else [Path(weights)])],
+                seconds=20,
+            )
+        ]
 
     def _steps(self, detector: Detector, common: list[Path]) -> list[Step]:
         arm, seed, folder = detector.arm, detector.seed, detector.folder
@@ -211,6 +237,8 @@ class Comparison:
             inputs = [self.path(arm), *common]
             if arm.is_taught and '://' not in self.teacher.checkpoint:
                 inputs.append(Path(self.teacher.checkpoint))
+            if arm.is_taught and self.form:
+                inputs.append(self.form)
             command = ['train', self.path(arm), '--work-dir', folder]
             steps.append(
                 Step(

@@ -131,10 +131,14 @@ def teacher_training(pair: Config, options: Mapping[str, Any]) -> Config:
     return with_model(pair, model_config(source))
 
 
-def taught(pair: Config, teacher_ckpt: str, shuffled: bool = False) -> Config:
-    """The pair with its teacher's weights; ``shuffled`` for the control."""
+def taught(
+    pair: Config, teacher_ckpt: str, form: Path | None = None, shuffled: bool = False
+) -> Config:
+    """The pair with its teacher's weights, and a file's form; ``shuffled`` for the control."""
     config = Config(pair.to_dict())
     config.model.teacher_ckpt = teacher_ckpt
+    if form:
+        config.model.lean_teacher = str(form)
     if config.get('default_hooks'):
         config.default_hooks.pop('export_student', None)  # "mmkd train" has its own
     if shuffled:

@@ -28,6 +28,7 @@ from mmkd.compat.detectors import (
     tell_of_the_student,
 )
 from mmkd.compat.heads import let_heads_have_own_methods
+from mmkd.compat.logging import read_logged_values_late
 from mmkd.compat.metrics import (
     give_metrics_the_loaded_ground_truth,
     measure_what_was_loaded,
@@ -74,6 +75,7 @@ PATCHES = (
     check_loaded_images,
     name_images_of_other_channels,
     decay_the_students_layers,
+    read_logged_values_late,
 )
 
 

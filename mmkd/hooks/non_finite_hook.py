@@ -1,5 +1,7 @@
 """No step on a loss or gradient that is not finite: stop with the state before it, or skip."""
 
+from collections.abc import Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn
@@ -43,10 +46,12 @@ class NonFiniteHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Put the checks between forward, backward and step, and the decision around them."""
         model = unwrapped(runner.model)
-        model.register_forward_hook(_check_losses, with_kwargs=True)
-        optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+        wrapper: Any = runner.optim_wrapper
+        optimizer = getattr(wrapper, 'optimizer', None)
+        check = _Check(model, optimizer, waits=not _steps_each_time(wrapper))
+        model.register_forward_hook(check.losses, with_kwargs=True)
         if optimizer is not None:
-            optimizer.register_step_pre_hook(lambda *_: _check_gradients(optimizer, model))
+            optimizer.register_step_pre_hook(lambda *_: check.gradients())
         train_step = runner.model.train_step
 
         def guarded(data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
@@ -93,37 +98,85 @@ class NonFiniteHook(Hook):
         )
 
 
-def _check_losses(model: nn.Module, args: Any, kwargs: dict[str, Any], losses: Any) -> None:
-    if kwargs.get('mode') != 'loss':
-        return
-    values = {name: _mean(term) for name, term in losses.items() if is_term(name)}
-    found = torch.stack([*values.values()])
-    bad = (~found.isfinite().all()).float()
-    all_reduce(bad, 'max')
-    if bad:
-        numbers = zip(values, found.tolist(), strict=True)
+def _steps_each_time(wrapper: Any) -> bool:
+    """Whether each backward is followed by a step, to which nothing else can say no."""
+    return (
+        isinstance(wrapper, OptimWrapper)
+        and wrapper._accumulative_counts == 1
+        and not hasattr(wrapper, 'loss_scaler')
+    )
+
+
+class _Check:
+    """Looks at the losses and gradients of a step.
+
+    Both are read at once, before the optimizer's step, so that a GPU is waited for once in a step.
+    Where not each backward is followed by a step, the losses are read before the backward, so that
+    the gradients that are being accumulated stay good.
+
+    Args:
+        model: the detector or pair.
+        optimizer: that trains it.
+        waits: whether the losses are read before the backward.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Any, waits: bool) -> None:
+        self.model, self.optimizer, self.waits = model, optimizer, waits
+        self._names: list[str] = []
+        self._values: Tensor | None = None  # of the terms, not yet read
+
+    def losses(self, _: nn.Module, args: Any, kwargs: dict[str, Any], losses: Any) -> None:
+        """Look at what the model returned."""
+        if kwargs.get('mode') != 'loss':
+            return
+        terms = {name: _mean(term) for name, term in losses.items() if is_term(name)}
+        self._names, self._values = list(terms), torch.stack([*terms.values()])
+        if self.waits:
+            self._read({})
+
+    def gradients(self) -> None:
+        """Look at the gradients, and at the losses that have not been looked at."""
+        # A fused optimizer in float16 sees for itself what the loss scaler found.
+        scaled = getattr(self.optimizer, 'found_inf', None) is not None
+        grads = {} if scaled else dict(_gradients(self.model))
+        try:
+            self._read(grads)
+        except NonFiniteError:
+            self.optimizer.zero_grad()
+            raise
+
+    def _read(self, grads: Mapping[str, Tensor]) -> None:
+        values, self._values = self._values, None
+        flags = []
+        if values is not None:
+            flags.append((~values.isfinite().all()).float())
+            all_reduce(flags[0], 'max')
+        if grads:
+            largest = torch.stack(torch._foreach_norm([*grads.values()], float('inf')))
+            flags.append((~largest.isfinite().all()).float())
+        if not flags or not any(torch.stack(flags).tolist()):
+            return
+        if values is not None and flags[0]:
+            numbers = zip(self._names, values.tolist(), strict=True)
+            raise NonFiniteError(', '.join(f'{n} = {v}' for n, v in numbers if not isfinite(v)))
+        finite = zip(grads, largest.isfinite().tolist(), strict=True)
+        bad = [name for name, good in finite if not good]
         raise NonFiniteError(
-            ', '.join(f'{n} = {v}' for n, v in numbers if not torch.tensor(v).isfinite())
+            f'the gradient of {len(bad)} parameters ({first_of(bad, 3)}) of finite losses'
         )
+
+
+def _gradients(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and parameter.numel():
+            grad = parameter.grad
+            yield name, grad.coalesce().values() if grad.is_sparse else grad
 
 
 def _mean(term: Any) -> Tensor:
     if isinstance(term, Tensor):
         return term.detach().float().mean()
     return torch.stack([_mean(part) for part in term]).sum()
-
-
-def _check_gradients(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
-    if getattr(optimizer, 'found_inf', None) is not None:
-        return  # a fused optimizer in float16 sees for itself what the loss scaler found
-    named = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
-    finite = torch.stack([grad.sum() for _, grad in named]).isfinite()
-    if not finite.all():
-        bad = [name for (name, _), good in zip(named, finite.tolist(), strict=True) if not good]
-        optimizer.zero_grad()
-        raise NonFiniteError(
-            f'the gradient of {len(bad)} parameters ({first_of(bad, 3)}) of finite losses'
-        )
 
 
 def _images(runner: Runner, batch_idx: int, data: Any) -> str:

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.algorithms.distill_terms import active_losses
 from mmkd.algorithms.idle_terms import PATIENCE, IdleTerms
+from mmkd.compat.logging import numbers
 from mmkd.datasets.data_samples import ground_truth
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.doctor import models
@@ -80,12 +81,11 @@ class PairReportHook(Hook):
         pair = _pair(runner)
         if pair is None or pair.distillation_stopped or not outputs:
             return
-        terms = {
-            key: torch.as_tensor(value).item()
-            for key, value in outputs.items()
-            if key.startswith((STUDENT, DISTILL)) and is_term(key)
-        }
         active = active_losses(pair.distiller, pair.distill_factors)
+        if self.judged and pair.loss_watch.suspects.isdisjoint(active) and runner.iter % PATIENCE:
+            return  # all are at work: a GPU would be waited for in each step
+        shown = [key for key in outputs if key.startswith((STUDENT, DISTILL)) and is_term(key)]
+        terms = dict(zip(shown, numbers([outputs[key] for key in shown]), strict=True))
         found = {name: _state(pair, name, terms) for name in active if f'{DISTILL}{name}' in terms}
         if not found or not isinstance(data_batch, Mapping):
             return

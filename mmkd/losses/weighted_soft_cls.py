@@ -182,12 +182,13 @@ class WeightedSoftCls(nn.Module):
             counted = label_weights > 0
             mined = mine(ce, positive, counted & (labels == background), self.neg_pos_ratio)
             mined &= counted
+            chosen = mined.flatten().nonzero().squeeze(-1)  # once: a GPU is waited for
 
         weight = logits_S.new_full((width,), self.fg_weight)
         weight[-1] = self.bg_weight
         loss = weighted_soft_cls(
-            logits_S[mined],  # (|M|, C + 1)
-            logits_T[mined].to(logits_S.dtype),
+            logits_S.flatten(0, 1)[chosen],  # (|M|, C + 1)
+            logits_T.flatten(0, 1)[chosen].to(logits_S.dtype),
             weight,
             across_ranks(num_pos, logits_S),
             self.temperature,

@@ -11,6 +11,7 @@ from mmkd.datasets.seeding import SeededSampler
 from mmkd.hooks.early_end_hook import EarlyEndHook
 from mmkd.hooks.exact_resume_hook import ExactResumeHook
 from mmkd.hooks.interrupted_validation_hook import InterruptedValidationHook
+from mmkd.hooks.lean_teacher_hook import LeanTeacherHook
 from mmkd.hooks.new_loader_hook import NewLoaderHook, seeded
 from mmkd.hooks.progress_bar_hook import ProgressBarHook
 from mmkd.hooks.start_checks_hook import StartChecksHook
@@ -41,6 +42,7 @@ class ExactRunner(Runner):
         self.register_hook(EarlyEndHook())
         self.register_hook(NewLoaderHook())
         self.register_hook(StartChecksHook())
+        self.register_hook(LeanTeacherHook())
 
     def resume(self, *args: Any, **kwargs: Any) -> None:
         """Go on from a checkpoint, also from within an epoch."""

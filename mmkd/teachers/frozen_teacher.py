@@ -1,5 +1,6 @@
 """The teacher: a detector that only looks, through its own preprocessing."""
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from mmkd.datasets.data_samples import of_input, rolled
 from mmkd.teachers.input_translation import InputTranslation
-from mmkd.teachers.lean_teacher import LeanTeacher
+from mmkd.teachers.lean_teacher import EXACT, LeanTeacher
 
 
 class FrozenTeacher:
@@ -37,15 +38,41 @@ class FrozenTeacher:
         shuffle: bool = False,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.lean = lean or LeanTeacher(fold_bn=False, channels_last=False)
+        self.lean = lean or LeanTeacher(**EXACT)
         self.translation = translation
         self.shuffle = shuffle
-        sources = list(sources or ())
-        self.lean.prepare(self.model, sources)
-        parts = {source.split('.')[0] for source in sources}
-        self.features = None
-        if parts and parts <= {'backbone', 'neck'}:
-            self.features = model.backbone if parts == {'backbone'} else model.extract_feat
+        self.sources = list(sources or ())
+        self.lean.prepare(self.model, self.sources)
+
+    @property
+    def features(self) -> Any:
+        """What gives the features, where no more than them is tapped; else None."""
+        parts = {source.split('.')[0] for source in self.sources}
+        if not parts or not parts <= {'backbone', 'neck'}:
+            return None
+        return self.model.backbone if parts == {'backbone'} else self.model.extract_feat
+
+    def in_form(self, lean: LeanTeacher, recorders: Iterable[Any]) -> BaseModel:
+        """A copy of the model in another form, which feeds the same ``recorders``.
+
+        Raises:
+            ValueError: as :meth:`LeanTeacher.prepare`.
+        """
+        model = copy.deepcopy(self.model, {id(recorder): recorder for recorder in recorders})
+        lean.prepare(model, self.sources)
+        return model
+
+    def swap(self, lean: LeanTeacher, model: BaseModel) -> LeanTeacher:
+        """Exchange the inside of the model with that of another form; returns the form before.
+
+        The model itself stays, as recorders hold it.
+        """
+        inside, other = dict(vars(self.model)), dict(vars(model))
+        for place, found in ((self.model, other), (model, inside)):
+            vars(place).clear()
+            vars(place).update(found)
+        before, self.lean = self.lean, lean
+        return before
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, data_samples: Any = None) -> Any:
@@ -55,8 +82,9 @@ class FrozenTeacher:
         if self.shuffle:
             inputs, data_samples = _roll(inputs, data_samples)
         inputs, data_samples = self.view(inputs, data_samples)
-        if self.features is not None:
-            return self.features(inputs)
+        features = self.features
+        if features is not None:
+            return features(inputs)
         return self.model(inputs, data_samples, mode='tensor')
 
     def view(self, inputs: Tensor, data_samples: Any = None) -> tuple[Tensor, Any]:

@@ -1,8 +1,11 @@
 """Ways to run the teacher for less: its weights are fixed and it never needs a gradient."""
 
-from collections.abc import Callable, Iterable
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +16,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkd.datasets.channels import input_channels
 
+#: The value of ``lean_teacher`` that lets a run choose.
+AUTO = 'auto'
+#: The arguments that leave a teacher as it is.
+EXACT: dict[str, Any] = dict(fold_bn=False, channels_last=False)
 _DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
-_FOLD_TOLERANCE = 1e-3  # of the features' largest value; rounding alone stays below 1e-5
+TOLERANCE = 1e-3  # of the features' largest value; rounding alone stays below 1e-5
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,29 @@ class LeanTeacher:
                 f'{self.dtype!r}.'
             )
 
+    @classmethod
+    def of(cls, setting: Mapping[str, Any] | str | None) -> 'LeanTeacher':
+        """What a pair's ``lean_teacher`` says.
+
+        Raises:
+            FileNotFoundError, ValueError, TypeError: it is no file of a form, or no arguments.
+        """
+        if setting is None or setting == AUTO:
+            return cls(**EXACT)
+        if isinstance(setting, str):
+            if not setting.endswith('.json'):
+                raise ValueError(
+                    f"lean_teacher must be 'auto', arguments of LeanTeacher or None, but got "
+                    f"'{setting}'. Write lean_teacher='auto' or lean_teacher=dict()."
+                )
+            if not Path(setting).is_file():
+                raise FileNotFoundError(
+                    f'lean_teacher must be a file in which a form was kept, but there is no '
+                    f'"{setting}". Correct the path, or write lean_teacher=\'auto\'.'
+                )
+            return cls(**json.loads(Path(setting).read_text()))
+        return cls(**setting)
+
     @torch.no_grad()
     def prepare(self, model: Any, tapped: Iterable[str]) -> None:
         """Change a detector in eval mode for good.
@@ -75,6 +105,11 @@ class LeanTeacher:
         )
 
 
+def is_open(setting: Any) -> bool:
+    """Whether a run is to choose the form: 'auto', and the environment does not say 'exact'."""
+    return setting == AUTO and os.environ.get('MMKD_LEAN_TEACHER') != 'exact'
+
+
 def plain_records(recorders: Any) -> None:
     """Lay recorded maps out as usual: losses of MMRazor ``view`` them, which asks for that."""
     for recorder in recorders.recorders.values():
@@ -97,7 +132,7 @@ def _fold(model: Any, tapped: set[str]) -> None:
     parameter = next(model.parameters())
     with torch.random.fork_rng(devices=[]):
         image = torch.randn(1, input_channels(model), 64, 64).to(parameter)
-    before = _maps(model, image)
+    before = feature_maps(model, image)
     for part in model.children():
         if not _shares_convolutions(part):  # each of the BatchNorms would be folded into one
             fuse_conv_bn(part)
@@ -111,9 +146,9 @@ def _fold(model: Any, tapped: set[str]) -> None:
                 f'a teacher recorder reads "{name}", which folding BatchNorm changes. Record the '
                 'output of the block around it, or set lean_teacher.fold_bn=False.'
             )
-    for old, new in zip(before, _maps(model, image), strict=True):
-        error = float((old - new).abs().max() / old.abs().max().clamp(min=1e-12))
-        if not error <= _FOLD_TOLERANCE:
+    for old, new in zip(before, feature_maps(model, image), strict=True):
+        error = deviation(old, new)
+        if not error <= TOLERANCE:
             raise ValueError(
                 f"folding BatchNorm changes the teacher's maps by {error:.1e} of their largest "
                 'value: in this model it does not directly follow its convolution. Set '
@@ -137,7 +172,12 @@ def _reduce(model: Any, dtype: torch.dtype) -> None:
     parts[-1].register_forward_hook(lambda _, args, maps: each_tensor(maps, Tensor.float))
 
 
-def _maps(model: Any, image: Tensor) -> list[Tensor]:
+def deviation(old: Tensor, new: Tensor) -> float:
+    """The largest difference of two maps, by the largest value of the first."""
+    return float((old - new).abs().max() / old.abs().max().clamp(min=1e-12))
+
+
+def feature_maps(model: Any, image: Tensor) -> list[Tensor]:
     """The features, and what a head makes of them that takes nothing else."""
     features = model.extract_feat(image)
     outputs = [features]

@@ -63,6 +63,22 @@ def test_one_teacher_and_each_arm_with_each_seed(here):
     assert Config.fromfile('job/configs/test_teacher.py').test_evaluator.classwise
 
 
+def test_one_choice_of_the_teachers_form_for_all_arms_and_seeds(here, monkeypatch):
+    monkeypatch.delenv('MMKD_LEAN_TEACHER')
+    steps = steps_of(Comparison(DIGITS, Path('job'), [0, 1]))
+    form = Path('job/lean_teacher.json')
+    step = steps['lean-teacher']
+    assert step.outputs == [form] and Path('job/teacher/epoch_5.pth') in step.inputs
+    assert step.command[-4:] == ['mmkd.runner.choose_teacher', 'job/configs/kd.py', str(form), '0']
+    waiting = {name for name, step in steps.items() if form in step.inputs}
+    assert waiting == {f'{arm}_seed{s}-train' for s in (0, 1) for arm in ('kd', 'shuffled')}
+    for arm in ('kd', 'shuffled'):
+        assert Config.fromfile(f'job/configs/{arm}.py').model.lean_teacher == str(form)
+    options = {'model.lean_teacher': None}
+    assert 'lean-teacher' not in steps_of(Comparison(DIGITS, Path('a'), [0], options=options))
+    assert 'lean-teacher' not in steps_of(Comparison(DIGITS, Path('b'), [0], ['baseline']))
+
+
 def test_all_students_share_the_schedule_and_the_baseline_is_its_own_config(here):
     comparison = Comparison(DIGITS, Path('job'), [0])
     comparison.write_configs()

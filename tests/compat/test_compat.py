@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config, get_model
 from mmengine.logging import HistoryBuffer, MessageHub
@@ -26,6 +28,7 @@ from mmkd import compat
 from mmkd.compat import mmcv_ops, packages
 from mmkd.compat.ops import nms
 from tests.tiny import ROOT, tiny_pair, write_coco, write_voc
+from tests.waits import waits
 
 # Runs in a process of its own, with all patches but those named in `without`.
 PRELUDE = """
@@ -118,6 +121,7 @@ def test_every_patch_is_tested():
         'score_no_detections',
         'tell_of_the_student',
         'decay_the_students_layers',
+        'read_logged_values_late',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
 
@@ -753,3 +757,42 @@ def test_mmdet_decays_the_layers_of_a_student():
     assert len({*baseline.values()}) > 3
     assert rates(Constructor.add_params, pair).items() >= baseline.items()
     assert {*rates(Constructor.add_params.__wrapped__, pair).values()} == {1.0}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(['a', 'b']),
+            st.floats(-1e9, 1e9, width=32),
+            st.sampled_from(['tensor', 'float', 'read', 'save', 'all']),
+        ),
+        max_size=12,
+    )
+)
+def test_values_that_are_read_late_are_the_same(steps):
+    """And mmengine reads each at once; else ``read_logged_values_late`` is needed no more."""
+    late, plain = MessageHub('late'), MessageHub('plain')
+    update = MessageHub.update_scalar.__wrapped__
+    for key, value, kind in steps:
+        if kind in ('tensor', 'float'):
+            given_ = torch.tensor([value]) if kind == 'tensor' else value
+            late.update_scalar(key, given_, resumed=True)
+            update(plain, key, given_, resumed=True)
+            if kind == 'tensor':
+                given_ += 1  # written to afterwards
+        elif key in plain._log_scalars and kind == 'read':
+            assert list(late.get_scalar(key).data[0]) == list(plain._log_scalars[key].data[0])
+        elif kind == 'save':
+            late.state_dict()
+            assert not late._waiting
+        elif kind == 'all':
+            assert list(late.log_scalars) == list(plain._log_scalars)
+    for key in plain._log_scalars:
+        history, counts = late.get_scalar(key).data
+        assert history.tolist() == plain._log_scalars[key].data[0].tolist()
+        assert counts.tolist() == [1] * len(history)
+    with pytest.raises(KeyError):
+        late.get_scalar('c')
+    with waits() as read:
+        update(plain, 'a', torch.ones(()))
+    assert sum(read.values()) == 1

@@ -15,6 +15,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
 from torch import distributed, multiprocessing
 
+from mmkd.algorithms.teacher_forms import choose_form
 from mmkd.compat.detectors import normalise_yolov5_over_ranks
 from mmkd.distributed.first_rank import on_first_rank
 from mmkd.errors import NonFiniteError
@@ -156,6 +157,13 @@ def nan_on_one_rank(folder) -> dict:
     return found
 
 
+def form_of_the_teacher(rank: int) -> dict:
+    """What a rank takes, each of which has other figures of its own."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = freeze_bn(MODELS.build(tiny_ssd_with_adapters()))
+        return choose_form(model, images(3, 1)[rank], 100)[0]
+
+
 class Unpicklable(ValueError):
     """An error that cannot be handed to another process."""
 
@@ -197,6 +205,7 @@ def run_rank(rank: int, folder) -> None:
     found |= {case: two_steps(case, rank) for case in CASES if available(case)}
     found['nan'] = nan_on_one_rank(folder)
     found['checks'] = checks_of_the_first(rank)
+    found['form'] = form_of_the_teacher(rank)
     # mmdet's own SSD, without the patch in mmkd/compat/detectors.py
     SSDHead.get_targets = SSDHead.get_targets.__wrapped__
     found['unpatched'] = two_steps('ssd', rank)
@@ -271,6 +280,10 @@ def test_the_first_rank_checks_and_its_error_stops_all(ranks):
     assert first[:2] == second[:2] == ['a note', ('FileNotFoundError', 'ann_file must exist')]
     assert first[2] == ('Unpicklable', 'ann_file must be')
     assert second[2] == ('RuntimeError', 'Unpicklable: ann_file must be')
+
+
+def test_the_ranks_take_one_form_of_the_teacher(ranks):
+    assert ranks[0]['form'] == ranks[1]['form'] is not None
 
 
 def test_one_rank_that_is_not_finite_skips_or_stops_all(ranks):

@@ -11,7 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import BatchSampler
 
 from mmkd.errors import NonFiniteError
-from mmkd.hooks.non_finite_hook import NonFiniteHook, _check_gradients, _images
+from mmkd.hooks.non_finite_hook import NonFiniteHook, _Check, _images
 from tests.tiny import raw_batch, tiny_pair, tiny_runner
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
@@ -139,10 +139,12 @@ def test_gradients_in_float16_are_left_to_the_loss_scaler():
     model = torch.nn.Linear(1, 1)
     model.weight.grad = torch.full((1, 1), float('inf'))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    check = _Check(model, optimizer, waits=True)
     with pytest.raises(NonFiniteError, match='weight'):
-        _check_gradients(optimizer, model)
+        check.gradients()
+    model.weight.grad = torch.full((1, 1), float('inf'))
     optimizer.found_inf = torch.ones(1)  # as torch's GradScaler tells a fused optimizer
-    _check_gradients(optimizer, model)
+    check.gradients()
 
 
 @pytest.mark.parametrize('epoch', [0, 3])

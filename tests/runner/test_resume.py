@@ -272,6 +272,24 @@ def test_resume_from_within_an_epoch_and_an_accumulation(run, straight):
     assert_same_end(folder, straight)
 
 
+def test_channels_last_and_fused_the_end_is_the_same_and_in_the_usual_layout(run, straight):
+    last = {
+        'default_hooks.channels_last': dict(type='ChannelsLastHook'),
+        'default_hooks.checkpoint': dict(interval=3, by_epoch=False, max_keep_ckpts=-1),
+        'optim_wrapper.optimizer.fused': True,
+        'randomness.seed': seed_of(straight),
+    }
+    other, code = run('last', **last)
+    assert code == 0, other.with_suffix('.stderr').read_text()
+    assert run('last_killed', ('train', 7), **last)[1] == -signal.SIGKILL
+    folder, code = run('last_killed', resume=True, **last)
+    assert code == 0
+    assert_same_end(folder, other, 'iter_12.pth')
+    saved = load(folder / 'iter_12.pth')
+    for part in ('state_dict', 'ema_state_dict'):
+        assert all(v.is_contiguous() for v in saved[part].values()), part
+
+
 def test_resume_by_iterations(run):
     """An endless sampler goes on where it was."""
     endless = {
