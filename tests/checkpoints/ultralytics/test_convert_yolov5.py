@@ -21,7 +21,7 @@ def test_the_command(source, tmp_path, capsys):
     command = ['convert', str(source), str(target)]
     assert main(command) == 0
     assert '348 tensors, 2 classes' in capsys.readouterr().out
-    with pytest.raises(SystemExit, match='^error: .*exists; give another name, or --force'):
+    with pytest.raises(SystemExit, match=r'^error: .*exists; give another name, or --force'):
         main(command)
 
 
