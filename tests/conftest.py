@@ -1,5 +1,6 @@
 """Shared fixtures."""
 
+import gc
 import os
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -14,12 +15,19 @@ from hypothesis import settings
 from mmdet.datasets import VOCDataset
 from mmengine.registry import DefaultScope
 
+from tests import shortcuts  # noqa: F401  (what it leaves out is left out in all tests)
 from tests.site import Site
 from tests.tiny import write_voc
 
 # One verdict per commit: no limit on the time of an example, the same examples in each run.
 settings.register_profile('gate', deadline=None, derandomize=True)
 settings.load_profile('gate')
+
+
+def pytest_collection_finish():
+    """What has been imported stays: the garbage collector need not look through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope='session')

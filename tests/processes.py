@@ -4,6 +4,7 @@ A process that starts from nothing imports for six seconds of CPU. These are for
 has imported all and done nothing else, so that each has a fresh state.
 """
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -12,11 +13,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import TimeoutExpired
 
+import torch
+
 from tests.tiny import ROOT
 
 CONTEXT = multiprocessing.get_context('forkserver')
 # torch imports the second with the first optimizer.
-CONTEXT.set_forkserver_preload(['tests.tiny', 'torch._inductor', 'mmkd_cli.main'])
+CONTEXT.set_forkserver_preload(['tests.conftest', 'torch._inductor', 'mmkd_cli.main'])
 
 
 def start(target: Callable, *args: object) -> BaseProcess:
@@ -31,10 +34,9 @@ def start(target: Callable, *args: object) -> BaseProcess:
 
 
 def _run(target: Callable, args: Sequence) -> None:
-    import torch
-
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
     torch.set_num_threads(1)
+    gc.freeze()
     target(*args)
 
 

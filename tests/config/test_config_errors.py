@@ -40,15 +40,6 @@ def ssd_pair() -> dict:
     return pair
 
 
-@pytest.fixture(scope='module', autouse=True)
-def quick():
-    """Leave out what takes mmengine seconds: to lay out configs and to describe the machine."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Config, 'pretty_text', property(lambda self: repr(self.to_dict())))
-        patch.setattr('mmengine.runner.runner.collect_env', dict)
-        yield
-
-
 def forget_runs() -> None:
     """Runs are named by the second: the next one would take over the scope of one before."""
     for kind in (DefaultScope, MMLogger, MessageHub, Visualizer):

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
+from yapf.yapflib import yapf_api
 
 from mmkd.config.config_literals import MAX_DEPTH, MAX_TEXT, ConfigTextError, read_literals
+from tests.shortcuts import lay_out
 from tests.tiny import ROOT
 
 NAMES = st.from_regex(r'[a-z][a-zA-Z0-9_]{0,8}', fullmatch=True).filter(
@@ -39,7 +41,8 @@ def test_what_mmengine_writes_is_read_as_it_was(config):
     assert read.values == Config(config).to_dict() and read.unread == ()
 
 
-def test_the_layout_of_yapf_makes_no_difference():
+def test_the_layout_of_yapf_makes_no_difference(monkeypatch):
+    monkeypatch.setattr(yapf_api, 'FormatCode', lay_out)
     config = Config.fromfile(ROOT / 'configs/ssd_kd_vgg_to_mbv2.py')
     assert read_literals(config.pretty_text).values == config.to_dict()
 

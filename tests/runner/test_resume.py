@@ -1,7 +1,6 @@
 """A run that is killed anywhere, or finds the disk full, and resumed ends as one never stopped."""
 
 import copy
-import gc
 import itertools
 import json
 import os
@@ -140,8 +139,6 @@ class Stop(Hook):
 
 def train(cfg: Config, stop: tuple[str, int] | None, resume: bool) -> None:
     sys.stderr = open(Path(cfg.work_dir).with_suffix('.stderr'), 'w')  # noqa: SIM115
-    Config.pretty_text = property(str)  # formatting it takes longer than the training
-    gc.freeze()
     if resume:
         prepare_resume(cfg)
     runner = ExactRunner.from_cfg(cfg)
