@@ -15,7 +15,10 @@ from hypothesis import settings
 from mmdet.datasets import VOCDataset
 from mmengine.registry import DefaultScope
 
-from tests import shortcuts  # noqa: F401  (what it leaves out is left out in all tests)
+from tests import (
+    processes,
+    shortcuts,  # noqa: F401  (what it leaves out is left out in all tests)
+)
 from tests.site import Site
 from tests.tiny import write_voc
 
@@ -72,6 +75,12 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv('MMENGINE_HOME', str(tmp_path / 'mmengine'))
     monkeypatch.setattr(torch.hub, '_hub_dir', None)
     return tmp_path / 'torch/hub/checkpoints'
+
+
+@pytest.fixture
+def forked_steps(monkeypatch):
+    """The steps of a job begin with mmkd imported."""
+    monkeypatch.setattr('mmkd.compare.job.subprocess.Popen', processes.Command)
 
 
 @pytest.fixture

@@ -48,7 +48,9 @@ class Command:
     ) -> None:
         words = list(words)
         argv = words[words.index('mmkd_cli') + 1 :]
-        self._process = start(_command, argv, stdout.name, dict(env or os.environ), os.getcwd())
+        self._process = start(
+            _command, argv, os.path.abspath(stdout.name), dict(env or os.environ), os.getcwd()
+        )
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
