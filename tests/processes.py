@@ -9,6 +9,8 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -22,14 +24,21 @@ CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(['tests.conftest', 'torch._inductor', 'mmkd_cli.main'])
 
 
-def start(target: Callable, *args: object) -> BaseProcess:
-    """A process that runs a function of a module; on the CPU, where results are bitwise."""
-    process, here = CONTEXT.Process(target=_run, args=(target, args)), Path.cwd()
-    os.chdir(ROOT)  # where the first of them finds its modules
+def context() -> BaseContext:
+    """Where such processes, and what they share, come from; the first call imports."""
+    here = Path.cwd()
+    os.chdir(ROOT)  # where its modules are found
     try:
-        process.start()
+        forkserver.ensure_running()
     finally:
         os.chdir(here)
+    return CONTEXT
+
+
+def start(target: Callable, *args: object) -> BaseProcess:
+    """A process that runs a function of a module; on the CPU, where results are bitwise."""
+    process = context().Process(target=_run, args=(target, args))
+    process.start()
     return process
 
 

@@ -11,7 +11,7 @@ pytest.importorskip('rich')
 from rich.console import Console
 
 from mmkd.compare.job import FolderInUse, Step, StepFailed, python, run_steps, sole_user
-from tests.processes import CONTEXT, start
+from tests.processes import context, start
 
 CONSOLE = Console(quiet=True)
 
@@ -194,7 +194,7 @@ def hold(folder: Path, held, ends) -> None:
 
 
 def test_a_folder_has_one_job_at_a_time(tmp_path):
-    held, ends = CONTEXT.Event(), CONTEXT.Event()
+    held, ends = context().Event(), context().Event()
     other = start(hold, tmp_path, held, ends)
     try:
         assert held.wait(60)
