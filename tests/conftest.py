@@ -24,7 +24,9 @@ from tests.tiny import write_voc
 
 # One verdict per commit: no limit on the time of an example, the same examples in each run.
 settings.register_profile('gate', deadline=None, derandomize=True)
-settings.load_profile('gate')
+# HYPOTHESIS_PROFILE=thorough: more of them, others in each run.
+settings.register_profile('thorough', deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'gate'))
 
 
 def pytest_collection_finish():

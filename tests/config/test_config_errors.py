@@ -179,13 +179,18 @@ def check(base: dict, seed: int) -> str:
     return 'run'
 
 
-@settings(max_examples=160)
+def a_share(of: float) -> int:
+    """How many examples: each is a run."""
+    return int(of * settings.default.max_examples)
+
+
+@settings(max_examples=a_share(0.6))
 @given(seed=st.integers(0, 2**31))
 def test_a_mutated_ssd_pair_runs_or_names_its_key(base, seed):
     check(base, seed)
 
 
-@settings(max_examples=50)
+@settings(max_examples=a_share(0.2))
 @given(seed=st.integers(0, 2**31))
 def test_a_mutated_yolov5_pair_runs_or_names_its_key(yolo_base, seed):
     check(yolo_base, seed)
