@@ -6,6 +6,7 @@
 import ast
 import functools
 
+from mmengine.config import utils
 from mmengine.runner import runner
 from yapf.yapflib import yapf_api
 
@@ -19,3 +20,5 @@ def lay_out_quickly(code: str, **style: object) -> tuple[str, bool]:
 
 yapf_api.FormatCode = lay_out_quickly
 runner.collect_env = functools.cache(runner.collect_env)
+# The hundred files of mmdet's index, for each config that is named "mmdet::...".
+utils.load = functools.cache(utils.load)
