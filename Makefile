@@ -21,7 +21,7 @@ test: .venv/.installed-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(ON_CPU) $(BIN)/python -m pytest -n 2
+	$(ON_CPU) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-gpu: .venv/.installed-all
 	CUDA_VISIBLE_DEVICES=0 $(BIN)/python -m pytest tests/runner/test_training.py -k gpu
@@ -38,7 +38,7 @@ test-wheel:
 
 # The same tests with OpenMMLab's original packages; see docs/install.md.
 test-openmmlab: .venv-openmmlab/.installed
-	$(ON_CPU) .venv-openmmlab/bin/python -m pytest -n 2
+	$(ON_CPU) .venv-openmmlab/bin/python -m pytest -n 2 --dist worksteal
 
 docs: .venv/.installed-all
 	rm -rf docs/api docs/_build

@@ -1,5 +1,6 @@
 """Shared fixtures."""
 
+import gc
 import os
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -15,12 +16,24 @@ from hypothesis import settings
 from mmdet.datasets import VOCDataset
 from mmengine.registry import DefaultScope
 
+from tests import (
+    processes,
+    shortcuts,  # noqa: F401  (what it leaves out is left out in all tests)
+)
 from tests.site import Site
 from tests.tiny import write_voc
 
 # One verdict per commit: no limit on the time of an example, the same examples in each run.
 settings.register_profile('gate', deadline=None, derandomize=True)
-settings.load_profile('gate')
+# HYPOTHESIS_PROFILE=thorough: more of them, others in each run.
+settings.register_profile('thorough', deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'gate'))
+
+
+def pytest_collection_finish():
+    """What has been imported stays: the garbage collector need not look through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope='session')
@@ -65,6 +78,12 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv('MMENGINE_HOME', str(tmp_path / 'mmengine'))
     monkeypatch.setattr(torch.hub, '_hub_dir', None)
     return tmp_path / 'torch/hub/checkpoints'
+
+
+@pytest.fixture
+def forked_steps(monkeypatch):
+    """The steps of a job begin with mmkd imported."""
+    monkeypatch.setattr('mmkd.compare.job.subprocess.Popen', processes.Command)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from unittest import mock
 
 import torch
 
@@ -144,11 +143,7 @@ def measure(cfg: Config, folder, crowds: bool = False) -> dict:
     cfg.experiment_name = f'oracle_{time.monotonic_ns()}'
     checkpoint = Path(folder, 'oracle.pth')
     torch.save(dict(state_dict=dict(weight=torch.zeros(1)), meta={}), checkpoint)
-    plain = property(lambda self: repr(self.to_dict()))  # the formatter takes a second
-    with (
-        DefaultScope.overwrite_default_scope('mmdet'),
-        mock.patch.object(Config, 'pretty_text', plain),
-    ):
+    with DefaultScope.overwrite_default_scope('mmdet'):
         return evaluate(cfg, str(checkpoint))
 
 

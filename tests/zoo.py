@@ -1,5 +1,6 @@
 """mmdet's own detectors, made small: 64-px images take milliseconds."""
 
+import functools
 from typing import Any
 
 from mmengine.config import ConfigDict
@@ -20,6 +21,11 @@ _CONFIGS = dict(
 _CHANNELS = 16
 
 
+@functools.cache
+def _whole(name: str) -> ConfigDict:
+    return get_config(f'mmdet::{_CONFIGS[name]}').model
+
+
 def small(name: str, classes: int = 3, **head: Any) -> ConfigDict:
     """The config of a detector of mmdet, on a ResNet-18 of 8 channels where it has a ResNet.
 
@@ -28,7 +34,7 @@ def small(name: str, classes: int = 3, **head: Any) -> ConfigDict:
         classes: its number of classes.
         head: changes of its ``bbox_head``.
     """
-    model = get_config(f'mmdet::{_CONFIGS[name]}').model.to_dict()
+    model = _whole(name).to_dict()
     if name == 'yolox':
         model['backbone'].update(widen_factor=0.125)
         model['neck'].update(in_channels=[32, 64, 128], out_channels=_CHANNELS)

@@ -115,7 +115,8 @@ def predict_batches_of_guided_anchors() -> None:
 
 def tell_of_the_student() -> None:
     """mmdet's init_detector reads ``model.backbone`` of any config, which that of a pair lacks."""
-    with warnings.catch_warnings(action='ignore'):  # of an optional metric that is not installed
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of an optional metric that is not installed
         import mmdet.apis
     from mmdet.apis import inference
     from mmengine.config import Config

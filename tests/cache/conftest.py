@@ -1,5 +1,8 @@
 """A pair with data on the disk, and a teacher as sure of the background as trained ones are."""
 
+import functools
+import shutil
+
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -49,25 +52,32 @@ def root(tmp_path_factory):
     return folder
 
 
+def config_of(root, data: dict | None = None, **model) -> Config:
+    loader = dict(
+        batch_size=2,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        dataset=data or dataset(root),
+    )
+    pair = tiny_pair(teacher_ckpt=f'{root}/teacher.pth', **model)
+    return Config(dict(default_scope='mmdet', model=pair, train_dataloader=loader))
+
+
 @pytest.fixture
 def config(root, mmdet_scope):
     """Makes the config of the pair, with changes to data set or model."""
+    return functools.partial(config_of, root)
 
-    def make(data: dict | None = None, **model) -> Config:
-        loader = dict(
-            batch_size=2,
-            num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=True),
-            dataset=data or dataset(root),
-        )
-        pair = tiny_pair(teacher_ckpt=f'{root}/teacher.pth', **model)
-        return Config(dict(default_scope='mmdet', model=pair, train_dataloader=loader))
 
-    return make
+@pytest.fixture(scope='session')
+def filled_once(root, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('filled') / 'cache'
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        fill_cache(config_of(root), str(folder), views=3, batch_size=2)
+    return folder
 
 
 @pytest.fixture
-def filled(config, tmp_path):
+def filled(filled_once, mmdet_scope, tmp_path):
     """Folder of a cache with 3 views of each of the 4 images."""
-    fill_cache(config(), f'{tmp_path}/cache', views=3, batch_size=2)
-    return f'{tmp_path}/cache'
+    return str(shutil.copytree(filled_once, tmp_path / 'cache'))

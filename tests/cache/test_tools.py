@@ -3,12 +3,14 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
 
 from tests.cache.conftest import PIPELINE, dataset
 from tests.cli import test_tools
+from tests.processes import context
 from tests.tiny import ROOT, tiny_pair
 
 SCHEDULE = """
@@ -41,7 +43,9 @@ def run(tmp_path, monkeypatch, root):
     return test_tools.run
 
 
-def test_fill_by_two_processes_and_train(run):
+def test_fill_by_two_processes_and_train(run, monkeypatch):
+    ours = SimpleNamespace(get_context=lambda kind: context())
+    monkeypatch.setattr('mmkd.cache.fill.multiprocessing', ours)
     run('cache_teacher', 'cached.py', '--views', 3, '--processes', 2)
     folder = Path('work_dirs/pair_cache')
     assert json.loads((folder / 'cache.json').read_text())['complete']

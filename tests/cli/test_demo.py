@@ -12,7 +12,7 @@ from mmkd_cli.main import main
 SIZE = ['--images', '8', '4']
 
 
-def test_a_failing_step_says_why(tmp_path, monkeypatch, capsys):
+def test_a_failing_step_says_why(tmp_path, forked_steps, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'data/digits').mkdir(parents=True)
     (tmp_path / 'data/digits/mine.txt').write_text('words')

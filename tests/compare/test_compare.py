@@ -295,7 +295,7 @@ def test_a_pair_that_cannot_be_built_is_refused_before_the_teacher_trains(here, 
     assert sound.configs['kd'].model.teacher_ckpt and not Path('job').exists()
 
 
-def test_a_users_own_data_from_the_text_to_the_report(here, monkeypatch, capsys):
+def test_a_users_own_data_from_the_text_to_the_report(here, forked_steps, monkeypatch, capsys):
     """The commands and configs of docs/your_own_data.md, at a tiny size, each stopped early."""
     from mmkd_cli.main import build_parser, main
 

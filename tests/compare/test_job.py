@@ -1,8 +1,8 @@
 """A job of steps."""
 
 import os
-import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +11,7 @@ pytest.importorskip('rich')
 from rich.console import Console
 
 from mmkd.compare.job import FolderInUse, Step, StepFailed, python, run_steps, sole_user
+from tests.processes import context, start
 
 CONSOLE = Console(quiet=True)
 
@@ -90,10 +91,10 @@ def test_an_interrupt_ends_the_command_and_the_step_runs_again(tmp_path, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Step, 'progress', interrupt)
-    start = time.monotonic()
+    begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_steps([step(tmp_path, code=code)], tmp_path, CONSOLE)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - begin < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
     monkeypatch.undo()
@@ -186,20 +187,22 @@ def test_progress_from_a_log_line(line, done):
     assert Step('s', 'S', [], [], epochs=2).progress(line) == pytest.approx(done)
 
 
+def hold(folder: Path, held, ends) -> None:
+    with sole_user(folder):
+        held.set()
+        ends.wait(60)
+
+
 def test_a_folder_has_one_job_at_a_time(tmp_path):
-    code = (
-        'import sys\nfrom pathlib import Path\nfrom mmkd.compare.job import sole_user\n'
-        'with sole_user(Path(sys.argv[1])):\n    print("in", flush=True)\n    sys.stdin.read()'
-    )
-    command = python('-c', code, tmp_path)
-    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    held, ends = context().Event(), context().Event()
+    other = start(hold, tmp_path, held, ends)
     try:
-        assert other.stdout.readline() == b'in\n'
+        assert held.wait(60)
         refusal = pytest.raises(FolderInUse, match=r'one job at a time.*another --work-dir')
         with refusal, sole_user(tmp_path):
             pass
     finally:
         other.kill()
-        other.communicate()
+        other.join()
     with sole_user(tmp_path):  # however the other one ended
         pass

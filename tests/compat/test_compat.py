@@ -62,14 +62,50 @@ needs_stand_in = pytest.mark.skipif(
 original_family = 'onedl-mmcv' not in packages.installed('mmcv')
 
 
-def run(code, without=(), before=''):
-    prelude = PRELUDE.format(path=list(mmkd.__path__), without=without, before=before)
-    code = textwrap.dedent(prelude) + textwrap.dedent(code)
-    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+# Forks for each code that it reads, with only imported what no patch is about.
+UNPATCHED = """
+    import json, os, sys, tempfile, traceback
+    import cv2, mmengine.runner, torch
+    for line in sys.stdin:
+        files = [tempfile.TemporaryFile('w+') for _ in range(2)]
+        child = os.fork()
+        if not child:
+            os.dup2(files[0].fileno(), 1), os.dup2(files[1].fileno(), 2)
+            status = 1
+            try:
+                exec(json.loads(line), {'__name__': '__main__'})
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        texts = [file.read() for file in files if file.seek(0) == 0]
+        print(json.dumps([status, *texts]), flush=True)
+"""
+
+
+@pytest.fixture(scope='module')
+def run():
+    """Run a code in a process of its own, with all patches but those named in ``without``."""
+    command = [sys.executable, '-c', textwrap.dedent(UNPATCHED)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+
+        def call(code, without=(), before='') -> subprocess.CompletedProcess:
+            prelude = PRELUDE.format(path=list(mmkd.__path__), without=without, before=before)
+            whole = textwrap.dedent(prelude) + textwrap.dedent(code)
+            process.stdin.write(f'{json.dumps(whole)}\n')
+            process.stdin.flush()
+            status, out, err = json.loads(process.stdout.readline())
+            return subprocess.CompletedProcess(whole, status, out, err)
+
+        yield call
 
 
 @pytest.mark.parametrize('patch', NEEDS)
-def test_patch_is_needed(patch):
+def test_patch_is_needed(patch, run):
     if patch == 'supply_mmcv_ops' and not isinstance(sys.modules['mmcv._ext'], mmcv_ops.MmcvExt):
         pytest.skip('mmcv has compiled ops')
     if patch == 'accept_mmcv_version' and original_family:
@@ -227,7 +263,7 @@ def test_configs_of_other_packages_are_found_as_ever():
         get_config('mmkd::../mmkd/compat/ops.py')
 
 
-def test_shipped_configs_need_the_patch():
+def test_shipped_configs_need_the_patch(run):
     code = """
         from mmengine.hub import get_config
         for name in ('ssd_r18w8_digits.py', '_base_/datasets/digits.py'):
@@ -260,7 +296,7 @@ def test_stand_in_is_a_module_with_a_spec():
 
 
 @needs_stand_in
-def test_compiled_ops_are_left_alone(tmp_path):
+def test_compiled_ops_are_left_alone(tmp_path, run):
     (tmp_path / '_ext.py').write_text('def __getattr__(name): return f"compiled {name}"')
     result = run(
         "import mmcv.ops; assert sys.modules['mmcv.ops.nms'].ext_module.nms == 'compiled nms'",
@@ -271,7 +307,7 @@ def test_compiled_ops_are_left_alone(tmp_path):
 
 
 @needs_stand_in
-def test_compiled_ops_for_another_torch_are_reported(tmp_path):
+def test_compiled_ops_for_another_torch_are_reported(tmp_path, run):
     (tmp_path / '_ext.py').write_text('raise ImportError("undefined symbol: _ZN3c10")')
     result = run('', before=f'import mmcv; mmcv.__path__.append({str(tmp_path)!r})')
     assert result.returncode != 0
@@ -294,7 +330,7 @@ def test_compiled_ops_for_another_torch_are_reported(tmp_path):
     ],
     ids=['scope', 'custom_imports'],
 )
-def test_mmyolo_loads_when_a_config_asks(code):
+def test_mmyolo_loads_when_a_config_asks(code, run):
     before = 'import mmrazor.models, mmdet.datasets; assert "mmyolo" not in sys.modules'
     version = (
         'import mmcv; assert mmcv.__version__ == packages.version(*packages.installed("mmcv"))'
@@ -304,7 +340,7 @@ def test_mmyolo_loads_when_a_config_asks(code):
 
 
 @needs_mmyolo
-def test_mmyolo_needs_the_patch():
+def test_mmyolo_needs_the_patch(run):
     result = run('import mmyolo', without={'accept_mmcv_version', 'repair_ssd_head'})
     assert 'Please install mmcv' in result.stderr
 
@@ -496,7 +532,7 @@ def test_checkpoints_are_written_whole_before_others_go(tmp_path):
     assert (tmp_path / 'last_checkpoint').read_text().endswith('epoch_2.pth')
 
 
-def test_checkpoints_need_the_patches(tmp_path):
+def test_checkpoints_need_the_patches(tmp_path, run):
     code = f'folder = {str(tmp_path)!r}\n' + TWO_CHECKPOINTS + 'print(events)'
     patches = {'write_checkpoints_whole', 'remove_checkpoints_late', 'repair_ssd_head'}
     expected = ['save epoch_1.pth', 'new file', 'remove epoch_1.pth', 'save epoch_2.pth']

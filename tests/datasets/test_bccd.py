@@ -2,9 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,6 +11,7 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from mmkd.datasets.data_checks import check_data
+from mmkd_cli.main import main
 from tests.tiny import ROOT
 
 FOLDER = ROOT.parent / 'shared/data/bccd'
@@ -55,10 +53,9 @@ def test_both_forms_hold_the_same_boxes(forms):
 def test_coco_form_is_made_from_voc_form(tmp_path):
     for part in ('JPEGImages', 'Annotations', 'ImageSets'):
         (tmp_path / part).symlink_to(FOLDER / part)
-    tool = [sys.executable, ROOT / 'tools/voc_to_coco.py', tmp_path, '--splits', 'val']
-    tool += ['--classes', 'RBC', 'WBC', 'Platelets']
-    env = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    subprocess.run(tool, env=env, check=True, capture_output=True)
+    command = ['data', 'voc2coco', str(tmp_path), '--splits', 'val']
+    command += ['--classes', 'RBC', 'WBC', 'Platelets']
+    assert main(command) == 0
     made, kept = (
         json.loads((folder / 'annotations/val.json').read_text()) for folder in (tmp_path, FOLDER)
     )
@@ -68,8 +65,8 @@ def test_coco_form_is_made_from_voc_form(tmp_path):
         for by_id, c in zip(names, (made, kept), strict=True)
     ]
     assert boxes[0] == boxes[1] and len(boxes[0]) == 1137
-    again = subprocess.run(tool, env=env, check=False, capture_output=True, text=True)
-    assert again.returncode and 'must not exist yet' in again.stderr
+    with pytest.raises(SystemExit, match='must not exist yet'):
+        main(command)
 
 
 def test_evaluators_agree_on_ap50(forms):

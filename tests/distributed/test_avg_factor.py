@@ -1,11 +1,12 @@
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from mmkd.distributed.avg_factor import across_ranks
 from mmkd.losses import FineGrainedImitation, ObjScaledBoxCls, TeacherBoundedReg, WeightedSoftCls
 from tests.losses.contract import apply, tensors
 from tests.losses.ssd_inputs import NUM_CLASSES, maps, targets
+from tests.processes import context, start
 
 
 @pytest.mark.parametrize('total', [3, 3.0, torch.tensor(3), torch.tensor([3.0])])
@@ -76,13 +77,8 @@ def _rank(rank, path, result):
 
 
 def test_two_ranks_have_the_gradient_of_one_process(tmp_path):
-    context = multiprocessing.get_context('spawn')
-    result = context.Queue()
-    processes = [
-        context.Process(target=_rank, args=(rank, tmp_path / 'store', result)) for rank in (0, 1)
-    ]
-    for process in processes:
-        process.start()
+    result = context().Queue()
+    processes = [start(_rank, rank, tmp_path / 'store', result) for rank in (0, 1)]
     received = sorted(result.get(timeout=120) for _ in processes)
     for process in processes:
         process.join(60)

@@ -13,13 +13,14 @@ from mmdet.registry import MODELS
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from mmkd.algorithms.teacher_forms import choose_form
 from mmkd.compat.detectors import normalise_yolov5_over_ranks
 from mmkd.distributed.first_rank import on_first_rank
 from mmkd.errors import NonFiniteError
 from mmkd.targets.batch_targets import batch_targets
+from tests.processes import start
 from tests.tiny import (
     fast_batch,
     freeze_bn,
@@ -221,10 +222,7 @@ def available(case: str) -> bool:
 def ranks(tmp_path_factory) -> list[dict]:
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp('ranks')
-    context = multiprocessing.get_context('spawn')
-    processes = [context.Process(target=run_rank, args=(rank, folder)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
+    processes = [start(run_rank, rank, folder) for rank in (0, 1)]
     for process in processes:
         process.join(240)
         assert process.exitcode == 0

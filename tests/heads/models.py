@@ -1,12 +1,20 @@
 """mmdet's own detectors on a narrow ResNet-18, for three classes."""
 
+import copy
+import functools
+
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 
 
+@functools.cache
+def _whole(name: str) -> ConfigDict:
+    return get_config(f'mmdet::{name}.py').model
+
+
 def small(name: str, **changes) -> dict:
     """The model of ``mmdet::NAME.py``; ``changes`` are merged into it."""
-    model = get_config(f'mmdet::{name}.py').model
+    model = copy.deepcopy(_whole(name))
     for key, value in dict(
         num_classes=3, max_per_img=20, num=16, fc_out_channels=16, stacked_convs=1
     ).items():

@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 
 from mmkd.runner.exact_runner import ExactRunner
 
-pytest.importorskip('rich')
+rich = pytest.importorskip('rich')
 
 
 class Terminal(io.StringIO):
@@ -40,6 +40,7 @@ def train(tmp_path, monkeypatch):
         monkeypatch.setattr(sys, 'stdout', out)
         monkeypatch.setenv('TERM', 'xterm')
         monkeypatch.setenv('COLUMNS', '120')
+        monkeypatch.setattr(rich, '_console', None)  # an earlier one has another width
         loader = dict(
             dataset=[dict(inputs=torch.ones(1)) for _ in range(6)],
             sampler=dict(type='DefaultSampler', shuffle=False),

@@ -17,7 +17,6 @@ from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
-from mmkd.compare.configs import text_of
 from mmkd.runner.exact_runner import ExactRunner
 from tests.runner.test_late_results import logged
 from tests.tiny import (
@@ -31,12 +30,6 @@ from tests.tiny import (
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 CLASSES = ('ant', 'bee', 'cat')
-
-
-@pytest.fixture(autouse=True)
-def plain_text(monkeypatch):
-    """mmengine lays out a config's text at length, for each checkpoint anew."""
-    monkeypatch.setattr(Config, 'pretty_text', property(text_of))
 
 
 def tiny_yolox() -> dict:

@@ -9,7 +9,6 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import EarlyStoppingHook, EMAHook
 
-from mmkd.compare.configs import text_of
 from mmkd.runner.exact_runner import ExactRunner
 from tests.tiny import raw_batch, tiny_pair, tiny_runner, tiny_ssd
 
@@ -23,12 +22,6 @@ WAYS = {
     'by iterations': (dict(by_epoch=False, interval=4), 3, 'iter_6.pth'),
     'nothing': (None, 2, None),
 }
-
-
-@pytest.fixture(autouse=True)
-def plain_text(monkeypatch):
-    """mmengine lays out a config's text at length, for each checkpoint anew."""
-    monkeypatch.setattr(Config, 'pretty_text', property(text_of))
 
 
 class Score(Evaluator):

@@ -1,10 +1,8 @@
 """A run that is killed anywhere, or finds the disk full, and resumed ends as one never stopped."""
 
 import copy
-import gc
 import itertools
 import json
-import multiprocessing
 import os
 import pickle
 import random
@@ -30,6 +28,7 @@ from mmkd.fileio import atomic_writes as whole
 from mmkd.hooks.exact_resume_hook import forgetful_parts
 from mmkd.runner.exact_runner import ExactRunner
 from mmkd.runner.resume import prepare_resume
+from tests.processes import start as start_process
 from tests.tiny import tiny_pair, tiny_ssd, write_coco
 
 CLASSES = ('ant', 'bee', 'cat')
@@ -140,9 +139,6 @@ class Stop(Hook):
 
 def train(cfg: Config, stop: tuple[str, int] | None, resume: bool) -> None:
     sys.stderr = open(Path(cfg.work_dir).with_suffix('.stderr'), 'w')  # noqa: SIM115
-    Config.pretty_text = property(str)  # formatting it takes longer than the training
-    torch.set_num_threads(1)
-    gc.freeze()
     if resume:
         prepare_resume(cfg)
     runner = ExactRunner.from_cfg(cfg)
@@ -156,15 +152,10 @@ def run(tmp_path_factory):
     """Train in a process of its own: ``run(name, stop, resume=..., **config changes)``."""
     root = tmp_path_factory.mktemp('resume')
     write_coco(root / 'data', 'train', 8, CLASSES, seed=1)
-    context = multiprocessing.get_context('forkserver')  # imports once for all runs
-    context.set_forkserver_preload(['tests.runner.test_resume', 'torch._inductor'])
 
     def start(name: str, stop=None, resume: bool = False, **changes) -> tuple[Path, int]:
         cfg = config(str(root / 'data'), str(root / name), **changes)
-        process = context.Process(target=train, args=(cfg, stop, resume))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv('CUDA_VISIBLE_DEVICES', '')  # bitwise is for the CPU
-            process.start()
+        process = start_process(train, cfg, stop, resume)
         process.join(120)
         return root / name, process.exitcode
 

@@ -1,19 +1,14 @@
-"""tools/convert_yolov5.py writes an ordinary MMYOLO checkpoint."""
+"""``mmkd convert`` writes an ordinary MMYOLO checkpoint."""
 
 import hashlib
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from mmkd.checkpoints.ultralytics import CheckpointError
 from mmkd_cli.convert import convert
+from mmkd_cli.main import main
 from tests.checkpoints.ultralytics.ultralytics_like import make_network, save
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -21,19 +16,13 @@ def source(tmp_path):
     return save(tmp_path / 'yolov5n.pt', make_network(num_classes=2, names=['cat', 'dog']))
 
 
-def test_the_command(source, tmp_path):
+def test_the_command(source, tmp_path, capsys):
     target = tmp_path / 'new' / 'yolov5n.pth'
-    command = [sys.executable, 'tools/convert_yolov5.py', str(source), str(target)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_environment())
-    assert run.returncode == 0, run.stderr
-    assert '348 tensors, 2 classes' in run.stdout
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=_environment())
-    assert run.returncode == 1
-    assert run.stderr.startswith(f'error: {target}: exists; give another name, or --force')
-
-
-def _environment():
-    return {**os.environ, 'PYTHONPATH': str(ROOT)}
+    command = ['convert', str(source), str(target)]
+    assert main(command) == 0
+    assert '348 tensors, 2 classes' in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r'^error: .*exists; give another name, or --force'):
+        main(command)
 
 
 def test_what_is_written(source, tmp_path, build_yolov5):

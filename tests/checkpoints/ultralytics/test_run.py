@@ -34,7 +34,7 @@ def test_training_and_evaluation(runner, tmp_path):
     assert math.isfinite(runner.test()['coco/bbox_mAP'])
 
 
-def test_a_comparison_of_a_pair(yolo_models, tmp_path, monkeypatch, capsys):
+def test_a_comparison_of_a_pair(yolo_models, tmp_path, forked_steps, monkeypatch, capsys):
     """``mmkd compare``, whose steps run in MMYOLO's scope, from the data to the report."""
     pytest.importorskip('mmyolo.engine', reason='MMYOLO needs prettytable')
     pytest.importorskip('rich')
