@@ -220,7 +220,8 @@ class DetectionDistill(SingleTeacherDistill):
             distiller.set_deliveries_override(False)
             with distiller.teacher_recorders, distiller.deliveries:
                 self.teacher_source(batch_inputs, data_samples)
-            plain_records(distiller.teacher_recorders)
+            if isinstance(self.teacher_source, FrozenTeacher):  # a cache's are laid out as read
+                plain_records(distiller.teacher_recorders)
 
         distiller.set_deliveries_override(bool(active))
         with (
