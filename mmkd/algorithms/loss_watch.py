@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmkd.algorithms.gradient_balance import GRADIENT_SCALE
 from mmkd.algorithms.term_values import reduced
 from mmkd.geometry.multi_level_maps import describe
+from mmkd.heads.obj_rows import ObjRows
 from mmkd.rules.loss_facts import author, needs
 
 #: Arguments of mmdet's own losses that belong together, beside those that are named for a side.
@@ -218,7 +219,7 @@ _PHASE = {'student': 'student trains', 'teacher': 'teacher is in eval'}
 
 def _differ(own: Any, other: Any, needed: str) -> bool:
     """Whether what the two sides feed a loss does not fit each other."""
-    if needed == 'own':
+    if needed == 'own' or isinstance(other, ObjRows):
         return False
     if needed == 'last':
         own, other, needed = list(own)[-1:], list(other)[-1:], 'shape'

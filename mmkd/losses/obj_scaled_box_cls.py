@@ -11,6 +11,7 @@ from mmkd.geometry.multi_level_maps import Levels
 from mmkd.heads.bbox_coding import CODINGS
 from mmkd.heads.level_anchors import level_priors
 from mmkd.heads.level_maps import LevelMaps, paired_head_maps, teacher_weight
+from mmkd.heads.obj_rows import ObjRow, ObjRows, class_rows
 from mmkd.losses.functional.box_distances import box_distances
 from mmkd.losses.functional.iou_losses import IOU_LOSSES
 from mmkd.losses.functional.obj_scaled_terms import Level, corrected_terms, reference_terms
@@ -158,9 +159,12 @@ class ObjScaledBoxCls(nn.Module):
         self.loss_weight = loss_weight
         self.nms_kernel = nms_kernel
         self.bbox_coder = bbox_coder
+        # NMS compares the classes of all priors, of which that codec keeps a sample.
+        sampled = nms_kernel is None and type(self).forward is ObjScaledBoxCls.forward
+        self.teacher_reads = {'preds_T': 'obj_cells'} if sampled else {}
         self.logs: dict[str, Tensor] = {}
 
-    def forward(self, preds_S: Sequence[Levels], preds_T: Sequence[Levels]) -> Tensor:
+    def forward(self, preds_S: Sequence[Levels], preds_T: Sequence[Levels] | ObjRows) -> Tensor:
         """Compute the loss.
 
         ``logs`` gets 'box', 'cls' and 'obj', the weighted terms that add up to the loss, and
@@ -169,12 +173,17 @@ class ObjScaledBoxCls(nn.Module):
         Args:
             preds_S: (cls_scores, bbox_preds, objectnesses), each a map or levels:
                 (B, A * C, H, W), (B, A * 4, H, W) and (B, A, H, W); the last may be missing.
-            preds_T: the teacher's, of the same shapes.
+            preds_T: the teacher's, of the same shapes, or what a cache keeps of them.
         """
-        maps_S, maps_T = paired_head_maps(preds_S, preds_T, self.num_classes)
+        rows = preds_T if isinstance(preds_T, ObjRows) else None
+        # The student's classes stand in for the checks; the teacher's own follow.
+        taught = preds_T.beside(preds_S[0]) if isinstance(preds_T, ObjRows) else preds_T
+        maps_S, maps_T = paired_head_maps(preds_S, taught, self.num_classes)
         self._check_levels(maps_S)
         weights = [teacher_weight(t, self.nms_kernel) for t in maps_T]
         levels = self._levels(maps_S, maps_T, weights)
+        if rows is not None:
+            levels = [_sampled(*pair) for pair in zip(levels, rows.levels, strict=True)]
         if self.normalizer == 'mean':
             coordinates = 1 if self.priors else 4  # an IoU loss is one number a box
             box, cls, obj = reference_terms(levels, self.cls_loss, self.temperature, coordinates)
@@ -198,7 +207,7 @@ class ObjScaledBoxCls(nn.Module):
         )
         obj_weights = self.level_weights or [1.0] * len(maps_S)
         parts = zip(maps_S, maps_T, weights, distances, obj_weights, strict=True)
-        return [Level(*level) for level in parts]
+        return [Level(s.cls, t.cls, w, d, w, s.obj, t.obj, w, v) for s, t, w, d, v in parts]
 
     def _check_levels(self, maps: list[LevelMaps]) -> None:
         for name in ('level_weights', 'reg_norm'):
@@ -215,3 +224,14 @@ class ObjScaledBoxCls(nn.Module):
                     f"prior_generator must be the head's own: it has {own} anchors per level, the "
                     f'maps {received}.'
                 )
+
+
+def _sampled(level: Level, of: ObjRow) -> Level:
+    """A level whose classes and boxes are compared where the teacher's are known."""
+    own = class_rows(level.cls_S, of.places)
+    return level._replace(
+        cls_S=own[:, None, :, None],
+        cls_T=of.cls[:, None, :, None],
+        cls_weight=of.cls_weight[:, None, None],
+        box_weight=of.weight,
+    )
