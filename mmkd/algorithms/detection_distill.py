@@ -12,7 +12,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor
 
 from mmkd.algorithms.build_detector import Detector, build_detector
-from mmkd.algorithms.distill_terms import active_losses, distill_terms
+from mmkd.algorithms.distill_terms import active_losses, distill_terms, let_overwrite
 from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.loss_watch import LossWatch
 from mmkd.algorithms.term_statistics import statistics_of
@@ -143,6 +143,7 @@ class DetectionDistill(SingleTeacherDistill):
             self.teacher_source = CachedTeacher(
                 teacher_cache, frozen, self.distiller, self.student, self.data_preprocessor
             )
+        let_overwrite(self.distiller)
         self.loss_watch = LossWatch(self.distiller, distiller)
         self.student_loss_weights = dict(student_loss_weights or {})
         self._student_terms: set[str] = set()  # all that it had so far

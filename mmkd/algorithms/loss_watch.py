@@ -33,6 +33,7 @@ class LossWatch:
     def __init__(self, distiller: Any, settings: Any = None) -> None:
         configs = settings.get('distill_losses') if isinstance(settings, Mapping) else None
         self._needs: dict[str, str] = {}
+        self._same = False  # whether student and teacher gave the loss the same
         self._pairs: dict[str, list[tuple[str, str]]] = {}
         self._feeders: dict[str, dict[str, str]] = {}
         #: The loss that is being computed, and what it was fed, in words.
@@ -82,6 +83,8 @@ class LossWatch:
         feeders = self._feeders[name]
         words = [f'{k} {describe(v)} from {feeders.get(k, "?")}' for k, v in fed.items()]
         self._now = (name, ', '.join(words))
+        # Before, since a loss may write over what the teacher recorded.
+        self._same = name in self.suspects and _alike(self._pairs[name], fed)
         for own, other in self._pairs[name]:
             if own in fed and other in fed and _differ(fed[own], fed[other], self._needs[name]):
                 where = f'distill_losses.{name}'
@@ -101,8 +104,7 @@ class LossWatch:
         if _teaches(term, fed):
             self.found[name] = 'works'
         else:
-            alike = _alike(self._pairs[name], fed)
-            self.found[name] = 'excused' if alike or excused(loss) else 'idle'
+            self.found[name] = 'excused' if self._same or excused(loss) else 'idle'
 
 
 _OTHER_REMEDY = (

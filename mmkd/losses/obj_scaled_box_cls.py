@@ -162,6 +162,9 @@ class ObjScaledBoxCls(nn.Module):
         # NMS compares the classes of all priors, of which that codec keeps a sample.
         sampled = nms_kernel is None and type(self).forward is ObjScaledBoxCls.forward
         self.teacher_reads = {'preds_T': 'obj_cells'} if sampled else {}
+        #: Whether the teacher's class maps may be overwritten, which saves a map: set by the
+        #: algorithm, where nothing else reads what the teacher recorded.
+        self.overwrites_teacher = False
         self.logs: dict[str, Tensor] = {}
 
     def forward(self, preds_S: Sequence[Levels], preds_T: Sequence[Levels] | ObjRows) -> Tensor:
@@ -184,11 +187,12 @@ class ObjScaledBoxCls(nn.Module):
         levels = self._levels(maps_S, maps_T, weights)
         if rows is not None:
             levels = [_sampled(*pair) for pair in zip(levels, rows.levels, strict=True)]
+        kind = self.cls_loss if self.cls_weight else None  # the dearest of the terms
         if self.normalizer == 'mean':
             coordinates = 1 if self.priors else 4  # an IoU loss is one number a box
-            box, cls, obj = reference_terms(levels, self.cls_loss, self.temperature, coordinates)
+            box, cls, obj = reference_terms(levels, kind, self.temperature, coordinates)
         else:
-            box, cls, obj = corrected_terms(levels, self.cls_loss, self.temperature, self.scale_obj)
+            box, cls, obj = corrected_terms(levels, kind, self.temperature, self.scale_obj)
         terms = {
             'box': self.loss_weight * self.box_weight * box,
             'cls': self.loss_weight * self.cls_weight * cls,
@@ -207,7 +211,8 @@ class ObjScaledBoxCls(nn.Module):
         )
         obj_weights = self.level_weights or [1.0] * len(maps_S)
         parts = zip(maps_S, maps_T, weights, distances, obj_weights, strict=True)
-        return [Level(s.cls, t.cls, w, d, w, s.obj, t.obj, w, v) for s, t, w, d, v in parts]
+        free = self.overwrites_teacher
+        return [Level(s.cls, t.cls, w, d, w, s.obj, t.obj, w, v, free) for s, t, w, d, v in parts]
 
     def _check_levels(self, maps: list[LevelMaps]) -> None:
         for name in ('level_weights', 'reg_norm'):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from mmkd.geometry.multi_level_maps import upcast
@@ -29,6 +30,18 @@ def box_distances(
         reg_norm: of 'l2', for all levels or for each.
         priors: of each level.
     """
+    if (
+        not priors
+        and not isinstance(reg_norm, Sequence)
+        and len({s.box.size(1) for s in maps_S}) == 1
+    ):
+        side_by_side = [
+            torch.cat([upcast(m.box).flatten(3) for m in maps], 3).unsqueeze(4)
+            for maps in (maps_S, maps_T)
+        ]
+        areas = [s.box.size(3) * s.box.size(4) for s in maps_S]
+        parts = box_distance(*side_by_side, kind, coding, reg_norm).split(areas, dim=2)
+        return [p.reshape(s.box[:, :, 0].shape) for p, s in zip(parts, maps_S, strict=True)]
     found = []
     for level, (s, t) in enumerate(zip(maps_S, maps_T, strict=True)):
         box_S, box_T = upcast(s.box), upcast(t.box)

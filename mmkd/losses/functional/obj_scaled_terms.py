@@ -27,16 +27,17 @@ class Level(NamedTuple):
     obj_T: Tensor | None
     weight: Tensor  # (B, A, H, W), w
     obj_weight: float  # v
+    overwrite: bool  # whether the memory of cls_T is free
 
 
 def corrected_terms(
-    levels: Sequence[Level], cls_loss: str, temperature: float, scale_obj: bool
+    levels: Sequence[Level], cls_loss: str | None, temperature: float, scale_obj: bool
 ) -> Terms:
     """Boxes and classes as means over objectness, on all ranks; objectness taught everywhere.
 
     Args:
         levels: of the heads' maps.
-        cls_loss: 'bce', 'l2' or 'kl', see :func:`mmkd.losses.functional.cell_sum.cell_sum`.
+        cls_loss: 'bce', 'l2', 'kl' or None, no classes; see :func:`mmkd.losses.functional.cell_sum.cell_sum`.
         temperature: tau.
         scale_obj: weight obj by w, too.
     """
@@ -46,8 +47,8 @@ def corrected_terms(
     zero = box.new_zeros(())
     cls = [zero]
     for level in levels:
-        if level.cls_S.size(2) > 1:
-            cls.append(cell_sum(level.cls_S, level.cls_T, level.cls_weight, cls_loss, temperature))
+        if cls_loss and level.cls_S.size(2) > 1:
+            cls.append(_classes(level, cls_loss, temperature))
     obj = zero
     if levels[0].obj_S is not None:
         logits = _row([upcast(level.obj_S) for level in levels if level.obj_S is not None])
@@ -58,13 +59,14 @@ def corrected_terms(
 
 
 def reference_terms(
-    levels: Sequence[Level], cls_loss: str, temperature: float, coordinates: int
+    levels: Sequence[Level], cls_loss: str | None, temperature: float, coordinates: int
 ) -> Terms:
     """All as means over every element, weighted by objectness, summed over levels.
 
     Args:
         levels: of the heads' maps.
-        cls_loss: 'bce', whose targets are the teacher's raw logits, 'l2' or 'kl'.
+        cls_loss: 'bce', whose targets are the teacher's raw logits, 'l2', 'kl' or None: no
+            classes.
         temperature: tau, of 'kl'.
         coordinates: how many elements a box has: those that its distance sums over.
     """
@@ -74,8 +76,8 @@ def reference_terms(
     cls, obj = [zero], zero
     for level in levels:
         classes = level.cls_S.size(2)
-        if classes > 1:
-            terms = cell_sum(level.cls_S, level.cls_T, level.cls_weight, kind, temperature)
+        if kind and classes > 1:
+            terms = _classes(level, kind, temperature)
             cls.append(terms / (level.weight.numel() * classes))
     if levels[0].obj_S is not None:
         obj_S, obj_T = (
@@ -87,6 +89,11 @@ def reference_terms(
         obj = ((obj_S - obj_T).square() * w * v).sum()
     box = (box * _spread([1 / coordinates] * len(levels), levels)).sum()
     return box, torch.stack(cls).sum(), obj
+
+
+def _classes(level: Level, kind: str, temperature: float) -> Tensor:
+    maps = level.cls_S, level.cls_T, level.cls_weight
+    return cell_sum(*maps, kind, temperature, level.overwrite)
 
 
 def _row(maps: Sequence[Tensor]) -> Tensor:

@@ -87,3 +87,33 @@ def test_without_a_gradient_no_map_is_made(monkeypatch, kind):
     with _Sizes() as forward, torch.no_grad():
         cell_sum(s, t, w, kind, 2.0)
     assert max(forward.numels) == 160
+
+
+@pytest.mark.parametrize('kind', ['l2', 'kl', 'bce', 'bce_raw'])
+@pytest.mark.parametrize('retain', [False, True])
+def test_the_gradient_may_take_the_place_of_the_teacher(monkeypatch, kind, retain):
+    monkeypatch.setitem(module._BLOCK, 'cpu', 100)
+    s, t, w = torch.randn(4, 3, 10, 4, 4), torch.randn(4, 3, 10, 4, 4), torch.rand(4, 3, 4, 4)
+    own, other = s.clone().requires_grad_(), s.clone().requires_grad_()
+    expected = cell_sum(other, t, w, kind, 2.0)
+    (3 * expected).backward()
+    with _Sizes() as made:
+        value = cell_sum(own, free := t.clone(), w, kind, 2.0, overwrite=True)
+    assert torch.equal(value, expected) and not torch.equal(free, t)
+    assert sorted(made.numels)[-2:] == [160, s.numel()]  # the clone is ours
+    if retain:  # as where gradients are balanced
+        [first] = torch.autograd.grad(3 * value, own, retain_graph=True)
+        torch.testing.assert_close(first, other.grad)
+    (3 * value).backward()
+    torch.testing.assert_close(own.grad, other.grad)
+
+
+@pytest.mark.parametrize(
+    'change', [lambda t: t.double(), lambda t: t.transpose(3, 4), lambda t: t.requires_grad_()]
+)
+def test_a_teacher_of_another_kind_is_left_alone(change):
+    s, w = torch.randn(2, 3, 5, 4, 4, requires_grad=True), torch.rand(2, 3, 4, 4)
+    t = change(torch.randn(2, 3, 5, 4, 4))
+    before = t.detach().clone()
+    cell_sum(s, t, w, 'l2', overwrite=True).backward()
+    assert torch.equal(t, before) and s.grad.any()
