@@ -37,7 +37,8 @@ def corrected_terms(
 
     Args:
         levels: of the heads' maps.
-        cls_loss: 'bce', 'l2', 'kl' or None, no classes; see :func:`mmkd.losses.functional.cell_sum.cell_sum`.
+        cls_loss: 'bce', 'l2', 'kl' or None: no classes. See
+            :func:`mmkd.losses.functional.cell_sum.cell_sum`.
         temperature: tau.
         scale_obj: weight obj by w, too.
     """
