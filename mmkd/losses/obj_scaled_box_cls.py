@@ -1,6 +1,7 @@
 """The teacher's boxes, classes and objectness, weighted by its objectness."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from mmkd.heads.bbox_coding import CODINGS
 from mmkd.heads.level_anchors import level_priors
 from mmkd.heads.level_maps import LevelMaps, paired_head_maps, teacher_weight
 from mmkd.heads.obj_rows import ObjRow, ObjRows, class_rows
-from mmkd.losses.functional.box_distances import box_distances
+from mmkd.losses.functional.box_distances import box_sum
 from mmkd.losses.functional.iou_losses import IOU_LOSSES
 from mmkd.losses.functional.obj_scaled_terms import Level, corrected_terms, reference_terms
 from mmkd.losses.statistic import Statistic
@@ -187,12 +188,21 @@ class ObjScaledBoxCls(nn.Module):
         levels = self._levels(maps_S, maps_T, weights)
         if rows is not None:
             levels = [_sampled(*pair) for pair in zip(levels, rows.levels, strict=True)]
+        boxes = partial(
+            box_sum,
+            maps_S,
+            maps_T,
+            kind=self.box_loss,
+            coding=self.bbox_coder,
+            reg_norm=self.reg_norm,
+            priors=self.priors,
+        )
         kind = self.cls_loss if self.cls_weight else None  # the dearest of the terms
         if self.normalizer == 'mean':
             coordinates = 1 if self.priors else 4  # an IoU loss is one number a box
-            box, cls, obj = reference_terms(levels, kind, self.temperature, coordinates)
+            box, cls, obj = reference_terms(levels, boxes, kind, self.temperature, coordinates)
         else:
-            box, cls, obj = corrected_terms(levels, kind, self.temperature, self.scale_obj)
+            box, cls, obj = corrected_terms(levels, boxes, kind, self.temperature, self.scale_obj)
         terms = {
             'box': self.loss_weight * self.box_weight * box,
             'cls': self.loss_weight * self.cls_weight * cls,
@@ -206,13 +216,12 @@ class ObjScaledBoxCls(nn.Module):
     def _levels(
         self, maps_S: list[LevelMaps], maps_T: list[LevelMaps], weights: list[Tensor]
     ) -> list[Level]:
-        distances = box_distances(
-            maps_S, maps_T, self.box_loss, self.bbox_coder, self.reg_norm, self.priors
-        )
         obj_weights = self.level_weights or [1.0] * len(maps_S)
-        parts = zip(maps_S, maps_T, weights, distances, obj_weights, strict=True)
         free = self.overwrites_teacher
-        return [Level(s.cls, t.cls, w, d, w, s.obj, t.obj, w, v, free) for s, t, w, d, v in parts]
+        return [
+            Level(s.cls, t.cls, w, w, s.obj, t.obj, w, v, free)
+            for s, t, w, v in zip(maps_S, maps_T, weights, obj_weights, strict=True)
+        ]
 
     def _check_levels(self, maps: list[LevelMaps]) -> None:
         for name in ('level_weights', 'reg_norm'):

@@ -25,14 +25,15 @@ def cell_sum(
 ) -> Tensor:
     r"""Sum over cells of weight * distance of two class maps.
 
-    ========= ================================================================================
-    kind      distance of a cell, s and t its C logits
-    ========= ================================================================================
-    'l2'      sum_c (s - t)^2
-    'kl'      tau^2 * sum_c P_T (log P_T - log P_S), P = softmax(. / tau)
-    'bce'     tau^2 * sum_c BCEWithLogits(s / tau, sigmoid(t / tau))
-    'bce_raw' sum_c BCEWithLogits(s, t), which has no lower bound
-    ========= ================================================================================
+    ============ =============================================================================
+    kind         distance of a cell, s and t its C logits
+    ============ =============================================================================
+    'l2'         sum_c (s - t)^2
+    'l2_sigmoid' sum_c (sigmoid(s) - sigmoid(t))^2
+    'kl'         tau^2 * sum_c P_T (log P_T - log P_S), P = softmax(. / tau)
+    'bce'        tau^2 * sum_c BCEWithLogits(s / tau, sigmoid(t / tau))
+    'bce_raw'    sum_c BCEWithLogits(s, t), which has no lower bound
+    ============ =============================================================================
 
     Computed block by block, the gradient along with the value while a block is in the cache, so
     that beside the maps only the gradient is as large as a map; the weight is never expanded.
@@ -62,6 +63,11 @@ def _distance(s: Tensor, t: Tensor, kind: str, tau: float) -> tuple[Tensor, Tens
     if kind == 'l2':
         slope = s - t
         return slope.square().sum(1), slope.mul_(2)
+    if kind == 'l2_sigmoid':
+        s = s.sigmoid()
+        slope = s - t.sigmoid()
+        distance = slope.square().sum(1)
+        return distance, slope.mul_(2).mul_(s).mul_(1 - s)
     if kind == 'kl':
         log_S, log_T = F.log_softmax(s / tau, 1), F.log_softmax(t / tau, 1)
         P_T = log_T.exp()

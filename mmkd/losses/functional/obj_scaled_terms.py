@@ -1,6 +1,6 @@
 """The terms of ``ObjScaledBoxCls`` in its two forms, side by side: corrected and reference."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -11,6 +11,8 @@ from mmkd.distributed.avg_factor import across_ranks
 from mmkd.geometry.multi_level_maps import upcast
 from mmkd.losses.functional.cell_sum import cell_sum
 
+#: The weights of the levels -> the sum of weight * distance of the boxes.
+Boxes: TypeAlias = Callable[[Sequence[Tensor]], Tensor]
 #: box, cls and obj, each a scalar.
 Terms: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
@@ -21,7 +23,6 @@ class Level(NamedTuple):
     cls_S: Tensor  # (B, A, C, H, W)
     cls_T: Tensor
     cls_weight: Tensor  # (B, A, H, W), w, the teacher's objectness, or of a sample of priors
-    distance: Tensor  # (B, A, H, W), of the boxes
     box_weight: Tensor  # (B, A, H, W), w, or of that sample
     obj_S: Tensor | None  # (B, A, H, W)
     obj_T: Tensor | None
@@ -31,12 +32,17 @@ class Level(NamedTuple):
 
 
 def corrected_terms(
-    levels: Sequence[Level], cls_loss: str | None, temperature: float, scale_obj: bool
+    levels: Sequence[Level],
+    boxes: Boxes,
+    cls_loss: str | None,
+    temperature: float,
+    scale_obj: bool,
 ) -> Terms:
     """Boxes and classes as means over objectness, on all ranks; objectness taught everywhere.
 
     Args:
         levels: of the heads' maps.
+        boxes: the distances of the boxes, summed.
         cls_loss: 'bce', 'l2', 'kl' or None: no classes. See
             :func:`mmkd.losses.functional.cell_sum.cell_sum`.
         temperature: tau.
@@ -44,7 +50,7 @@ def corrected_terms(
     """
     w = _row([level.weight for level in levels])
     total = across_ranks(w.sum(), w, 1e-6)
-    box = _row([level.distance for level in levels]) * _row([level.box_weight for level in levels])
+    box = boxes([level.box_weight for level in levels])
     zero = box.new_zeros(())
     cls = [zero]
     for level in levels:
@@ -56,23 +62,29 @@ def corrected_terms(
         bce = F.binary_cross_entropy_with_logits(logits, w, reduction='none')
         v = _spread([level.obj_weight for level in levels], levels, mean=not scale_obj)
         obj = (bce * w * v).sum() / total if scale_obj else (bce * v).sum()
-    return box.sum() / total, torch.stack(cls).sum() / total, obj
+    return box / total, torch.stack(cls).sum() / total, obj
 
 
 def reference_terms(
-    levels: Sequence[Level], cls_loss: str | None, temperature: float, coordinates: int
+    levels: Sequence[Level],
+    boxes: Boxes,
+    cls_loss: str | None,
+    temperature: float,
+    coordinates: int,
 ) -> Terms:
     """All as means over every element, weighted by objectness, summed over levels.
 
     Args:
         levels: of the heads' maps.
+        boxes: the distances of the boxes, summed.
         cls_loss: 'bce', whose targets are the teacher's raw logits, 'l2', 'kl' or None: no
             classes.
         temperature: tau, of 'kl'.
         coordinates: how many elements a box has: those that its distance sums over.
     """
     kind = 'bce_raw' if cls_loss == 'bce' else cls_loss
-    box = _row([level.distance for level in levels]) * _row([level.box_weight for level in levels])
+    weights = [level.box_weight / (level.weight.numel() * coordinates) for level in levels]
+    box = boxes(weights)
     zero = box.new_zeros(())
     cls, obj = [zero], zero
     for level in levels:
@@ -88,7 +100,6 @@ def reference_terms(
         w = _row([level.weight for level in levels])
         v = _spread([level.obj_weight for level in levels], levels)
         obj = ((obj_S - obj_T).square() * w * v).sum()
-    box = (box * _spread([1 / coordinates] * len(levels), levels)).sum()
     return box, torch.stack(cls).sum(), obj
 
 

@@ -10,6 +10,8 @@ from mmkd.losses.functional.cell_sum import cell_sum
 def naive(s, t, w, kind, tau):
     if kind == 'l2':
         distance = (s - t) ** 2
+    elif kind == 'l2_sigmoid':
+        distance = (s.sigmoid() - t.sigmoid()) ** 2
     elif kind == 'kl':
         prob = F.softmax(t / tau, 2)
         distance = prob * (prob.log() - F.log_softmax(s / tau, 2)) * tau**2
@@ -22,7 +24,7 @@ def naive(s, t, w, kind, tau):
 
 
 @pytest.mark.parametrize('block', [1, 40, 100, 10**6])
-@pytest.mark.parametrize('kind', ['l2', 'kl', 'bce', 'bce_raw'])
+@pytest.mark.parametrize('kind', ['l2', 'l2_sigmoid', 'kl', 'bce', 'bce_raw'])
 def test_value_and_gradient_do_not_depend_on_the_blocks(monkeypatch, kind, block):
     monkeypatch.setitem(module._BLOCK, 'cpu', block)
     generator = torch.Generator().manual_seed(0)
@@ -67,7 +69,7 @@ class _Sizes(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize('kind', ['l2', 'kl', 'bce', 'bce_raw'])
+@pytest.mark.parametrize('kind', ['l2', 'l2_sigmoid', 'kl', 'bce', 'bce_raw'])
 def test_no_tensor_is_as_large_as_a_map_but_the_gradient(monkeypatch, kind):
     monkeypatch.setitem(module._BLOCK, 'cpu', 100)
     s = torch.randn(8, 3, 10, 4, 4, requires_grad=True)  # 3840 elements, 160 of an anchor
@@ -80,7 +82,7 @@ def test_no_tensor_is_as_large_as_a_map_but_the_gradient(monkeypatch, kind):
     assert max(backward.numels, default=0) <= 1
 
 
-@pytest.mark.parametrize('kind', ['l2', 'kl', 'bce', 'bce_raw'])
+@pytest.mark.parametrize('kind', ['l2', 'l2_sigmoid', 'kl', 'bce', 'bce_raw'])
 def test_without_a_gradient_no_map_is_made(monkeypatch, kind):
     monkeypatch.setitem(module._BLOCK, 'cpu', 100)
     (s, t), w = torch.randn(2, 8, 3, 10, 4, 4), torch.rand(8, 3, 4, 4)
@@ -89,7 +91,7 @@ def test_without_a_gradient_no_map_is_made(monkeypatch, kind):
     assert max(forward.numels) == 160
 
 
-@pytest.mark.parametrize('kind', ['l2', 'kl', 'bce', 'bce_raw'])
+@pytest.mark.parametrize('kind', ['l2', 'l2_sigmoid', 'kl', 'bce', 'bce_raw'])
 @pytest.mark.parametrize('retain', [False, True])
 def test_the_gradient_may_take_the_place_of_the_teacher(monkeypatch, kind, retain):
     monkeypatch.setitem(module._BLOCK, 'cpu', 100)
