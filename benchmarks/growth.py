@@ -30,7 +30,7 @@ from mmrazor.registry import MODELS
 
 GROWN: dict[str, tuple[int, ...]] = {
     'images': (1, 2, 4, 8),
-    'side in px': (160, 224, 320, 448, 640),
+    'side in px': (160, 320, 480, 640),
     'classes': (1, 20, 80, 320),
     'objects an image': (1, 8, 64, 256),
 }
