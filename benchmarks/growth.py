@@ -117,7 +117,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         places = [row[name] for row in own]
         for axis, (key, label) in zip(axes[:, column], FIGURES.items(), strict=True):
             axis.plot(places, [row[key] for row in own], 'o-', color='#1f6f8b', markersize=3)
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.05 * max(row[key] for row in rows))
             axis.grid(alpha=0.3)
             if not column:
                 axis.set_ylabel(label)

@@ -71,8 +71,8 @@ class Images:
 
 def pipeline_of(config: Any) -> list[dict[str, Any]]:
     """All transforms of a training data set, those of mixed images last."""
-    own = list(config.get('pipeline') or [])
-    return (pipeline_of(config.dataset) if 'dataset' in config else []) + own
+    within = config.get('dataset') or (config.get('datasets') or [None])[0]
+    return (pipeline_of(within) if within else []) + list(config.get('pipeline') or [])
 
 
 def milliseconds(function: Any, *args: Any) -> tuple[float, Any]:

@@ -101,7 +101,7 @@ class ObjCells:
         levels = []
         for (anchors, height, width), *parts in zip(self.levels, *kinds, strict=True):
             place, weight, logit, box, cls, span, obj = (
-                part.contiguous().clone() for part in parts
+                part.clone(memory_format=torch.contiguous_format) for part in parts
             )
             index = place.view(torch.int32).long()
             weight = weight.view(torch.float32)

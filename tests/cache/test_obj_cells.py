@@ -112,6 +112,16 @@ def test_the_gradient_points_where_the_live_one_does(name):
     assert grads[1].norm() == pytest.approx(grads[0].norm().item(), rel=0.02)
 
 
+def test_one_image_is_decoded_as_one_of_many():
+    teacher = scene(3)
+    codec = ObjCells([m.shape[1:] for m in teacher])
+    data = codec.encode(teacher)
+    for image in range(2):
+        alone = codec.decode(data[image : image + 1]).levels
+        for one, both in zip(alone, codec.decode(data).levels, strict=True):
+            assert all(torch.equal(a, b[image : image + 1]) for a, b in zip(one, both, strict=True))
+
+
 def test_bytes_of_a_yolov5_view():
     """At 640 px: less than 200 KB, with any number of classes."""
     for classes in (1, 20, 80, 365):
