@@ -1,7 +1,7 @@
 """How a step's time and memory, and the start, grow with what a run is made of.
 
-    python benchmarks/growth.py [--quick] [--log docs/logs/growth.json]
-    python benchmarks/growth.py --draw docs/growth.svg --log docs/logs/growth.json
+    python benchmarks/growth.py [--quick] [--log docs/growth.json]
+    python benchmarks/growth.py --draw docs/growth.svg --log docs/growth.json
 
 YOLOv5m to s as in the config: from 1 image of 160 px, 80 classes and 8 objects one of them grows at
 a time; then the teacher, by depth and width as YOLOv5's n, s, m, l and x. One thread. Seconds are

@@ -116,7 +116,6 @@ def main() -> None:
     parser.add_argument('--quick', action='store_true', help='few images')
     args = parser.parse_args()
     torch.set_num_threads(1)
-    cv2.setNumThreads(0)
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         infos = write_images(Path(folder), 4 if args.quick else 32)
