@@ -1,6 +1,7 @@
 """The benchmarks run; what they measure depends on the machine and is not tested."""
 
 import logging
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -16,6 +17,31 @@ def test_runs(name, monkeypatch, capsys):
     monkeypatch.syspath_prepend(FOLDER)
     runpy.run_path(str(FOLDER / f'{name}.py'), run_name='__main__')
     assert 'ratio' in capsys.readouterr().out
+
+
+def test_the_picture_is_drawn_from_the_kept_log(monkeypatch, tmp_path):
+    log, drawn = (FOLDER.parent / 'docs' / name for name in ('growth.json', 'growth.svg'))
+    arguments = ['growth', '--log', str(log), '--draw', str(tmp_path / 'growth.svg')]
+    monkeypatch.setattr(sys, 'argv', arguments)
+    monkeypatch.syspath_prepend(FOLDER)
+    runpy.run_path(str(FOLDER / 'growth.py'), run_name='__main__')
+    labels = re.compile(r'<text[^>]*>([^<]*)</text>')
+    shown = labels.findall((tmp_path / 'growth.svg').read_text())
+    assert 'objects an image' in shown and shown == labels.findall(drawn.read_text())
+
+
+def test_what_loading_costs(monkeypatch, capsys):
+    pytest.importorskip('mmyolo')
+    monkeypatch.setattr(sys, 'argv', ['loading', '--quick'])
+    monkeypatch.syspath_prepend(FOLDER)
+    module = runpy.run_path(str(FOLDER / 'loading.py'))
+    monkeypatch.setitem(module['main'].__globals__, 'step_cost', lambda *_: 100.0)
+    try:
+        module['main']()
+    finally:
+        logging.disable(logging.NOTSET)
+    printed = capsys.readouterr().out
+    assert 'MinIoURandomCrop' in printed and 'Mosaic' in printed and 'share of loading' in printed
 
 
 def test_the_cost_of_the_checks_before_a_run(monkeypatch, capsys):

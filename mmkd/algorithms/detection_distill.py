@@ -12,7 +12,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor
 
 from mmkd.algorithms.build_detector import Detector, build_detector, init_at_random
-from mmkd.algorithms.distill_terms import active_losses, distill_terms
+from mmkd.algorithms.distill_terms import active_losses, distill_terms, let_overwrite
 from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.loss_watch import LossWatch
 from mmkd.algorithms.term_statistics import statistics_of
@@ -147,6 +147,7 @@ class DetectionDistill(SingleTeacherDistill):
             )
         #: Whether the run is to choose the teacher's form.
         self.lean_teacher_is_open = is_open(lean_teacher) and not teacher_cache
+        let_overwrite(self.distiller)
         self.loss_watch = LossWatch(self.distiller, distiller)
         self.student_loss_weights = dict(student_loss_weights or {})
         self._student_terms: set[str] = set()  # all that it had so far
@@ -224,7 +225,8 @@ class DetectionDistill(SingleTeacherDistill):
             distiller.set_deliveries_override(False)
             with distiller.teacher_recorders, distiller.deliveries:
                 self.teacher_source(batch_inputs, data_samples)
-            plain_records(distiller.teacher_recorders)
+            if isinstance(self.teacher_source, FrozenTeacher):  # a cache's are laid out as read
+                plain_records(distiller.teacher_recorders)
 
         distiller.set_deliveries_override(bool(active))
         with (

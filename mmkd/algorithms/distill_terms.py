@@ -20,6 +20,28 @@ def active_losses(distiller: Any, factors: Mapping[str, float]) -> list[str]:
     ]
 
 
+def let_overwrite(distiller: Any) -> None:
+    """Let a loss that is alone in reading the teacher's records write its gradient over them.
+
+    They are released with the step.
+    """
+    mappings = getattr(distiller, 'loss_forward_mappings', None) or {}
+    readers = [
+        (name, record)
+        for name, mapping in mappings.items()
+        for record in mapping.values()
+        if not record['from_student']
+    ]
+    delivered = getattr(getattr(distiller, 'deliveries', None), 'deliveries', None)
+    if len(readers) != 1 or delivered:
+        return
+    [(name, record)] = readers
+    loss = distiller.distill_losses[name]
+    connected = record.get('connector') or record.get('connector_idx') is not None
+    if hasattr(loss, 'overwrites_teacher') and not connected:
+        loss.overwrites_teacher = True
+
+
 def distill_terms(
     distiller: Any,
     factors: Mapping[str, float],

@@ -16,6 +16,7 @@ from mmkd.algorithms.gradient_balance import GRADIENT_SCALE
 from mmkd.algorithms.term_values import reduced
 from mmkd.geometry.multi_level_maps import describe
 from mmkd.heads import Predictions
+from mmkd.heads.obj_rows import ObjRows
 from mmkd.rules.loss_facts import author, needs
 
 #: Arguments of mmdet's own losses that belong together, beside those that are named for a side.
@@ -33,6 +34,7 @@ class LossWatch:
     def __init__(self, distiller: Any, settings: Any = None) -> None:
         configs = settings.get('distill_losses') if isinstance(settings, Mapping) else None
         self._needs: dict[str, str] = {}
+        self._same = False  # whether student and teacher gave the loss the same
         self._pairs: dict[str, list[tuple[str, str]]] = {}
         self._feeders: dict[str, dict[str, str]] = {}
         #: The loss that is being computed, and what it was fed, in words.
@@ -82,6 +84,8 @@ class LossWatch:
         feeders = self._feeders[name]
         words = [f'{k} {describe(v)} from {feeders.get(k, "?")}' for k, v in fed.items()]
         self._now = (name, ', '.join(words))
+        # Before, since a loss may write over what the teacher recorded.
+        self._same = name in self.suspects and _alike(self._pairs[name], fed)
         for own, other in self._pairs[name]:
             if own in fed and other in fed and _differ(fed[own], fed[other], self._needs[name]):
                 where = f'distill_losses.{name}'
@@ -101,8 +105,7 @@ class LossWatch:
         if _teaches(term, fed):
             self.found[name] = 'works'
         else:
-            alike = _alike(self._pairs[name], fed)
-            self.found[name] = 'excused' if alike or excused(loss) else 'idle'
+            self.found[name] = 'excused' if self._same or excused(loss) else 'idle'
 
 
 _OTHER_REMEDY = (
@@ -219,7 +222,7 @@ _PHASE = {'student': 'student trains', 'teacher': 'teacher is in eval'}
 
 def _differ(own: Any, other: Any, needed: str) -> bool:
     """Whether what the two sides feed a loss does not fit each other."""
-    if needed == 'own':
+    if needed == 'own' or isinstance(other, ObjRows):
         return False
     if needed == 'last':
         own, other, needed = list(own)[-1:], list(other)[-1:], 'shape'

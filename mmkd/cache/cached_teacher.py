@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmkd.cache.key import check_key, digest, teacher_key
-from mmkd.cache.record import RecordLayout, plan_fields
+from mmkd.cache.record import RecordLayout, as_before, plan_fields
 from mmkd.cache.store import read_index
 from mmkd.cache.views import RECORD
 from mmkd.recorders.predictions_recorder import records_rows
@@ -44,8 +44,10 @@ class CachedTeacher:
     ) -> None:
         folder, codecs = cache_config(cache)
         index = read_index(folder)
-        own = algorithm_key(teacher, plan_fields(distiller, student, codecs))
-        check_key(folder, index['key'], own)
+        fields = plan_fields(distiller, student, codecs)
+        own = algorithm_key(teacher, fields)
+        older = {**own, 'recorders': _recorders(as_before(fields))}
+        check_key(folder, index['key'], older if older.items() <= index['key'].items() else own)
         self.model = nn.Module()  # of the teacher's weights nothing is kept in memory
         self.translation = teacher.translation
         self._layout = RecordLayout(index['fields'])
@@ -86,4 +88,8 @@ def cache_config(cache: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def algorithm_key(teacher: FrozenTeacher, fields: list[dict[str, Any]]) -> dict[str, str]:
     """The parts of the key that the algorithm knows."""
-    return {**teacher_key(teacher), 'recorders': digest([FORMAT, fields])}
+    return {**teacher_key(teacher), 'recorders': _recorders(fields)}
+
+
+def _recorders(fields: list[dict[str, Any]]) -> str:
+    return digest([FORMAT, fields])

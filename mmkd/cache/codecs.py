@@ -9,7 +9,7 @@ from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmkd.geometry.multi_level_maps import flatten_levels
+from mmkd.geometry.multi_level_maps import flatten_levels, rows_as_levels
 
 Shapes = Sequence[Sequence[int]]  # of the levels, (A * width, H, W)
 
@@ -178,12 +178,7 @@ class _Priors:
             )
 
     def levels(self, rows: Tensor) -> list[Tensor]:
-        return [
-            level.view(-1, h, w, c).permute(0, 3, 1, 2)
-            if level.is_contiguous()
-            else level.unflatten(1, (h, w, -1)).flatten(3).permute(0, 3, 1, 2)
-            for level, (c, h, w) in zip(rows.split(self.per_level, dim=1), self.shapes, strict=True)
-        ]
+        return rows_as_levels(rows, self.shapes)
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:

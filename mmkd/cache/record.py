@@ -8,6 +8,7 @@ from mmrazor.models.task_modules import RecorderManager
 from torch import Tensor, nn
 
 from mmkd.cache.codecs import Dense, NearBoxes, Softmax, SparseSoftmax
+from mmkd.cache.obj_cells import ObjCells
 from mmkd.cache.rows import Rows, row_tree
 from mmkd.geometry.multi_level_maps import describe
 from mmkd.heads.predictions import Predictions
@@ -51,10 +52,11 @@ def plan_fields(
     recorders = distiller.teacher_recorders.recorders
     fields = []
     for (recorder, index, data_idx), codec in sorted(found.items(), key=str):
+        parts = [found[place] for place in found if place[:2] == (recorder, index)]
         if (recorder, index) in whole:
             if data_idx is not None:
                 continue  # it is in the whole record
-            codec = dict(codec='dense16')
+            codec = codec if codec['codec'] == 'obj_cells' and len(parts) == 1 else _DENSE
         if records_rows(recorders[recorder]):
             codec = dict(codec='rows')
         name = recorder if data_idx is None else f'{recorder}.{data_idx}'
@@ -90,6 +92,8 @@ def _codec_of(
         temperature = getattr(loss, 'temperature', 1.0)
         codec = 'sparse_softmax' if temperature <= 1 else codec
         return dict(codec=codec, width=width, temperature=temperature)
+    if codec == 'obj_cells' and record.get('data_idx') is None:
+        return dict(codec=codec)
     return dict(codec='dense16')
 
 
@@ -125,7 +129,11 @@ class RecordLayout:
     @classmethod
     def of(cls, fields: Sequence[dict[str, Any]], recorders: RecorderManager) -> 'RecordLayout':
         """The layout for records like those that ``recorders`` hold now."""
-        return cls([{**field, 'tree': _shapes(_recorded(recorders, field))} for field in fields])
+        found = [{**field, 'tree': _shapes(_recorded(recorders, field))} for field in fields]
+        for field in found:
+            if field['codec'] == 'obj_cells' and not _of_obj_cells(field['tree']):
+                field['codec'] = 'dense16'  # a head without objectness
+        return cls(found)
 
     def encode(self, recorders: RecorderManager, context: Any) -> Tensor:
         """What ``recorders`` hold, as (B, nbytes), uint8.
@@ -149,7 +157,9 @@ class RecordLayout:
         """Put the records of ``data`` (B, nbytes), uint8, where the teacher would."""
         parts = zip(self.fields, self.codecs, data.split(self.sizes, dim=1), strict=True)
         for field, codec, part in parts:
-            value = _rebuild(field['tree'], iter(codec.decode(part)))
+            value = codec.decode(part)
+            if isinstance(value, list):
+                value = _rebuild(field['tree'], iter(value))
             buffer = recorders.get_recorder(field['recorder']).data_buffer
             _pad(buffer, field['record_idx'])
             if field['data_idx'] is None:
@@ -173,6 +183,21 @@ class RecordLayout:
         )
 
 
+_DENSE = dict(codec='dense16')
+
+
+def as_before(fields: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The plan as it was before ``obj_cells``, for caches that were filled then."""
+    return [{**field, **_DENSE} if field['codec'] == 'obj_cells' else field for field in fields]
+
+
+def _of_obj_cells(tree: Any) -> bool:
+    kinds = isinstance(tree, list) and len(tree) == 3 and all(isinstance(k, list) for k in tree)
+    leaves = list(_leaves(tree))
+    flat = kinds and len(leaves) == 3 * len(tree[0]) == 3 * len(tree[2])
+    return flat and ObjCells.fits([leaf['shape'] for leaf in leaves])
+
+
 def _build_codec(field: Mapping[str, Any]) -> Any:
     if field['codec'] == 'rows':
         return Rows(list(_leaves(field['tree'])))
@@ -182,6 +207,8 @@ def _build_codec(field: Mapping[str, Any]) -> Any:
         return kind(shapes, field['width'], field['temperature'])
     if field['codec'] == 'near_boxes':
         return NearBoxes(shapes)
+    if field['codec'] == 'obj_cells':
+        return ObjCells(shapes)
     return Dense(shapes, field['codec'].replace('dense', 'float'))
 
 

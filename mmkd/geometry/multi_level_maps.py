@@ -77,9 +77,66 @@ def flatten_levels(levels: Sequence[Tensor], width: int) -> Tensor:
         >>> flatten_levels([torch.zeros(2, 12, 3, 5), torch.zeros(2, 8, 1, 2)], 4).shape
         torch.Size([2, 49, 4])
     """
-    # (B, A * width, H, W) -> (B, H, W, A * width) -> (B, H * W * A, width)
-    rows = [upcast(m.permute(0, 2, 3, 1).reshape(m.size(0), -1, width)) for m in levels]
-    return torch.cat(rows, dim=1)
+    rows = _rows_below(levels, width)
+    return _Rows.apply(width, *levels) if rows is None else rows
+
+
+def rows_as_levels(rows: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Rows of priors (B, P, width) as levels (B, A * width, H, W) that are views of them.
+
+    Args:
+        rows: contiguous, ordered as by :func:`flatten_levels`.
+        shapes: of the levels, each (A * width, H, W).
+
+    Example:
+        >>> rows = torch.arange(12.0).view(1, 3, 4)
+        >>> rows_as_levels(rows, [(4, 1, 2), (4, 1, 1)])[0].flatten()
+        tensor([0., 4., 1., 5., 2., 6., 3., 7.])
+    """
+    priors = [c // rows.size(2) * h * w for c, h, w in shapes]
+    return [
+        part.unflatten(1, (h, w, c // rows.size(2))).flatten(3).permute(0, 3, 1, 2)
+        for part, (c, h, w) in zip(rows.split(priors, dim=1), shapes, strict=True)
+    ]
+
+
+class _Rows(torch.autograd.Function):
+    """Copies each map once, where ``reshape`` and ``cat`` would do so twice."""
+
+    @staticmethod
+    def forward(ctx: Any, width: int, *levels: Tensor) -> Tensor:
+        ctx.dtypes, ctx.shapes = [m.dtype for m in levels], [m.shape[1:] for m in levels]
+        priors = sum(m[0].numel() for m in levels) // width if len(levels[0]) else 0
+        dtype = torch.promote_types(ctx.dtypes[0], torch.float32)
+        rows = levels[0].new_empty(len(levels[0]), priors, width, dtype=dtype)
+        for part, m in zip(rows_as_levels(rows, ctx.shapes), levels, strict=True):
+            part.copy_(m)
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        parts = rows_as_levels(grad.contiguous(), ctx.shapes)
+        return None, *(part.to(dtype) for part, dtype in zip(parts, ctx.dtypes, strict=True))
+
+
+def _rows_below(levels: Sequence[Tensor], width: int) -> Tensor | None:
+    """The rows of which ``levels`` are views, if they are."""
+    first, batch = levels[0], len(levels[0])
+    priors = sum(m[0].numel() for m in levels) // width if batch else 0
+    storage = first.untyped_storage()
+    if (
+        any(m.requires_grad or m.untyped_storage().data_ptr() != storage.data_ptr() for m in levels)
+        or upcast(first).dtype != first.dtype
+        or first.storage_offset() + batch * priors * width > storage.nbytes() // first.itemsize
+    ):
+        return None
+    rows = first.as_strided((batch, priors, width), (priors * width, width, 1))
+    views = rows_as_levels(rows, [m.shape[1:] for m in levels])
+    same = all(
+        m.dtype == view.dtype and m.data_ptr() == view.data_ptr() and m.stride() == view.stride()
+        for m, view in zip(levels, views, strict=True)
+    )
+    return rows if same and batch else None
 
 
 class PriorTargets(NamedTuple):

@@ -11,7 +11,7 @@ from mmkd.heads.readers import names_of
 #: Where a detector has the head that it predicts with, the first that is there.
 PREDICTING = ('roi_head', 'bbox_head', 'rpn_head')
 
-#: Coders of raw boxes that losses know (``mmkd.heads.bbox_coding.CODINGS``), by their class.
+#: Coders of raw boxes that losses know (``mmkd.heads.bbox_coder.CODERS``), by their class.
 CODINGS = {'YOLOv5BBoxCoder': 'yolov5', 'YOLOBBoxCoder': 'yolov3', 'YOLOXBBoxCoder': 'yolox'}
 
 #: What of a head's class, or of the nearest base that is named, cannot be seen in its attributes.

@@ -1,6 +1,7 @@
 """The teacher's boxes, classes and objectness, weighted by its objectness."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from mmkd.geometry.multi_level_maps import Levels
 from mmkd.heads.bbox_coder import CODERS
 from mmkd.heads.level_anchors import level_priors
 from mmkd.heads.level_maps import LevelMaps, paired_head_maps, teacher_weight
-from mmkd.losses.functional.box_distances import box_distances
+from mmkd.heads.obj_rows import ObjRow, ObjRows, class_rows
+from mmkd.losses.functional.box_distances import box_sum
 from mmkd.losses.functional.iou_losses import IOU_LOSSES
 from mmkd.losses.functional.obj_scaled_terms import Level, corrected_terms, reference_terms
 from mmkd.losses.statistic import Statistic
@@ -158,9 +160,15 @@ class ObjScaledBoxCls(nn.Module):
         self.loss_weight = loss_weight
         self.nms_kernel = nms_kernel
         self.bbox_coder = bbox_coder
+        # NMS compares the classes of all priors, of which that codec keeps a sample.
+        sampled = nms_kernel is None and type(self).forward is ObjScaledBoxCls.forward
+        self.teacher_reads = {'preds_T': 'obj_cells'} if sampled else {}
+        #: Whether the teacher's class maps may be overwritten, which saves a map: set by the
+        #: algorithm, where nothing else reads what the teacher recorded.
+        self.overwrites_teacher = False
         self.logs: dict[str, Tensor] = {}
 
-    def forward(self, preds_S: Sequence[Levels], preds_T: Sequence[Levels]) -> Tensor:
+    def forward(self, preds_S: Sequence[Levels], preds_T: Sequence[Levels] | ObjRows) -> Tensor:
         """Compute the loss.
 
         ``logs`` gets 'box', 'cls' and 'obj', the weighted terms that add up to the loss, and
@@ -169,17 +177,32 @@ class ObjScaledBoxCls(nn.Module):
         Args:
             preds_S: (cls_scores, bbox_preds, objectnesses), each a map or levels:
                 (B, A * C, H, W), (B, A * 4, H, W) and (B, A, H, W); the last may be missing.
-            preds_T: the teacher's, of the same shapes.
+            preds_T: the teacher's, of the same shapes, or what a cache keeps of them.
         """
-        maps_S, maps_T = paired_head_maps(preds_S, preds_T, self.num_classes)
+        rows = preds_T if isinstance(preds_T, ObjRows) else None
+        # The student's classes stand in for the checks; the teacher's own follow.
+        taught = preds_T.beside(preds_S[0]) if isinstance(preds_T, ObjRows) else preds_T
+        maps_S, maps_T = paired_head_maps(preds_S, taught, self.num_classes)
         self._check_levels(maps_S)
         weights = [teacher_weight(t, self.nms_kernel) for t in maps_T]
         levels = self._levels(maps_S, maps_T, weights)
+        if rows is not None:
+            levels = [_sampled(*pair) for pair in zip(levels, rows.levels, strict=True)]
+        boxes = partial(
+            box_sum,
+            maps_S,
+            maps_T,
+            kind=self.box_loss,
+            coder=self.bbox_coder,
+            reg_norm=self.reg_norm,
+            priors=self.priors,
+        )
+        kind = self.cls_loss if self.cls_weight else None  # the dearest of the terms
         if self.normalizer == 'mean':
             coordinates = 1 if self.priors else 4  # an IoU loss is one number a box
-            box, cls, obj = reference_terms(levels, self.cls_loss, self.temperature, coordinates)
+            box, cls, obj = reference_terms(levels, boxes, kind, self.temperature, coordinates)
         else:
-            box, cls, obj = corrected_terms(levels, self.cls_loss, self.temperature, self.scale_obj)
+            box, cls, obj = corrected_terms(levels, boxes, kind, self.temperature, self.scale_obj)
         terms = {
             'box': self.loss_weight * self.box_weight * box,
             'cls': self.loss_weight * self.cls_weight * cls,
@@ -193,12 +216,12 @@ class ObjScaledBoxCls(nn.Module):
     def _levels(
         self, maps_S: list[LevelMaps], maps_T: list[LevelMaps], weights: list[Tensor]
     ) -> list[Level]:
-        distances = box_distances(
-            maps_S, maps_T, self.box_loss, self.bbox_coder, self.reg_norm, self.priors
-        )
         obj_weights = self.level_weights or [1.0] * len(maps_S)
-        parts = zip(maps_S, maps_T, weights, distances, obj_weights, strict=True)
-        return [Level(*level) for level in parts]
+        free = self.overwrites_teacher
+        return [
+            Level(s.cls, t.cls, w, w, s.obj, t.obj, w, v, free)
+            for s, t, w, v in zip(maps_S, maps_T, weights, obj_weights, strict=True)
+        ]
 
     def _check_levels(self, maps: list[LevelMaps]) -> None:
         for name in ('level_weights', 'reg_norm'):
@@ -215,3 +238,14 @@ class ObjScaledBoxCls(nn.Module):
                     f"prior_generator must be the head's own: it has {own} anchors per level, the "
                     f'maps {received}.'
                 )
+
+
+def _sampled(level: Level, of: ObjRow) -> Level:
+    """A level whose classes and boxes are compared where the teacher's are known."""
+    own = class_rows(level.cls_S, of.places)
+    return level._replace(
+        cls_S=own[:, None, :, None],
+        cls_T=of.cls[:, None, :, None],
+        cls_weight=of.cls_weight[:, None, None],
+        box_weight=of.weight,
+    )

@@ -131,7 +131,7 @@ class TeacherBoundedReg(nn.Module):
             boxes_S,
             boxes_T.to(boxes_S.dtype),
             assigned.bbox_targets.to(boxes_S.dtype),
-            (assigned.bbox_weights > 0).any(-1),
+            assigned.bbox_weights.amax(-1) > 0,
             across_ranks(assigned.num_pos, boxes_S),
             self.margin,
             self.gate,

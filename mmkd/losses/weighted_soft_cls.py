@@ -39,10 +39,11 @@ def mine(hardness: Tensor, positive: Tensor, eligible: Tensor, neg_pos_ratio: fl
         tensor([[ True, False,  True,  True]])
     """
     quota = (positive.sum(1, keepdim=True) * neg_pos_ratio).floor()  # (B, 1)
-    order = hardness.masked_fill(~eligible, -torch.inf).argsort(dim=1, descending=True)
-    place = torch.arange(order.size(1), device=order.device).expand_as(order)
-    rank = torch.empty_like(order).scatter_(1, order, place)  # 0 for the hardest
-    return positive | (eligible & (rank < quota))
+    # As many as the fullest image needs; on a GPU, rather all than to wait for the number.
+    most = min(int(quota.max()), hardness.size(1)) if hardness.is_cpu else hardness.size(1)
+    order = hardness.masked_fill(~eligible, -torch.inf).topk(most, dim=1).indices
+    within = torch.arange(most, device=order.device) < quota  # the hardest of each image
+    return positive | (torch.zeros_like(positive).scatter_(1, order, within) & eligible)
 
 
 def weighted_soft_cls(
@@ -177,8 +178,8 @@ class WeightedSoftCls(nn.Module):
         positive = (labels >= 0) & (labels < background)
         with torch.no_grad():
             log_prob = F.log_softmax(logits_S, dim=-1)
-            index = labels.clamp(0, background).unsqueeze(-1)
-            ce = -log_prob.gather(-1, index).squeeze(-1) * label_weights  # (B, P)
+            own = labels.clamp(0, background).unsqueeze(-1)
+            ce = -log_prob.gather(-1, own).squeeze(-1) * label_weights  # (B, P)
             counted = label_weights > 0
             mined = mine(ce, positive, counted & (labels == background), self.neg_pos_ratio)
             mined &= counted
@@ -194,5 +195,5 @@ class WeightedSoftCls(nn.Module):
             self.temperature,
             self.log_eps,
         )
-        self.logs = {'mined': mined.sum() / mined.size(0)}
+        self.logs = {'mined': logits_S.new_full((), len(chosen) / len(mined))}
         return self.loss_weight * loss

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmkd.cache.codecs import Dense, NearBoxes, Softmax, SparseSoftmax
+from mmkd.cache.obj_cells import ObjCells
 from mmkd.losses import TeacherBoundedReg, WeightedSoftCls
 from tests.cache.ssd300 import levels, scene
 from tests.tiny import ROOT
@@ -26,6 +27,13 @@ def test_bytes_of_an_ssd300_view(classes, limit):
 def test_the_bytes_that_the_docs_name():
     page = (ROOT / 'docs/cache.md').read_text()
     cls, coco, box = (shapes(levels(torch.zeros(1, 8732, width))) for width in (21, 81, 4))
+    yolo = [(3 * c, size, size) for c in (80, 4, 1) for size in (80, 40, 20)]
+    for views, each in (
+        (8 * 16_551, SparseSoftmax(cls, 21).nbytes + NearBoxes(box).nbytes + 8),
+        (8 * 118_287, ObjCells(yolo).nbytes + 8),
+        (118_287, ObjCells(yolo).nbytes + 8),
+    ):
+        assert f'{views * each / 1e9:.{1 if each < 1e5 else 0}f} GB' in page
     voc, near = SparseSoftmax(cls, 21).nbytes, NearBoxes(box).nbytes
     for number in (
         voc,
@@ -35,6 +43,8 @@ def test_the_bytes_that_the_docs_name():
         Softmax(cls, 21).nbytes,
         Dense(cls).nbytes + Dense(box).nbytes,
         Dense([(255, size, size) for size in (80, 40, 20)]).nbytes,
+        ObjCells(yolo).nbytes,
+        ObjCells(yolo).nbytes + 8,
     ):
         assert f'{number:,}' in page, number
 

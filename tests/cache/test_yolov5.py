@@ -1,6 +1,8 @@
 """MMYOLO: mosaic, a batch as a dict, and a preprocessor that drops what it does not know."""
 
 import copy
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +28,15 @@ MOSAIC = [
 ]
 
 
-def test_the_cached_run_is_the_live_run(root, tmp_path):
+@pytest.mark.parametrize(
+    ('teacher_cache', 'codec'),
+    [
+        (None, 'obj_cells'),
+        # What was the default once: training reads such a cache as it is.
+        (dict(head='dense16'), 'dense16'),
+    ],
+)
+def test_the_cached_run_is_the_live_run(root, tmp_path, teacher_cache, codec):
     cfg = Config.fromfile(ROOT / 'configs/yolov5_kd_s_to_n_digits.py')
     cfg.train_dataloader.dataset.update(
         data_root=f'{root}/', metainfo=dict(classes=('ant', 'bee', 'cat')), pipeline=MOSAIC
@@ -38,7 +48,10 @@ def test_the_cached_run_is_the_live_run(root, tmp_path):
         torch.save(MODELS.build(cfg.model.teacher).state_dict(), tmp_path / 'teacher.pth')
         cfg.model.teacher_ckpt = f'{tmp_path}/teacher.pth'
         folder = f'{tmp_path}/cache'
+        cfg.model.teacher_cache = teacher_cache and dict(folder=folder, codecs=teacher_cache)
         fill_cache(cfg, folder, views=2, batch_size=2)
+        kept = json.loads(Path(folder, 'cache.json').read_text())['fields']
+        assert [f['codec'] for f in kept if f['recorder'] == 'head'] == [codec]
         data = CachedViews(cfg.train_dataloader.dataset, folder)
         np.random.seed(0)
         batch = collate_with_records([data[0], data[3]], build_collate(cfg.train_dataloader))

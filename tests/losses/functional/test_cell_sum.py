@@ -10,6 +10,8 @@ from mmkd.losses.functional.cell_sum import cell_sum
 def naive(s, t, w, kind, tau):
     if kind == 'l2':
         distance = (s - t) ** 2
+    elif kind == 'l2_sigmoid':
+        distance = (s.sigmoid() - t.sigmoid()) ** 2
     elif kind == 'kl':
         prob = F.softmax(t / tau, 2)
         distance = prob * (prob.log() - F.log_softmax(s / tau, 2)) * tau**2
@@ -22,7 +24,7 @@ def naive(s, t, w, kind, tau):
 
 
 @pytest.mark.parametrize('block', [1, 40, 100, 10**6])
-@pytest.mark.parametrize('kind', ['l2', 'kl', 'bce', 'bce_raw'])
+@pytest.mark.parametrize('kind', ['l2', 'l2_sigmoid', 'kl', 'bce', 'bce_raw'])
 def test_value_and_gradient_do_not_depend_on_the_blocks(monkeypatch, kind, block):
     monkeypatch.setitem(module._BLOCK, 'cpu', block)
     generator = torch.Generator().manual_seed(0)
@@ -67,7 +69,7 @@ class _Sizes(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize('kind', ['l2', 'kl', 'bce', 'bce_raw'])
+@pytest.mark.parametrize('kind', ['l2', 'l2_sigmoid', 'kl', 'bce', 'bce_raw'])
 def test_no_tensor_is_as_large_as_a_map_but_the_gradient(monkeypatch, kind):
     monkeypatch.setitem(module._BLOCK, 'cpu', 100)
     s = torch.randn(8, 3, 10, 4, 4, requires_grad=True)  # 3840 elements, 160 of an anchor
@@ -80,10 +82,40 @@ def test_no_tensor_is_as_large_as_a_map_but_the_gradient(monkeypatch, kind):
     assert max(backward.numels, default=0) <= 1
 
 
-@pytest.mark.parametrize('kind', ['l2', 'kl', 'bce', 'bce_raw'])
+@pytest.mark.parametrize('kind', ['l2', 'l2_sigmoid', 'kl', 'bce', 'bce_raw'])
 def test_without_a_gradient_no_map_is_made(monkeypatch, kind):
     monkeypatch.setitem(module._BLOCK, 'cpu', 100)
     (s, t), w = torch.randn(2, 8, 3, 10, 4, 4), torch.rand(8, 3, 4, 4)
     with _Sizes() as forward, torch.no_grad():
         cell_sum(s, t, w, kind, 2.0)
     assert max(forward.numels) == 160
+
+
+@pytest.mark.parametrize('kind', ['l2', 'l2_sigmoid', 'kl', 'bce', 'bce_raw'])
+@pytest.mark.parametrize('retain', [False, True])
+def test_the_gradient_may_take_the_place_of_the_teacher(monkeypatch, kind, retain):
+    monkeypatch.setitem(module._BLOCK, 'cpu', 100)
+    s, t, w = torch.randn(4, 3, 10, 4, 4), torch.randn(4, 3, 10, 4, 4), torch.rand(4, 3, 4, 4)
+    own, other = s.clone().requires_grad_(), s.clone().requires_grad_()
+    expected = cell_sum(other, t, w, kind, 2.0)
+    (3 * expected).backward()
+    with _Sizes() as made:
+        value = cell_sum(own, free := t.clone(), w, kind, 2.0, overwrite=True)
+    assert torch.equal(value, expected) and not torch.equal(free, t)
+    assert sorted(made.numels)[-2:] == [160, s.numel()]  # the clone is ours
+    if retain:  # as where gradients are balanced
+        [first] = torch.autograd.grad(3 * value, own, retain_graph=True)
+        torch.testing.assert_close(first, other.grad)
+    (3 * value).backward()
+    torch.testing.assert_close(own.grad, other.grad)
+
+
+@pytest.mark.parametrize(
+    'change', [lambda t: t.double(), lambda t: t.transpose(3, 4), lambda t: t.requires_grad_()]
+)
+def test_a_teacher_of_another_kind_is_left_alone(change):
+    s, w = torch.randn(2, 3, 5, 4, 4, requires_grad=True), torch.rand(2, 3, 4, 4)
+    t = change(torch.randn(2, 3, 5, 4, 4))
+    before = t.detach().clone()
+    cell_sum(s, t, w, 'l2', overwrite=True).backward()
+    assert torch.equal(t, before) and s.grad.any()
