@@ -62,7 +62,7 @@ def check_coding(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
         return  # raw numbers are compared, whatever they mean
     for feed in feeds:
         raw = all(isinstance(c, SplitPredMaps) for c in feed.connectors)
-        coder, own = _coding(feed.tap.head) if raw and feed.tap.part == 'outputs' else ('', None)
+        coder, own = coding(feed.tap.head) if raw and feed.tap.part == 'outputs' else ('', None)
         if coder and own != given:
             where = f'distill_losses.{feed.loss}.bbox_coder'
             remedy = (
@@ -77,7 +77,7 @@ def check_coding(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
             )
 
 
-def _coding(head: nn.Module | None) -> tuple[str, str | None]:
+def coding(head: nn.Module | None) -> tuple[str, str | None]:
     """A head's coder, and the name that a loss has for it; ('', None) where it is unknown."""
     if isinstance(head, YOLOXHead):
         return 'the coding of YOLOX', 'yolox'
