@@ -39,7 +39,9 @@ def bind(distiller: Distiller, student: nn.Module, teacher: nn.Module) -> Distil
         return distiller
     config: Any = ConfigDict(copy.deepcopy(distiller))
     for side, model in zip(SIDES, (student, teacher), strict=True):
-        for recorder in (config.get(f'{side}_recorders') or {}).values():
+        for recorder in _dict(config.get(f'{side}_recorders')).values():
+            if not isinstance(recorder, Mapping):
+                continue  # the check tells
             if recorder.get('type') == 'ModuleOutputs' and not recorder.get('source'):
                 has_neck = getattr(model, 'neck', None) is not None
                 recorder['source'] = 'neck' if has_neck else 'backbone'
@@ -52,9 +54,9 @@ def bind(distiller: Distiller, student: nn.Module, teacher: nn.Module) -> Distil
 
 
 def _fill_losses(config: Any, models: Models) -> Iterator[str]:
-    mappings = config.get('loss_forward_mappings') or {}
-    for name, settings in (config.get('distill_losses') or {}).items():
-        mapping = mappings.get(name) or {}
+    mappings = _dict(config.get('loss_forward_mappings'))
+    for name, settings in _dict(config.get('distill_losses')).items():
+        mapping = _dict(mappings.get(name))
         pairs = [pair for pair in paired_arguments(mapping) if _own(mapping, pair[0])]
         fed = [key for key in mapping if _own(mapping, key)]
         first = pairs[0][0] if pairs else next(iter(fed), None)
@@ -64,8 +66,7 @@ def _fill_losses(config: Any, models: Models) -> Iterator[str]:
 
 
 def _fill_connectors(config: Any, models: Models) -> Iterator[str]:
-    connectors = config.get('connectors') or {}
-    for name, settings in connectors.items():
+    for name, settings in _dict(config.get('connectors')).items():
         chain = settings if isinstance(settings, list | tuple) else [settings]
         uses = list(_uses(name, config))
         if not uses:
@@ -83,7 +84,7 @@ def _fill_connectors(config: Any, models: Models) -> Iterator[str]:
 
 def _uses(connector: str, config: Any) -> Iterator[tuple[Fed, Fed | None]]:
     """The records that mappings send through a connector, each with its counterpart."""
-    for mapping in (config.get('loss_forward_mappings') or {}).values():
+    for mapping in _dict(config.get('loss_forward_mappings')).values():
         partner = dict(paired_arguments(mapping))
         partner.update({second: first for first, second in partner.items()})
         for argument, record in mapping.items():
@@ -100,9 +101,7 @@ def _own(mapping: Mapping[str, Any], argument: str) -> bool:
     return bool(mapping[argument]['from_student'])
 
 
-def _fill(
-    where: str, settings: Any, models: Models, own: Fed, other: Fed | None
-) -> Iterator[str]:
+def _fill(where: str, settings: Any, models: Models, own: Fed, other: Fed | None) -> Iterator[str]:
     for argument, fact in from_models(_class(settings)).items():
         given = settings.get(argument)
         partial = isinstance(given, Mapping) and given and 'type' not in given
@@ -139,6 +138,11 @@ def _check_channels(where: str, settings: Any, models: Models, own: Fed) -> None
             )
 
 
-def _class(settings: Mapping[str, Any]) -> type:
-    kind = settings['type']
-    return kind if inspect.isclass(kind) else MODELS.get(kind) or object  # the builder objects
+def _class(settings: Any) -> type:
+    kind = _dict(settings).get('type')
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    return found if inspect.isclass(found) else object  # the builder says what is wrong with it
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
