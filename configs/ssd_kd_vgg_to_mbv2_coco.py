@@ -9,6 +9,8 @@ ssd_kd_vgg_to_mbv2_coco_reference.py, gained nothing.
 _base_ = ['./ssd300_mbv2_coco.py', './_base_/methods/ssd_balanced.py']
 from mmkd.config import pair
 
+_base_.distiller.student_recorders.feature.source = 'neck'
+_base_.distiller.teacher_recorders.feature.source = 'neck'
 model = pair(
     _base_,
     teacher='{{ fileDirname }}/ssd300_vgg16_coco.py',

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from mmkd_cli.shipped import PREFIX, shipped_config
 
 COMMANDS = (
+    'pair',
     'train',
     'test',
     'check',

@@ -3,7 +3,6 @@
 A mapping says where an argument comes from; what arrives is known only in the step.
 """
 
-import re
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -3,7 +3,7 @@
 import copy
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
@@ -15,10 +15,8 @@ from mmkd.binding.facts import SIDES, Fed, Models
 from mmkd.rules.distiller_rules import check_distiller
 from mmkd.rules.paired_arguments import paired_arguments
 
-Distiller = TypeVar('Distiller')
 
-
-def bind(distiller: Distiller, student: nn.Module, teacher: nn.Module) -> Distiller:
+def bind(distiller: Any, student: nn.Module, teacher: nn.Module) -> Any:
     """Check a distiller's config, and complete it by what the two models tell.
 
     Filled in is what the config leaves out: the ``source`` of a ``ModuleOutputs`` recorder (the
@@ -40,7 +38,7 @@ def bind(distiller: Distiller, student: nn.Module, teacher: nn.Module) -> Distil
     config: Any = ConfigDict(copy.deepcopy(distiller))
     for side, model in zip(SIDES, (student, teacher), strict=True):
         for recorder in _dict(config.get(f'{side}_recorders')).values():
-            if not isinstance(recorder, Mapping):
+            if not isinstance(recorder, dict):
                 continue  # the check tells
             if recorder.get('type') == 'ModuleOutputs' and not recorder.get('source'):
                 has_neck = getattr(model, 'neck', None) is not None

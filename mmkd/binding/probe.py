@@ -1,7 +1,7 @@
 """What recorders would record, seen in one small forward of a model."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ class Probe:
         recorders: by name their configs; ``ModuleOutputs`` and ``ModuleInputs`` are seen.
     """
 
-    def __init__(self, model: nn.Module, recorders: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, model: Any, recorders: Mapping[str, Mapping[str, Any]]) -> None:
         self.model = model
         self.kinds = {
             name: (str(recorder['type']), str(recorder['source']))
@@ -34,6 +34,7 @@ class Probe:
             if recorder.get('type') in ('ModuleOutputs', 'ModuleInputs')
         }
         self._records: dict[str, list[Any]] | None = None
+        self._size = 0
 
     def channels(self, record: Mapping[str, Any]) -> int | list[int] | None:
         """Channels of what a mapping takes of a record, of each level if it is a list.
@@ -53,6 +54,17 @@ class Probe:
             return None
         return _channels(value)
 
+    def strides(self, recorder: str) -> list[int] | None:
+        """How many pixels of the input a cell of each recorded map spans; None if unseen."""
+        if self._records is None:
+            self._records = self._run()
+        kind, source = self.kinds[recorder]
+        maps = (self._records.get(kind + source) or [None])[0]
+        maps = [maps] if isinstance(maps, Tensor) else maps
+        if not isinstance(maps, list | tuple) or not all(isinstance(m, Tensor) for m in maps):
+            return None
+        return [round(self._size / m.size(-1)) for m in maps]
+
     def _run(self) -> dict[str, list[Any]]:
         records: dict[str, list[Any]] = {}
         modes = {module: module.training for module in self.model.modules()}
@@ -66,10 +78,9 @@ class Probe:
             self.model.eval()
             for size in _SIZES:
                 records.clear()
-                try:
+                self._size = size
+                with suppress(Exception):  # too small for it, or it needs what only a run has
                     self._forward(size, records)
-                except Exception:  # too small for this model, or it needs what only a run has
-                    pass
                 if len(records) == len(set(self.kinds.values())):
                     break
         for module, mode in modes.items():

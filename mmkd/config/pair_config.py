@@ -20,7 +20,7 @@ def pair(
     teacher_ckpt: str | None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """The model of a pair, of what its config inherits: ``model = pair(_base_, teacher, ckpt)``.
+    """The model of a pair, made of what its config inherits.
 
     Args:
         base: ``_base_`` of the config, which inherits the student and a method of
@@ -71,10 +71,10 @@ def set_classes(model: Mapping[str, Any], count: int) -> None:
         count: the number of classes.
 
     Example:
-        >>> model = dict(rpn_head=dict(num_classes=1), roi_head=dict(bbox_head=[dict(num_classes=80)]))
+        >>> model = dict(rpn_head=dict(num_classes=1), bbox_head=dict(num_classes=80))
         >>> set_classes(model, 3)
         >>> model
-        {'rpn_head': {'num_classes': 1}, 'roi_head': {'bbox_head': [{'num_classes': 3}]}}
+        {'rpn_head': {'num_classes': 1}, 'bbox_head': {'num_classes': 3}}
     """
     present = stated_classes(model)
     for part in _parts(model):

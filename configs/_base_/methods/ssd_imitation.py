@@ -7,7 +7,7 @@ __method__ = dict(
 )
 _base_ = './ssd_chen2017.py'
 student_loss_weights = dict(_delete_=True)
-feature = dict(type='ModuleOutputs')  # of the neck, if the model has one
+feature = dict(type='ModuleOutputs', source='backbone')  # 'neck' where there is one
 distiller = dict(
     student_recorders=dict(
         feature=feature,
