@@ -40,7 +40,8 @@ class Models:
         """The head that a record belongs to; else the detector's own."""
         recorder = self.recorders[side].get(record['recorder']) if record else None
         if recorder is not None:
-            built = TASK_UTILS.build({**recorder, 'type': f'{recorder["type"]}Recorder'})
+            kind = f'{recorder["type"]}Recorder'
+            built = TASK_UTILS.build({'_scope_': 'mmrazor', **recorder, 'type': kind})
             found = tap(self.models[side], built)
             if found.head is not None:
                 return found.head

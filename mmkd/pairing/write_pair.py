@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmrazor.registry import MODELS
 
 from mmkd.algorithms.build_detector import build_detector
-from mmkd.algorithms.detection_distill import DetectionDistill
+from mmkd.binding import bind
 from mmkd.checkpoints.fetch import is_address
 from mmkd.config.config_errors import config_errors
 from mmkd.config.names import nearest
 from mmkd.config.pair_config import is_distillation, set_classes, stated_classes
 from mmkd.config.read_config import read_config
-from mmkd.datasets.data_checks import check_data, check_fit
+from mmkd.datasets.data_checks import check_data
 from mmkd.fileio.atomic_writes import write_atomic
-from mmkd.fileio.nearby import hint
 from mmkd.pairing.methods import Method, ranked, read_methods
 from mmkd.pairing.needs import unmet
 from mmkd.pairing.own_data import find_own_data
@@ -29,6 +29,8 @@ from mmkd.pairing.pair_text import (
     pair_text,
     teacher_text,
 )
+from mmkd.rules.distiller_rules import check_alignment
+from mmkd.rules.loss_rules import check_losses
 from mmkd.rules.schedule import check_schedule
 
 
@@ -44,7 +46,7 @@ class Written(NamedTuple):
 def write_pair(request: Request) -> Written:
     """Write the config of a pair, and that of a teacher of the same classes if it needs one.
 
-    The files are written when all else is settled; then the checks before a run look at them.
+    The checks before a run look at what was written; where they refuse it, nothing is left of it.
 
     Raises:
         FileExistsError: a file is there.
@@ -79,19 +81,29 @@ def write_pair(request: Request) -> Written:
                 f'a file must not be overwritten, but {path} exists. Name another --out, or '
                 '--force to overwrite it.'
             )
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text.encode())
-    notes = check_pair(request.out, trained=request.teacher_ckpt is not None)
+    before = {path: path.read_bytes() if path.exists() else None for path in texts}
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, text.encode())
+        notes = check_pair(request.out, request.teacher_ckpt is not None, data is not None)
+    except BaseException:
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_atomic(path, content)
+        raise
     return Written([*texts], method.name, why, notes)
 
 
-def check_pair(path: Path, trained: bool = True) -> list[str]:
+def check_pair(path: Path, trained: bool = True, data: bool = True) -> list[str]:
     """The checks that need no training step: data, schedule, both models, the checkpoint.
 
     Args:
         path: config of the pair.
-        trained: whether the teacher's checkpoint is there, too.
+        trained: whether the teacher's checkpoint must be there.
+        data: whether the data must be there.
 
     Returns:
         What the checks note.
@@ -101,16 +113,20 @@ def check_pair(path: Path, trained: bool = True) -> list[str]:
     """
     config = read_config(path)
     with config_errors(config):
-        notes = check_data(config, ('train', 'val')) + check_schedule(config)
-        notes += check_fit(config, ['test']) if config.get('test_dataloader') else []
+        phases = [p for p in ('train', 'val', 'test') if config.get(f'{p}_dataloader')]
+        try:
+            notes = check_data(config, phases)
+        except FileNotFoundError as error:
+            if data:
+                raise
+            notes = [f'the data are not there yet, and were not checked: {error}']
+        notes += check_schedule(config)
         model = config.model
         if not trained:
             model.teacher_ckpt = None
         scope = config.get('default_scope') or 'mmdet'
         with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
-            DetectionDistill(
-                **{key: value for key, value in model.items() if key not in ('type', '_scope_')}
-            )
+            MODELS.build(model)
     return notes
 
 
@@ -123,9 +139,11 @@ def _check_request(request: Request) -> None:
         )
     if ckpt is not None and not is_address(ckpt) and not os.path.isfile(ckpt):
         folder, name = os.path.split(ckpt)
+        near = nearest(name, os.listdir(folder or '.') if os.path.isdir(folder or '.') else [], 1)
+        meant = f' Did you mean "{os.path.join(folder, near[0])}"?' if near else ''
         raise FileNotFoundError(
             f'--teacher-ckpt must be an existing file or an address, but there is no "{ckpt}" '
-            f'(seen from {os.getcwd()}).{hint(folder, [name])} With --data it may be left out: '
+            f'(seen from {os.getcwd()}).{meant} With --data it may be left out: '
             'the teacher is then trained on these data.'
         )
     if request.classes and request.data is None:
@@ -195,7 +213,10 @@ def _choose(
         at_necks(distiller, [student_model, teacher_model])
         try:
             with torch.random.fork_rng(devices=[]):
-                DetectionDistill(student_model, teacher_model, distiller)
+                bound = bind(distiller, student_model, teacher_model)
+                built = MODELS.build({'_scope_': 'mmrazor', **bound})
+            check_alignment(built, student_model, teacher_model)
+            check_losses(built, student_model, teacher_model)
         except ValueError as error:
             faults.append(f'{method.name}: {error}')
         else:
