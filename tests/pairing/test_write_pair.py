@@ -165,3 +165,13 @@ def test_the_shipped_pairs_look_like_what_is_written(path):
     call = tree.body[-1].value
     assert isinstance(call, ast.Call) and call.func.id == 'pair'
     assert {'teacher', 'teacher_ckpt'} <= {keyword.arg for keyword in call.keywords}
+
+
+def test_the_command_of_the_docs(here):
+    """Detectors of mmdet at their full size: they are built, not trained."""
+    text = (ROOT / 'docs/your_own_data.md').read_text().replace('\\\n', '')
+    [command] = re.findall(r'^mmkd (pair .*)', text, re.M)
+    shutil.copytree('mine', 'data/mine')
+    assert main(command.split()) == 0
+    assert Path('my_pair_teacher.py').is_file()
+    assert Config.fromfile('my_pair.py').model.architecture.bbox_head.num_classes == 3
