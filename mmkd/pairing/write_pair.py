@@ -1,6 +1,7 @@
 """A pair written by inheritance from the configs of two detectors."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,17 +77,14 @@ def write_pair(request: Request) -> Written:
         ckpt = ckpt or _last_checkpoint(teacher, teacher_out)
     texts[request.out] = pair_text(request, method, data, models, named, str(ckpt))
     for path in texts:
-        if path.exists() and not request.force:
-            raise FileExistsError(
-                f'a file must not be overwritten, but {path} exists. Name another --out, or '
-                '--force to overwrite it.'
-            )
+        _check_new(path, request.force)
     before = {path: path.read_bytes() if path.exists() else None for path in texts}
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, text.encode())
-        notes = check_pair(request.out, request.teacher_ckpt is not None, data is not None)
+        classes = data.classes if data is not None else None
+        notes = check_pair(request.out, request.teacher_ckpt is not None, classes)
     except BaseException:
         for path, content in before.items():
             if content is None:
@@ -97,13 +95,13 @@ def write_pair(request: Request) -> Written:
     return Written([*texts], method.name, why, notes)
 
 
-def check_pair(path: Path, trained: bool = True, data: bool = True) -> list[str]:
+def check_pair(path: Path, trained: bool = True, classes: Sequence[str] | None = None) -> list[str]:
     """The checks that need no training step: data, schedule, both models, the checkpoint.
 
     Args:
         path: config of the pair.
         trained: whether the teacher's checkpoint must be there.
-        data: whether the data must be there.
+        classes: of the data, which must then be there.
 
     Returns:
         What the checks note.
@@ -117,7 +115,7 @@ def check_pair(path: Path, trained: bool = True, data: bool = True) -> list[str]
         try:
             notes = check_data(config, phases)
         except FileNotFoundError as error:
-            if data:
+            if classes is not None:
                 raise
             notes = [f'the data are not there yet, and were not checked: {error}']
         notes += check_schedule(config)
@@ -126,7 +124,9 @@ def check_pair(path: Path, trained: bool = True, data: bool = True) -> list[str]
             model.teacher_ckpt = None
         scope = config.get('default_scope') or 'mmdet'
         with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
-            MODELS.build(model)
+            built = MODELS.build(model)
+        if classes is not None:
+            built.check_data_origin(config, classes)
     return notes
 
 
@@ -150,6 +150,15 @@ def _check_request(request: Request) -> None:
         raise ValueError('--classes are those of --data, which is missing. Name the folder.')
     if request.out.suffix != '.py':
         raise ValueError(f'--out must be a file that ends with .py, but got "{request.out}".')
+    _check_new(request.out, request.force)
+
+
+def _check_new(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise FileExistsError(
+            f'a file must not be overwritten, but {path} exists. Name another --out, or --force '
+            'to overwrite it.'
+        )
 
 
 def _detector(source: str, what: str) -> Config:
