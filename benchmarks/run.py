@@ -54,8 +54,8 @@ from mmkd.losses.log_keys import DISTILL, is_term
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = {  # config, image size, batch size, objects per image
-    'ssd': ('ssd_kd_vgg_to_mbv2', 300, 4, 6),
-    'yolov5': ('yolov5_kd_m_to_s', 640, 2, 8),
+    'ssd': ('ssd_kd_vgg_to_mbv2_reference', 300, 4, 6),
+    'yolov5': ('yolov5_kd_m_to_s_reference', 640, 2, 8),
 }
 CLASSES = {'ssd': 20, 'yolov5': 80}
 FORMS = {

@@ -5,14 +5,10 @@ Expected: see docs/results.md.
 """
 
 _base_ = ['./ssd_mbv2_bccd.py', './_base_/methods/ssd_chen2017_reference.py']
-model = dict(
-    _delete_=True,
-    _scope_='mmrazor',
-    type='DetectionDistill',
-    architecture=_base_.model,
+from mmkd.config import pair
+
+model = pair(
+    _base_,
     teacher='{{ fileDirname }}/ssd_r18w32_bccd.py',
     teacher_ckpt='work_dirs/ssd_r18w32_bccd/epoch_100.pth',
-    lean_teacher='auto',
-    student_loss_weights=_base_.student_loss_weights,
-    distiller=_base_.distiller,
 )

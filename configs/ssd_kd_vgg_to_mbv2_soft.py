@@ -5,14 +5,11 @@ Expected: not run; the baseline is configs/ssd300_mbv2_voc.py.
 """
 
 _base_ = ['./ssd300_mbv2_voc.py', './_base_/methods/ssd_soft_target.py']
-model = dict(
-    _delete_=True,
-    _scope_='mmrazor',
-    type='DetectionDistill',
-    architecture=_base_.model,
+from mmkd.config import pair
+
+model = pair(
+    _base_,
     teacher='{{ fileDirname }}/ssd300_vgg16_voc.py',
     teacher_ckpt='https://download.openmmlab.com/mmdetection/v2.0/pascal_voc/ssd300_voc0712/'
     'ssd300_voc0712_20220320_194658-17edda1b.pth',
-    lean_teacher='auto',
-    distiller=_base_.distiller,
 )

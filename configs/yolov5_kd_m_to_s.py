@@ -1,18 +1,17 @@
-"""YOLOv5m teaches YOLOv5s on COCO: objectness-scaled output distillation.
+"""YOLOv5m teaches YOLOv5s on COCO: classes, boxes and features, weighted by balance.
 
 tools/dist_train.sh configs/yolov5_kd_m_to_s.py 8
-Expected: not run; the baseline is configs/yolov5_s_coco.py.
+Expected: not run at this size; the baseline is configs/yolov5_s_coco.py.
+The recipe was proven on small pairs (docs/results.md). There the published weights, those of
+yolov5_kd_m_to_s_reference.py, did harm.
 """
 
-_base_ = ['./yolov5_s_coco.py', './_base_/methods/yolov5_output.py']
-model = dict(
-    _delete_=True,
-    _scope_='mmrazor',
-    type='DetectionDistill',
-    architecture=_base_.model,
+_base_ = ['./yolov5_s_coco.py', './_base_/methods/yolov5_balanced.py']
+from mmkd.config import pair
+
+model = pair(
+    _base_,
     teacher='{{ fileDirname }}/yolov5_m_coco.py',
     teacher_ckpt='https://download.openmmlab.com/mmyolo/v0/yolov5/yolov5_m-v61_syncbn_fast_8xb16-300e_coco/'
     'yolov5_m-v61_syncbn_fast_8xb16-300e_coco_20220917_204944-516a710f.pth',
-    lean_teacher='auto',
-    distiller=_base_.distiller,
 )

@@ -5,14 +5,11 @@ Expected: not run; the baseline is configs/yolov5_s_coco.py.
 """
 
 _base_ = ['./yolov5_s_coco.py', './_base_/methods/yolov5_imitation.py']
-model = dict(
-    _delete_=True,
-    _scope_='mmrazor',
-    type='DetectionDistill',
-    architecture=_base_.model,
+from mmkd.config import pair
+
+model = pair(
+    _base_,
     teacher='{{ fileDirname }}/yolov5_m_coco.py',
     teacher_ckpt='https://download.openmmlab.com/mmyolo/v0/yolov5/yolov5_m-v61_syncbn_fast_8xb16-300e_coco/'
     'yolov5_m-v61_syncbn_fast_8xb16-300e_coco_20220917_204944-516a710f.pth',
-    lean_teacher='auto',
-    distiller=_base_.distiller,
 )

@@ -5,16 +5,13 @@ Expected: see docs/results.md.
 """
 
 _base_ = ['./yolov5_n_digits.py', './_base_/methods/yolov5_output_reference.py']
+from mmkd.config import pair
+
 _base_.distiller.distill_losses.loss_output.update(
-    num_classes=10, cls_weight=0.5 * 10 / 80, obj_weight=(128 / 640) ** 2
+    cls_weight=0.5 * 10 / 80, obj_weight=(128 / 640) ** 2
 )
-model = dict(
-    _delete_=True,
-    _scope_='mmrazor',
-    type='DetectionDistill',
-    architecture=_base_.model,
+model = pair(
+    _base_,
     teacher='{{ fileDirname }}/yolov5_s_digits.py',
     teacher_ckpt='work_dirs/yolov5_s_digits/epoch_8.pth',
-    lean_teacher='auto',
-    distiller=_base_.distiller,
 )

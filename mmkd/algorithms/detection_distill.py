@@ -17,13 +17,14 @@ from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.loss_watch import LossWatch
 from mmkd.algorithms.term_statistics import statistics_of
 from mmkd.algorithms.term_values import scaled
+from mmkd.binding import bind
 from mmkd.cache.cached_teacher import CachedTeacher
 from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.state_keys import STUDENT_PREFIX
 from mmkd.datasets.channels import input_channels
 from mmkd.losses.log_keys import DISTILL, STUDENT
-from mmkd.rules.distiller_rules import check_alignment, check_distiller
+from mmkd.rules.distiller_rules import check_alignment
 from mmkd.rules.loss_rules import check_losses
 from mmkd.teachers.crop import crop_records
 from mmkd.teachers.frozen_teacher import FrozenTeacher
@@ -52,7 +53,8 @@ class DetectionDistill(SingleTeacherDistill):
         architecture (dict | str | BaseModel): the student: a model config, the path of a config
             file (its ``model`` is built) or a built detector.
         teacher (dict | str | BaseModel): the teacher, likewise.
-        distiller (dict): config of an MMRazor distiller.
+        distiller (dict): config of an MMRazor distiller. What it leaves out and the two models tell
+            (classes, priors, coders, channels) is taken from them: :func:`mmkd.binding.bind`.
         teacher_ckpt (str, optional): the teacher's plain mmdet checkpoint, path or URL. Without
             it the teacher is untrained, which is good for tests only. Defaults to None.
         teacher_ckpt_strict (bool): whether each key must fit. Defaults to True.
@@ -111,7 +113,7 @@ class DetectionDistill(SingleTeacherDistill):
         # The student starts from the weights of its baseline, with the same seed.
         with torch.random.fork_rng(devices=[]):
             teacher_model = build_detector(teacher, 'teacher')
-            check_distiller(distiller, student_model, teacher_model)
+            distiller = bind(distiller, student_model, teacher_model)
             super().__init__(
                 architecture=student_model, teacher=teacher_model, distiller=distiller, **kwargs
             )

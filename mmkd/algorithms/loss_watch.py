@@ -3,7 +3,6 @@
 A mapping says where an argument comes from; what arrives is known only in the step.
 """
 
-import re
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,9 +17,7 @@ from mmkd.geometry.multi_level_maps import describe
 from mmkd.heads import Predictions
 from mmkd.heads.obj_rows import ObjRows
 from mmkd.rules.loss_facts import author, needs
-
-#: Arguments of mmdet's own losses that belong together, beside those that are named for a side.
-_COUNTERPARTS = {'pred': ('target', 'soft_label'), 'input': ('target',), 'source': ('target',)}
+from mmkd.rules.paired_arguments import paired_arguments
 
 
 class LossWatch:
@@ -156,31 +153,6 @@ def _feeder(record: Mapping[str, Any]) -> str:
     connector = [f'by connectors.{record["connector"]}'] if record.get('connector') else []
     words = [f'{side}_recorders.{record.get("recorder")}', *items, *connector]
     return ' '.join(words)
-
-
-def paired_arguments(mapping: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Which of a loss's arguments hold the same of student and teacher, by their names.
-
-    Example:
-        >>> own, other = dict(from_student=True), dict(from_student=False)
-        >>> paired_arguments(dict(preds_S=own, preds_T=other, scores_T=other, targets=own))
-        [('preds_S', 'preds_T')]
-    """
-    own = {_sideless(key): key for key, record in mapping.items() if record['from_student']}
-    other = {_sideless(key): key for key, record in mapping.items() if not record['from_student']}
-    pairs = [(own[key], other[key]) for key in own if key in other]
-    for first, seconds in _COUNTERPARTS.items():
-        for a, b in ((first, second) for second in seconds):
-            pairs += [(s, t) for s, t in ((a, b), (b, a)) if own.get(s) == s and other.get(t) == t]
-    return pairs
-
-
-def _sideless(argument: str) -> str:
-    """An argument's name without the side: 'preds_S', 's_preds' and 'student_preds' are one."""
-    words = re.sub(r'(?<=[a-z0-9])([ST])(?![a-z])', r'_\1', argument).lower().split('_')
-    sides = ('s', 't', 'student', 'teacher', 'stu', 'tea')
-    rest = sorted('' if word in sides else word for word in words)
-    return '_'.join(rest) if any(word in sides for word in words) else argument
 
 
 def _check_records(distiller: Any) -> None:

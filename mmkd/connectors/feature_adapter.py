@@ -20,6 +20,8 @@ class FeatureAdapter(BaseConnector):
     One convolution per level, trained with the student. Where ``scale`` is not 1, the features
     are resized first: averaged over areas to shrink, bilinear to grow, to ceil(size * scale).
 
+    In a pair the channels may be left out: they are taken from the two models.
+
     Args:
         in_channels (int | list[int]): of the student, per level if a list.
         out_channels (int | list[int]): of the teacher.
@@ -36,6 +38,8 @@ class FeatureAdapter(BaseConnector):
         >>> [tuple(m.shape) for m in adapter([torch.zeros(1, 8, 4, 6), torch.zeros(1, 16, 2, 3)])]
         [(1, 32, 8, 12), (1, 32, 4, 6)]
     """
+
+    from_models = {'in_channels': 'channels', 'out_channels': 'counterpart_channels'}
 
     def __init__(
         self,

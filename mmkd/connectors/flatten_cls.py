@@ -18,7 +18,7 @@ class FlattenCls(BaseConnector):
 
     Args:
         cls_out_channels (int): channels per prior: C + 1 for a softmax head (background last),
-            C for a sigmoid head.
+            C for a sigmoid head. In a pair it may be left out: the head's.
 
     Example:
         >>> FlattenCls(4)([torch.zeros(2, 12, 3, 5), torch.zeros(2, 8, 1, 2)]).shape
@@ -26,6 +26,7 @@ class FlattenCls(BaseConnector):
     """
 
     needs_equal = ('classes', 'priors')
+    from_models = {'cls_out_channels': 'cls_channels'}
 
     def __init__(self, cls_out_channels: int, init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(init_cfg)

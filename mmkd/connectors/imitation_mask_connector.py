@@ -26,7 +26,8 @@ class ImitationMaskConnector(BaseConnector):
 
     Args:
         prior_generator (dict | list): config (or instance) of the model's anchor generator, or a
-            list of (w, h) in cells, which every level shares.
+            list of (w, h) in cells, which every level shares. In a pair it may be left out: the
+            head's own.
         iou_factor (float): Defaults to 0.5.
         scope (str): 'per_level' or 'all_levels': where an object's best IoU is looked for.
             Defaults to 'per_level'.
@@ -38,6 +39,8 @@ class ImitationMaskConnector(BaseConnector):
         ValueError: when built: a generator without anchors, a bad scope or factor; when called:
             another record, or other levels than the generator's.
     """
+
+    from_models = {'prior_generator': 'priors'}
 
     def __init__(
         self,

@@ -16,7 +16,8 @@ class ReencodeBoxes(BaseConnector):
     """The teacher's box maps in the student's encoding, for heads whose priors or coder differ.
 
     Decoded with the teacher's own priors and coder, encoded again with the student's. Both need
-    the same levels and as many priors per cell, in the same order.
+    the same levels and as many priors per cell, in the same order. In a pair all arguments may be
+    left out: they are taken from the two heads.
 
     Args:
         prior_generator (dict): the teacher's.
@@ -29,6 +30,12 @@ class ReencodeBoxes(BaseConnector):
     """
 
     aligns = ('priors', 'coder')
+    from_models = {
+        'prior_generator': 'priors',
+        'bbox_coder': 'coder',
+        'student_prior_generator': 'counterpart_priors',
+        'student_bbox_coder': 'counterpart_coder',
+    }
 
     def __init__(
         self,

@@ -14,13 +14,15 @@ class SplitPredMaps(BaseConnector):
     """mmdet's YOLOv3 maps as (cls_scores, bbox_preds, objectnesses).
 
     Args:
-        num_classes (int): C.
+        num_classes (int): C. In a pair it may be left out: the head's.
 
     Example:
         >>> maps = [torch.zeros(2, 3 * (5 + 4), 6, 5)]
         >>> [levels[0].shape[1] for levels in SplitPredMaps(4)(maps)]
         [12, 12, 3]
     """
+
+    from_models = {'num_classes': 'classes'}
 
     def __init__(self, num_classes: int, init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(init_cfg)

@@ -19,7 +19,7 @@ class LevelMaps(NamedTuple):
 
 
 def paired_head_maps(
-    preds_S: Sequence[Levels], preds_T: Sequence[Levels], num_classes: int
+    preds_S: Sequence[Levels], preds_T: Sequence[Levels], num_classes: int | None = None
 ) -> tuple[list[LevelMaps], list[LevelMaps]]:
     """Both heads' maps level by level, the teacher's detached.
 
@@ -27,7 +27,7 @@ def paired_head_maps(
         preds_S: (cls_scores, bbox_preds, objectnesses), each a map or levels: (B, A * C, H, W),
             (B, A * 4, H, W) and (B, A, H, W), anchor-major; the last may be missing or None.
         preds_T: the teacher's, of the same shapes.
-        num_classes: C.
+        num_classes: C; None for that of the student's maps, if these are of its form.
 
     Raises:
         ValueError: if they are not of that form, or differ.
@@ -48,6 +48,8 @@ def paired_head_maps(
             'cls_scores, bbox_preds and objectnesses must have the same levels, got '
             f'{describe([levels for levels, _ in pairs])}. Record one head in one step.'
         )
+    if num_classes is None:  # A * C / (A * 4 / 4)
+        num_classes = max(pairs[0][0][0].size(1) * 4 // pairs[1][0][0].size(1), 1)
     for level, box in enumerate(pairs[1][0]):
         anchors = box.size(1) // 4
         expected = [anchors * num_classes, anchors * 4, anchors][: len(pairs)]

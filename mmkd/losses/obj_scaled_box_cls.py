@@ -58,7 +58,7 @@ class ObjScaledBoxCls(nn.Module):
         that hold objects; cls does with C; all grow with the number of levels.
 
     Args:
-        num_classes (int): C.
+        num_classes (int, optional): C. Defaults to None, that of the maps.
         cls_loss (str): 'bce', 'l2' or 'kl'. Defaults to 'bce'.
         box_loss (str): 'decoded', 'l2', 'iou', 'giou', 'diou' or 'ciou'. Defaults to 'decoded'.
         temperature (float): tau. Defaults to 1.0.
@@ -73,8 +73,9 @@ class ObjScaledBoxCls(nn.Module):
         loss_weight (float): Defaults to 1.0.
         nms_kernel (int, optional): K, odd. Defaults to None, no NMS.
         bbox_coder (str): 'yolov5' (and YOLOv7), 'yolov3' or 'yolox': what 'decoded' and the IoU
-            losses mean. Defaults to 'yolov5'.
-        prior_generator (dict, optional): the heads' own, for the IoU losses. Defaults to None.
+            losses mean. Defaults to 'yolov5', in a pair to that of the head.
+        prior_generator (dict, optional): the heads' own, for the IoU losses. Defaults to None, in
+            a pair to that of the head.
 
     Raises:
         ValueError: for arguments that are unknown or do not go together; for maps that do not fit
@@ -90,6 +91,11 @@ class ObjScaledBoxCls(nn.Module):
 
     needs_equal = ('classes', 'priors', 'coder')
     reads_objectness = True
+    from_models = {
+        'num_classes': 'classes',
+        'prior_generator': 'priors',
+        'bbox_coder': 'coding',
+    }
     statistics = {
         'box': Statistic('its boxes'),
         'cls': Statistic('its classes'),
@@ -102,7 +108,7 @@ class ObjScaledBoxCls(nn.Module):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: int | None = None,
         cls_loss: str = 'bce',
         box_loss: str = 'decoded',
         temperature: float = 1.0,
@@ -127,7 +133,7 @@ class ObjScaledBoxCls(nn.Module):
         ):
             if value not in known:
                 raise ValueError(f'{name} must be one of {", ".join(known)}, got {value!r}.')
-        if num_classes < 1 or temperature <= 0:
+        if (num_classes is not None and num_classes < 1) or temperature <= 0:
             raise ValueError(
                 'num_classes must be at least 1 and temperature positive, got '
                 f'{num_classes} and {temperature}.'

@@ -38,7 +38,7 @@ class TeacherScaledCls(nn.Module):
         of batch, image size, number of levels and, nearly, of C.
 
     Args:
-        num_classes (int): C, without the background.
+        num_classes (int): C, without the background. In a pair it may be left out: the head's.
         temperature (float): tau. Defaults to 2.0.
         loss_weight (float): Defaults to 1.0.
         score_thr (float): priors of a lower w are left out. Defaults to 0.0.
@@ -56,6 +56,7 @@ class TeacherScaledCls(nn.Module):
 
     needs_equal = ('classes', 'priors')
     softmax_scores = ('preds_S', 'preds_T')
+    from_models = {'num_classes': 'classes'}
     statistics = {
         'foreground': Statistic(
             'mean probability that the teacher gives to an object in a prior',

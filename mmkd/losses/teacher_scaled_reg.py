@@ -55,8 +55,9 @@ class TeacherScaledReg(nn.Module):
             to the head's ``smoothl1_beta``. Defaults to 1.0.
         loss_weight (float): Defaults to 1.0.
         box_loss (str): 'smooth_l1', 'iou', 'giou', 'diou' or 'ciou'. Defaults to 'smooth_l1'.
-        prior_generator (dict, optional): the heads' own, for the IoU losses. Defaults to None.
-        bbox_coder (dict, optional): the heads' own, for the IoU losses. Defaults to None.
+        prior_generator (dict, optional): the heads' own, for the IoU losses. Defaults to None, in
+            a pair to that of the head.
+        bbox_coder (dict, optional): likewise.
         score_thr (float): priors of a lower w are left out. Defaults to 0.0.
 
     Raises:
@@ -72,6 +73,7 @@ class TeacherScaledReg(nn.Module):
     needs_equal = ('classes', 'priors', 'coder')
     teacher_reads = {'scores_T': 'softmax'}
     softmax_scores = ('scores_T',)
+    from_models = {'prior_generator': 'priors', 'bbox_coder': 'coder'}
     statistics = {
         'foreground': Statistic(
             'mean probability that the teacher gives to an object in a prior',

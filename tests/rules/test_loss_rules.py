@@ -259,7 +259,8 @@ def test_a_softmax_has_no_objectness():
     'name, coder, told',
     [
         ('retinanet', None, r"got 'yolov5'.*DeltaXYWHBBoxCoder.*has none for this head"),
-        ('yolox', None, r"got 'yolov5'.*coding of YOLOX. Set bbox_coder='yolox'"),
+        ('yolox', 'yolov5', r"got 'yolov5'.*coding of YOLOX. Set bbox_coder='yolox'"),
+        ('yolox', None, None),  # taken from the head
         ('yolox', 'yolox', None),
     ],
 )
@@ -282,7 +283,10 @@ def test_yolov3_and_yolov5_and_their_codings():
     pytest.importorskip('mmyolo')
     split = dict(type='SplitPredMaps', num_classes=3)
     with pytest.raises(ValueError, match=r"YOLOBBoxCoder. Set bbox_coder='yolov3'"):
-        build('yolov3', 'yolov3', OBJ, 'bbox_head', connector=split)
+        loss = dict(OBJ, bbox_coder='yolov5')
+        build('yolov3', 'yolov3', loss, 'bbox_head', connector=split)
+    built = build('yolov3', 'yolov3', OBJ, 'bbox_head', connector=split)
+    assert built.distiller.distill_losses['loss_kd'].bbox_coder == 'yolov3', 'that of the head'
     build('yolov3', 'yolov3', dict(OBJ, bbox_coder='yolov3'), 'bbox_head', connector=split)
     build(ConfigDict(tiny_yolov5_pair()))
     config = ConfigDict(tiny_yolov5_pair())

@@ -1,7 +1,11 @@
 # The recipe of the small SSD pairs (docs/results.md): soft classes on the mined priors (Chen et
 # al., NeurIPS 2017), the teacher's boxes (after Mehta & Ozturk 2018) and fine-grained imitation
-# (Wang et al., CVPR 2019), each with half the gradient of the student's own losses. A pair sets
-# the channels of the adapter and the anchors of the mask, and no weight.
+# (Wang et al., CVPR 2019), each with half the gradient of the student's own losses.
+__method__ = dict(
+    teaches='soft classes on mined priors, boxes and imitated features, weighted by balance',
+    needs=['SSDHead', 'equal classes', 'equal priors', 'equal coder', 'equal levels'],
+    source='Chen et al., NeurIPS 2017; Mehta & Ozturk 2018; Wang et al., CVPR 2019',
+)
 _base_ = './ssd_imitation.py'
 balance = dict(shares=0.5)
 distiller = dict(

@@ -1,5 +1,10 @@
 # Chen et al., NeurIPS 2017, for SSD heads with equal priors and classes:
 # 0.3 soft classification + 0.7 hard classification + 0.5 teacher-bounded boxes + hard boxes.
+__method__ = dict(
+    teaches='soft classes on mined priors and boxes bounded by the teacher',
+    needs=['SSDHead', 'equal classes', 'equal priors', 'equal coder'],
+    source='Chen et al., NeurIPS 2017',
+)
 student_loss_weights = dict(loss_cls=0.7)
 distiller = dict(
     type='ConfigurableDistiller',

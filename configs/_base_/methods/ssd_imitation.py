@@ -1,9 +1,13 @@
 # Chen et al., NeurIPS 2017 (soft classes, teacher-bounded boxes), and fine-grained feature
-# imitation (Wang et al., CVPR 2019) at the maps that the head reads. A pair sets the channels of
-# the adapter and the anchors of the mask.
+# imitation (Wang et al., CVPR 2019) at the maps that the head reads.
+__method__ = dict(
+    teaches='soft classes on mined priors, bounded boxes and imitated features, by fixed weights',
+    needs=['SSDHead', 'equal classes', 'equal priors', 'equal coder', 'equal levels'],
+    source='Chen et al., NeurIPS 2017; Wang et al., CVPR 2019',
+)
 _base_ = './ssd_chen2017.py'
 student_loss_weights = dict(_delete_=True)
-feature = dict(type='ModuleOutputs', source='backbone')
+feature = dict(type='ModuleOutputs', source='backbone')  # 'neck' where there is one
 distiller = dict(
     student_recorders=dict(
         feature=feature,
@@ -13,8 +17,8 @@ distiller = dict(
     ),
     teacher_recorders=dict(feature=feature),
     connectors=dict(
-        adapter=dict(type='FeatureAdapter', in_channels=[], out_channels=[]),
-        mask=dict(type='ImitationMaskConnector', prior_generator=dict()),
+        adapter=dict(type='FeatureAdapter'),
+        mask=dict(type='ImitationMaskConnector'),
     ),
     distill_losses=dict(loss_imitation=dict(type='FineGrainedImitation', loss_weight=1.0)),
     loss_forward_mappings=dict(

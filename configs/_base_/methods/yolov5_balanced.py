@@ -1,7 +1,11 @@
 # The recipe of the small YOLOv5 pairs (docs/results.md): the teacher's classes and objectness, its
 # boxes by CIoU (Mehta & Ozturk 2018), and fine-grained imitation (Wang et al., CVPR 2019), each
-# with half the gradient of the student's own losses. A pair sets classes, anchors and the channels
-# of the adapter, and no weight.
+# with half the gradient of the student's own losses.
+__method__ = dict(
+    teaches='classes, objectness, boxes and imitated features, weighted by balance',
+    needs=['YOLOv5Head', 'equal classes', 'equal priors'],
+    source='Mehta & Ozturk 2018; Wang et al., CVPR 2019',
+)
 _base_ = './yolov5_imitation.py'
 balance = dict(shares=0.5)
 head = dict(
@@ -12,17 +16,13 @@ distiller = dict(
     student_recorders=dict(head=dict(type='ModuleOutputs', source='bbox_head')),
     teacher_recorders=dict(head=dict(type='ModuleOutputs', source='bbox_head')),
     distill_losses=dict(
-        loss_output=dict(
-            type='ObjScaledBoxCls', num_classes=80, box_weight=0.0, level_weights=[4.0, 1.0, 0.4]
-        ),
+        loss_output=dict(type='ObjScaledBoxCls', box_weight=0.0, level_weights=[4.0, 1.0, 0.4]),
         loss_box=dict(
             type='ObjScaledBoxCls',
-            num_classes=80,
             box_loss='ciou',
             box_weight=1.0,
             cls_weight=0.0,
             obj_weight=0.0,
-            prior_generator=_base_.distiller.connectors.mask.prior_generator,
         ),
     ),
     loss_forward_mappings=dict(loss_output=head, loss_box=head),

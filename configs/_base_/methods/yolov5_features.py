@@ -1,6 +1,10 @@
 # Plain output and feature distillation (Adlik/yolov5, --d_output and --d_feature): the reference
 # form of the output term at weight 10, and 0.1 x MSE between 1x1-adapted backbone stages.
-# Channels are those of s (128, 256, 512) and m (192, 384, 768).
+__method__ = dict(
+    teaches='raw outputs and backbone features, by fixed weights',
+    needs=['YOLOv5Head', 'equal classes', 'equal priors'],
+    source='Adlik/yolov5, --d_output and --d_feature',
+)
 distiller = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(
@@ -12,14 +16,13 @@ distiller = dict(
         stages=dict(type='ModuleOutputs', source='backbone'),
     ),
     connectors=dict(
-        adapt8=dict(type='FeatureAdapter', in_channels=128, out_channels=192),
-        adapt16=dict(type='FeatureAdapter', in_channels=256, out_channels=384),
-        adapt32=dict(type='FeatureAdapter', in_channels=512, out_channels=768),
+        adapt8=dict(type='FeatureAdapter'),
+        adapt16=dict(type='FeatureAdapter'),
+        adapt32=dict(type='FeatureAdapter'),
     ),
     distill_losses=dict(
         loss_output=dict(
             type='ObjScaledBoxCls',
-            num_classes=80,
             cls_loss='l2',
             box_loss='l2',
             normalizer='mean',

@@ -1,6 +1,10 @@
 # Fine-grained feature imitation (Wang et al., CVPR 2019) at the second concatenation of the neck
 # (stride 8), near the objects. loss_weight counts the images as yolov5_output.py does.
-# Channels are those of s (256) and m (384).
+__method__ = dict(
+    teaches='features near objects',
+    needs=['YOLOv5Head'],
+    source='Wang et al., CVPR 2019',
+)
 distiller = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(
@@ -12,18 +16,10 @@ distiller = dict(
     ),
     teacher_recorders=dict(feature=dict(type='ModuleInputs', source='neck.top_down_layers.1')),
     connectors=dict(
-        adapter=dict(type='FeatureAdapter', in_channels=256, out_channels=384, kernel_size=3),
+        adapter=dict(type='FeatureAdapter', kernel_size=3),
         mask=dict(
             type='ImitationMaskConnector',
-            prior_generator=dict(
-                type='YOLOAnchorGenerator',
-                base_sizes=[
-                    [(10, 13), (16, 30), (33, 23)],
-                    [(30, 61), (62, 45), (59, 119)],
-                    [(116, 90), (156, 198), (373, 326)],
-                ],
-                strides=[8, 16, 32],
-            ),
+            prior_generator=dict(),  # the head's own, with what a pair changes in it
             levels=[0],
         ),
     ),

@@ -5,6 +5,11 @@
 # obj_weight=(image size / 640) ** 2 * 3 / levels:
 #   Raychen: normalizer="mean", box_loss="l2", cls_loss="kl", temperature=5, loss_weight=0.5 * B
 #   Adlik:   yolov5_output_reference.py
+__method__ = dict(
+    teaches='classes, objectness and boxes, by fixed weights',
+    needs=['YOLOv5Head', 'equal classes', 'equal priors'],
+    source='Mehta & Ozturk 2018',
+)
 distiller = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(head=dict(type='ModuleOutputs', source='bbox_head')),
@@ -12,7 +17,6 @@ distiller = dict(
     distill_losses=dict(
         loss_output=dict(
             type='ObjScaledBoxCls',
-            num_classes=80,
             level_weights=[4.0, 1.0, 0.4],
             loss_weight=0.5 * 8 * 16,
         )

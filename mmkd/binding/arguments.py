@@ -1,0 +1,55 @@
+"""Which argument of a loss or connector takes which fact of the models."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+#: Of MMRazor's connectors; some others of its arguments are named alike and mean another thing.
+_OF_MMRAZOR = {
+    'ConvModuleConnector': {'in_channel': 'channels', 'out_channel': 'counterpart_channels'},
+    'MGDConnector': {
+        'student_channels': 'channels',
+        'teacher_channels': 'counterpart_channels',
+    },
+    'NormConnector': {'in_channels': 'channels'},
+    'FBKDStudentConnector': {'in_channels': 'channels'},
+    'FBKDTeacherConnector': {'in_channels': 'channels'},
+    'Paraphraser': {'in_channel': 'channels'},
+    'Translator': {'in_channel': 'channels'},
+}
+
+#: Of a class that does not say it: arguments without a default, by their names.
+_BY_NAME = {
+    'num_classes': 'classes',
+    'prior_generator': 'priors',
+    'bbox_coder': 'coder',
+    **dict.fromkeys(('in_channel', 'in_channels', 'student_channels'), 'channels'),
+    **dict.fromkeys(('out_channel', 'out_channels', 'teacher_channels'), 'counterpart_channels'),
+}
+
+
+def from_models(cls: type) -> Mapping[str, str]:
+    """By argument the fact (:mod:`mmkd.binding.facts`) that it takes where a config leaves it out.
+
+    A class says it in its attribute ``from_models``. Of one that does not, MMRazor's connectors
+    are known; of others, arguments without a default count by their names.
+
+    Example:
+        >>> from mmkd.connectors import FeatureAdapter
+        >>> from_models(FeatureAdapter)
+        {'in_channels': 'channels', 'out_channels': 'counterpart_channels'}
+    """
+    said = getattr(cls, 'from_models', None)
+    if isinstance(said, Mapping):
+        return said
+    if cls.__module__.startswith('mmrazor.'):
+        return _OF_MMRAZOR.get(cls.__name__, {})
+    parameters = inspect.signature(cls).parameters
+    required = [name for name, p in parameters.items() if p.default is p.empty]
+    return {name: _BY_NAME[name] for name in required if name in _BY_NAME}
+
+
+def left_out(settings: Mapping[str, Any], argument: str) -> bool:
+    """Whether a config leaves an argument to the models: missing, None or an empty dict or list."""
+    value = settings.get(argument)
+    return value is None or (isinstance(value, dict | list | tuple) and not value)

@@ -1,0 +1,146 @@
+"""A distiller's config, completed by what its two models tell."""
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import ConfigDict
+from mmengine.logging import print_log
+from mmrazor.registry import MODELS
+from torch import nn
+
+from mmkd.binding.arguments import from_models, left_out
+from mmkd.binding.facts import SIDES, Fed, Models
+from mmkd.rules.distiller_rules import check_distiller
+from mmkd.rules.paired_arguments import paired_arguments
+
+
+def bind(distiller: Any, student: nn.Module, teacher: nn.Module) -> Any:
+    """Check a distiller's config, and complete it by what the two models tell.
+
+    Filled in is what the config leaves out: the ``source`` of a ``ModuleOutputs`` recorder (the
+    neck, or the backbone of a model without one), and each argument of a loss or connector that
+    is a fact of the models (:func:`mmkd.binding.arguments.from_models`). What it states, stays.
+
+    Args:
+        distiller: the config, which is not changed; a built distiller is returned as it is.
+        student: the built student.
+        teacher: the built teacher.
+
+    Raises:
+        TypeError, ValueError: :func:`mmkd.rules.distiller_rules.check_distiller` refuses it, or it
+            states other channels than those of the maps that a connector is fed.
+    """
+    if not isinstance(distiller, Mapping):
+        check_distiller(distiller, student, teacher)
+        return distiller
+    config: Any = ConfigDict(copy.deepcopy(distiller))
+    for side, model in zip(SIDES, (student, teacher), strict=True):
+        for recorder in _dict(config.get(f'{side}_recorders')).values():
+            if not isinstance(recorder, dict):
+                continue  # the check tells
+            if recorder.get('type') == 'ModuleOutputs' and not recorder.get('source'):
+                has_neck = getattr(model, 'neck', None) is not None
+                recorder['source'] = 'neck' if has_neck else 'backbone'
+    check_distiller(config, student, teacher)
+    models = Models(student, teacher, config)
+    filled = [*_fill_losses(config, models), *_fill_connectors(config, models)]
+    if filled:
+        print_log(f'from the two models: {", ".join(filled)}', 'current')
+    return config
+
+
+def _fill_losses(config: Any, models: Models) -> Iterator[str]:
+    mappings = _dict(config.get('loss_forward_mappings'))
+    for name, settings in _dict(config.get('distill_losses')).items():
+        mapping = _dict(mappings.get(name))
+        pairs = [pair for pair in paired_arguments(mapping) if _own(mapping, pair[0])]
+        fed = [key for key in mapping if _own(mapping, key)]
+        first = pairs[0][0] if pairs else next(iter(fed), None)
+        own = Fed('student', mapping[first] if first else {})
+        other = Fed('teacher', mapping[pairs[0][1]]) if pairs else None
+        yield from _fill(f'distill_losses.{name}', settings, models, own, other)
+
+
+def _fill_connectors(config: Any, models: Models) -> Iterator[str]:
+    for name, settings in _dict(config.get('connectors')).items():
+        chain = settings if isinstance(settings, list | tuple) else [settings]
+        uses = list(_uses(name, config))
+        if not uses:
+            continue
+        fed, other = uses[0]
+        for place, link in enumerate(chain):
+            where = f'connectors.{name}' if len(chain) == 1 else f'connectors.{name}[{place}]'
+            if place == 0:
+                for own, _ in uses:
+                    _check_channels(where, link, models, own)
+            yield from _fill(where, link, models, fed, other)
+            if 'counterpart_channels' in from_models(_class(link)).values():
+                fed = other or fed  # what comes next gets the channels of the other side
+
+
+def _uses(connector: str, config: Any) -> Iterator[tuple[Fed, Fed | None]]:
+    """The records that mappings send through a connector, each with its counterpart."""
+    for mapping in _dict(config.get('loss_forward_mappings')).values():
+        partner = dict(paired_arguments(mapping))
+        partner.update({second: first for first, second in partner.items()})
+        for argument, record in mapping.items():
+            if record.get('connector') == connector:
+                other = partner.get(argument)
+                yield _fed(record), _fed(mapping[other]) if other else None
+
+
+def _fed(record: Mapping[str, Any]) -> Fed:
+    return Fed('student' if record['from_student'] else 'teacher', record)
+
+
+def _own(mapping: Mapping[str, Any], argument: str) -> bool:
+    return bool(mapping[argument]['from_student'])
+
+
+def _fill(where: str, settings: Any, models: Models, own: Fed, other: Fed | None) -> Iterator[str]:
+    for argument, fact in from_models(_class(settings)).items():
+        given = settings.get(argument)
+        partial = isinstance(given, Mapping) and given and 'type' not in given
+        if not left_out(settings, argument) and not partial:
+            continue
+        value = models.fact(fact, own, other)
+        if value is None:
+            continue
+        settings[argument] = _with_changes(value, given) if partial else value
+        shown = value if isinstance(value, int | str | list) else type(value).__name__
+        yield f'{where}.{argument}={shown}'
+
+
+def _with_changes(part: Any, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of a built part in which a config without ``type`` changes some settings."""
+    parameters = inspect.signature(type(part)).parameters.values()
+    needed = {p.name: getattr(part, p.name) for p in parameters if p.default is p.empty}
+    return {'type': type(part), **needed, **changes}
+
+
+def _check_channels(where: str, settings: Any, models: Models, own: Fed) -> None:
+    """A connector that states the channels of its input must state those that come."""
+    for argument, fact in from_models(_class(settings)).items():
+        if fact != 'channels' or left_out(settings, argument):
+            continue
+        given, found = settings[argument], models.fact(fact, own, None)
+        levels = found if isinstance(found, list) else [found]
+        stated = list(given) if isinstance(given, list | tuple) else [given] * len(levels)
+        if found is not None and stated != levels:
+            recorder = f'{own.side}_recorders.{own.record["recorder"]}'
+            raise ValueError(
+                f'{where}.{argument} must be the channels of what it is fed, {found} of {recorder}'
+                f', but got {given}. Leave it out: it is taken from the model.'
+            )
+
+
+def _class(settings: Any) -> type:
+    kind = _dict(settings).get('type')
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    return found if inspect.isclass(found) else object  # the builder says what is wrong with it
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

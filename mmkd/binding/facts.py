@@ -1,0 +1,78 @@
+"""The facts that arguments take: of the head that feeds them, of the maps that they are fed."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from mmrazor.registry import TASK_UTILS
+from torch import nn
+
+from mmkd.binding.probe import Probe
+from mmkd.heads import describe_head
+from mmkd.rules.taps import tap
+
+SIDES = ('student', 'teacher')
+
+
+class Fed(NamedTuple):
+    """A record that a mapping takes, on one side."""
+
+    side: str
+    record: Mapping[str, Any]
+
+
+class Models:
+    """Student and teacher, with what their recorders see.
+
+    Args:
+        student: the built student.
+        teacher: the built teacher.
+        distiller: the config of the distiller, with the source of each recorder.
+    """
+
+    def __init__(
+        self, student: nn.Module, teacher: nn.Module, distiller: Mapping[str, Any]
+    ) -> None:
+        self.models = dict(zip(SIDES, (student, teacher), strict=True))
+        self.recorders = {side: distiller.get(f'{side}_recorders') or {} for side in SIDES}
+        self.probes = {side: Probe(self.models[side], self.recorders[side]) for side in SIDES}
+
+    def head(self, side: str, record: Mapping[str, Any] | None) -> nn.Module | None:
+        """The head that a record belongs to; else the detector's own."""
+        recorder = self.recorders[side].get(record['recorder']) if record else None
+        if recorder is not None:
+            kind = f'{recorder["type"]}Recorder'
+            built = TASK_UTILS.build({'_scope_': 'mmrazor', **recorder, 'type': kind})
+            found = tap(self.models[side], built)
+            if found.head is not None:
+                return found.head
+        return getattr(self.models[side], 'bbox_head', None)
+
+    def fact(self, name: str, own: Fed, other: Fed | None) -> Any:
+        """A fact by its name; None where the models do not tell.
+
+        Args:
+            name: one of ``HEAD_FACTS`` or 'channels', of the record itself, or with
+                'counterpart_' in front, of what the other side gives for it.
+            own: the record that is fed.
+            other: its counterpart, if it has one.
+        """
+        if name.startswith('counterpart_'):
+            side = SIDES[1 - SIDES.index(own.side)]
+            own, name = other or Fed(side, {}), name.removeprefix('counterpart_')
+            if name == 'channels' and other is None:
+                return None
+        if name == 'channels':
+            return self.probes[own.side].channels(own.record)
+        head = self.head(own.side, own.record or None)
+        return None if head is None else HEAD_FACTS[name](head)
+
+
+#: By name what a head tells.
+HEAD_FACTS: dict[str, Callable[[nn.Module], Any]] = {
+    'classes': lambda head: getattr(head, 'num_classes', None),
+    'cls_channels': lambda head: describe_head(head).class_channels,
+    'priors': lambda head: getattr(head, 'prior_generator', None),
+    'coder': lambda head: getattr(head, 'bbox_coder', None),
+    'coding': lambda head: describe_head(head).coding[1],
+    'reg_max': lambda head: getattr(head, 'reg_max', None),
+}

@@ -1,0 +1,124 @@
+"""What recorders would record, seen in one small forward of a model."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import Any
+
+import torch
+from mmdet.models.detectors import SingleStageDetector
+from mmdet.structures import DetDataSample
+from torch import Tensor, nn
+
+from mmkd.datasets.channels import input_channels
+
+_SIZES = (128, 320, 640)  # pixels; the first at which the model runs
+
+
+class Probe:
+    """Channels of a model's records; the model runs when they are first asked for.
+
+    It runs on one image of zeros in eval mode, so that nothing of it changes: no weight, no
+    statistic, no random number of the training.
+
+    Args:
+        model: a built detector.
+        recorders: by name their configs; ``ModuleOutputs`` and ``ModuleInputs`` are seen.
+    """
+
+    def __init__(self, model: Any, recorders: Mapping[str, Mapping[str, Any]]) -> None:
+        self.model = model
+        self.kinds = {
+            name: (str(recorder['type']), str(recorder['source']))
+            for name, recorder in recorders.items()
+            if recorder.get('type') in ('ModuleOutputs', 'ModuleInputs')
+        }
+        self._records: dict[str, list[Any]] | None = None
+        self._size = 0
+
+    def channels(self, record: Mapping[str, Any]) -> int | list[int] | None:
+        """Channels of what a mapping takes of a record, of each level if it is a list.
+
+        None where they cannot be seen: another kind of recorder, or a part that did not run.
+        """
+        if record['recorder'] not in self.kinds:
+            return None
+        if self._records is None:
+            self._records = self._run()
+        kind, source = self.kinds[record['recorder']]
+        try:
+            value = self._records[kind + source][record.get('record_idx') or 0]
+            if record.get('data_idx') is not None:
+                value = value[record['data_idx']]
+        except (IndexError, KeyError, TypeError):
+            return None
+        return _channels(value)
+
+    def strides(self, recorder: str) -> list[int] | None:
+        """How many pixels of the input a cell of each recorded map spans; None if unseen."""
+        if self._records is None:
+            self._records = self._run()
+        kind, source = self.kinds[recorder]
+        maps = (self._records.get(kind + source) or [None])[0]
+        maps = [maps] if isinstance(maps, Tensor) else maps
+        if not isinstance(maps, list | tuple) or not all(isinstance(m, Tensor) for m in maps):
+            return None
+        return [round(self._size / m.size(-1)) for m in maps]
+
+    def _run(self) -> dict[str, list[Any]]:
+        records: dict[str, list[Any]] = {}
+        modes = {module: module.training for module in self.model.modules()}
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            for kind, source in set(self.kinds.values()):
+                keep = partial(_keep, records, kind)
+                hook = self.model.get_submodule(source).register_forward_hook(partial(keep, source))
+                stack.callback(hook.remove)
+            self.model.eval()
+            for size in _SIZES:
+                records.clear()
+                self._size = size
+                with suppress(Exception):  # too small for it, or it needs what only a run has
+                    self._forward(size, records)
+                if len(records) == len(set(self.kinds.values())):
+                    break
+        for module, mode in modes.items():
+            module.training = mode
+        return records
+
+    def _forward(self, size: int, records: Mapping[str, Any]) -> None:
+        like = next(self.model.parameters())
+        image = like.new_zeros(1, input_channels(self.model), size, size)
+        features = self.model.extract_feat(image)
+        if len(records) == len(set(self.kinds.values())):
+            return
+        if getattr(type(self.model), '_forward', None) is SingleStageDetector._forward:
+            self.model.bbox_head(features)  # its own way passes by the hooks
+            return
+        shape = (size, size)
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=shape,
+                ori_shape=shape,
+                pad_shape=shape,
+                batch_input_shape=shape,
+                scale_factor=(1.0, 1.0),
+            )
+        )
+        self.model(image, [sample], mode='tensor')
+
+
+def _keep(
+    records: dict[str, list[Any]], kind: str, source: str, _: nn.Module, inputs: Any, outputs: Any
+) -> None:
+    records.setdefault(kind + source, []).append(outputs if kind == 'ModuleOutputs' else inputs)
+
+
+def _channels(value: Any) -> int | list[int] | None:
+    if isinstance(value, Tensor):
+        return value.size(1) if value.dim() == 4 else None
+    if isinstance(value, list | tuple) and value:
+        found = [_channels(item) for item in value]
+        return found if all(isinstance(item, int) for item in found) else None  # type: ignore[return-value]
+    return None

@@ -1,0 +1,152 @@
+"""The text of a pair's config, and of its teacher's."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mmkd.config.read_config import read_config
+from mmkd.pairing.data_lines import data_lines
+from mmkd.pairing.methods import Method
+from mmkd.pairing.needs import head_of
+from mmkd.pairing.own_data import OwnData
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a pair is asked for with.
+
+    Args:
+        teacher: config, a file or ``package::...``.
+        student: likewise.
+        out: the file to write.
+        configs: the folder of the configs that come with mmkd.
+        teacher_ckpt: file or address; may be None with ``data``, for a teacher yet to be trained.
+        method: its name. Defaults to None, the best supported.
+        data: folder of a data set of one's own. Defaults to None, the student's.
+        classes: of the data, in order. Defaults to None, all of its categories.
+        force: overwrite files that are there. Defaults to False.
+    """
+
+    teacher: str
+    student: str
+    out: Path
+    configs: Path
+    teacher_ckpt: str | None = None
+    method: str | None = None
+    data: Path | None = None
+    classes: Sequence[str] | None = None
+    force: bool = False
+
+
+def method_distiller(configs: Path, method: Method) -> Any:
+    """The distiller of a method, as its file says it."""
+    return read_config(configs / f'_base_/methods/{method.name}.py').distiller
+
+
+def at_necks(distiller: Any, models: Sequence[nn.Module]) -> bool:
+    """Let features be those that the heads read; whether that changes the distiller."""
+    sides = [distiller.get(f'{side}_recorders') or {} for side in ('student', 'teacher')]
+    features: list[Any] = [side.get('feature') or {} for side in sides]
+    if any(getattr(model, 'neck', None) is None for model in models) or any(
+        (f.get('type'), f.get('source')) != ('ModuleOutputs', 'backbone') for f in features
+    ):
+        return False
+    for feature in features:
+        feature.source = 'neck'
+    return True
+
+
+def pair_text(
+    request: Request,
+    method: Method,
+    data: OwnData | None,
+    models: Sequence[Any],
+    teacher: str,
+    ckpt: str,
+) -> str:
+    """The text of the pair's config.
+
+    Args:
+        request: what was asked for.
+        method: the chosen one.
+        data: of one's own, if any.
+        models: the built student and teacher.
+        teacher: as the file names its config.
+        ckpt: the teacher's checkpoint.
+    """
+    kinds = [type(head_of(model)).__name__.removesuffix('Head') for model in models]
+    on = f' on {data.root.name}' if data is not None else ''
+    where = 'mmkd::' if not _is_inside(request.out, request.configs) else './'
+    bases = [_base(request.student, request), f'{where}_base_/methods/{method.name}.py']
+    lines = [
+        f'"""{kinds[1]} teaches {kinds[0]}{on}: {method.teaches}.',
+        '',
+        f'mmkd train {request.out.as_posix()}',
+        'Expected: not run.',
+        '"""',
+        '',
+        f'_base_ = {bases!r}',
+        f'from mmkd.config import {"pair" if data is None else "pair, set_classes"}',
+        '',
+    ]
+    lines += _data_of(request.student, data)
+    if at_necks(method_distiller(request.configs, method), models):
+        lines += [
+            f"_base_.distiller.{side}_recorders.feature.source = 'neck'"
+            for side in ('student', 'teacher')
+        ]
+    lines += [
+        'model = pair(',
+        '    _base_,',
+        f'    teacher={teacher!r},',
+        f'    teacher_ckpt={ckpt!r},',
+        ')',
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def teacher_text(request: Request, data: OwnData) -> str:
+    """The text of the config of a teacher on data of one's own."""
+    out = request.out.with_name(f'{request.out.stem}_teacher.py')
+    lines = [
+        f'"""The teacher of {request.out.name} on {data.root.name}.',
+        '',
+        f'mmkd train {out.as_posix()}',
+        'Expected: not run.',
+        '"""',
+        '',
+        f'_base_ = {_base(request.teacher, request)!r}',
+        'from mmkd.config import set_classes',
+        '',
+        *_data_of(request.teacher, data),
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def _data_of(source: str, data: OwnData | None) -> Iterator[str]:
+    if data is not None:
+        yield from data_lines(read_config(source), data)
+        yield 'set_classes(_base_.model, len(classes))'
+
+
+def _base(source: str, request: Request) -> str:
+    """A config as ``_base_`` of the written file names it."""
+    return named_from(source, request).replace('{{ fileDirname }}/', './')
+
+
+def named_from(source: str, request: Request) -> str:
+    """A config as the written file names it: a package's by its name, a file from its folder."""
+    if '::' in source:
+        return source
+    path, folder = Path(source).resolve(), request.out.resolve().parent
+    if _is_inside(path, request.configs) and not _is_inside(request.out, request.configs):
+        return f'mmkd::{path.relative_to(request.configs.resolve()).as_posix()}'
+    return f'{{{{ fileDirname }}}}/{Path(os.path.relpath(path, folder)).as_posix()}'
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())

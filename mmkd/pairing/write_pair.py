@@ -1,0 +1,242 @@
+"""A pair written by inheritance from the configs of two detectors."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmrazor.registry import MODELS
+
+from mmkd.algorithms.build_detector import build_detector
+from mmkd.binding import bind
+from mmkd.checkpoints.fetch import is_address
+from mmkd.config.config_errors import config_errors
+from mmkd.config.names import nearest
+from mmkd.config.pair_config import is_distillation, set_classes, stated_classes
+from mmkd.config.read_config import read_config
+from mmkd.datasets.data_checks import check_data
+from mmkd.fileio.atomic_writes import write_atomic
+from mmkd.pairing.methods import Method, ranked, read_methods
+from mmkd.pairing.needs import unmet
+from mmkd.pairing.own_data import find_own_data
+from mmkd.pairing.pair_text import (
+    Request,
+    at_necks,
+    method_distiller,
+    named_from,
+    pair_text,
+    teacher_text,
+)
+from mmkd.rules.distiller_rules import check_alignment
+from mmkd.rules.loss_rules import check_losses
+from mmkd.rules.schedule import check_schedule
+
+
+class Written(NamedTuple):
+    """What was written, and why."""
+
+    files: list[Path]
+    method: str
+    why: str
+    notes: list[str]
+
+
+def write_pair(request: Request) -> Written:
+    """Write the config of a pair, and that of a teacher of the same classes if it needs one.
+
+    The checks before a run look at what was written; where they refuse it, nothing is left of it.
+
+    Raises:
+        FileExistsError: a file is there.
+        FileNotFoundError, ValueError, TypeError: a config, the checkpoint, the data or the method
+            does not do; the message says what and what to do.
+    """
+    teacher_out = request.out.with_name(f'{request.out.stem}_teacher.py')
+    _check_request(request)
+    student = _detector(request.student, 'STUDENT')
+    teacher = _detector(request.teacher, 'TEACHER')
+    data = find_own_data(request.data, request.classes) if request.data else None
+    own_teacher = False
+    if data is not None:
+        own_teacher = stated_classes(teacher.model) != len(data.classes)
+        for config in (student, teacher):
+            set_classes(config.model, len(data.classes))
+    else:
+        _check_equal_classes(student, teacher, request)
+    models = [_built(student), _built(teacher)]
+    method, why = _choose(request, student, *models)
+
+    texts = {}
+    ckpt, named = request.teacher_ckpt, named_from(request.teacher, request)
+    if data is not None and (own_teacher or ckpt is None):
+        texts[teacher_out] = teacher_text(request, data)
+        named = f'{{{{ fileDirname }}}}/{teacher_out.name}'
+        ckpt = ckpt or _last_checkpoint(teacher, teacher_out)
+    texts[request.out] = pair_text(request, method, data, models, named, str(ckpt))
+    for path in texts:
+        _check_new(path, request.force)
+    before = {path: path.read_bytes() if path.exists() else None for path in texts}
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, text.encode())
+        classes = data.classes if data is not None else None
+        notes = check_pair(request.out, request.teacher_ckpt is not None, classes)
+    except BaseException:
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_atomic(path, content)
+        raise
+    return Written([*texts], method.name, why, notes)
+
+
+def check_pair(path: Path, trained: bool = True, classes: Sequence[str] | None = None) -> list[str]:
+    """The checks that need no training step: data, schedule, both models, the checkpoint.
+
+    Args:
+        path: config of the pair.
+        trained: whether the teacher's checkpoint must be there.
+        classes: of the data, which must then be there.
+
+    Returns:
+        What the checks note.
+
+    Raises:
+        ConfigError: a key of the config is at fault; the message names it.
+    """
+    config = read_config(path)
+    with config_errors(config):
+        phases = [p for p in ('train', 'val', 'test') if config.get(f'{p}_dataloader')]
+        try:
+            notes = check_data(config, phases)
+        except FileNotFoundError as error:
+            if classes is not None:
+                raise
+            notes = [f'the data are not there yet, and were not checked: {error}']
+        notes += check_schedule(config)
+        model = config.model
+        if not trained:
+            model.teacher_ckpt = None
+        scope = config.get('default_scope') or 'mmdet'
+        with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
+            built = MODELS.build(model)
+        if classes is not None:
+            built.check_data_origin(config, classes)
+    return notes
+
+
+def _check_request(request: Request) -> None:
+    ckpt = request.teacher_ckpt
+    if ckpt is None and request.data is None:
+        raise ValueError(
+            '--teacher-ckpt must name the checkpoint of the trained teacher, but is missing. It may'
+            ' be left out with --data alone, where the teacher is trained on these data first.'
+        )
+    if ckpt is not None and not is_address(ckpt) and not os.path.isfile(ckpt):
+        folder, name = os.path.split(ckpt)
+        near = nearest(name, os.listdir(folder or '.') if os.path.isdir(folder or '.') else [], 1)
+        meant = f' Did you mean "{os.path.join(folder, near[0])}"?' if near else ''
+        raise FileNotFoundError(
+            f'--teacher-ckpt must be an existing file or an address, but there is no "{ckpt}" '
+            f'(seen from {os.getcwd()}).{meant} With --data it may be left out: '
+            'the teacher is then trained on these data.'
+        )
+    if request.classes and request.data is None:
+        raise ValueError('--classes are those of --data, which is missing. Name the folder.')
+    if request.out.suffix != '.py':
+        raise ValueError(f'--out must be a file that ends with .py, but got "{request.out}".')
+    _check_new(request.out, request.force)
+
+
+def _check_new(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise FileExistsError(
+            f'a file must not be overwritten, but {path} exists. Name another --out, or --force '
+            'to overwrite it.'
+        )
+
+
+def _detector(source: str, what: str) -> Config:
+    config = read_config(source, what)
+    if is_distillation(config):
+        raise ValueError(
+            f'{what} must be the config of a detector, but "{source}" is that of a pair. Name the '
+            "config of the pair's student or teacher."
+        )
+    if not isinstance(config.get('model'), dict) or 'type' not in config.model:
+        raise ValueError(f'{what} must be a config with a model, but "{source}" has none.')
+    if getattr(config, '_imported_names', None):
+        raise ValueError(
+            f'{what} must be a config in plain text, since the pair inherits from it, but '
+            f'"{source}" imports its parts (read_base). Name the plain one of the same name.'
+        )
+    return config
+
+
+def _built(config: Config) -> Any:
+    with (
+        DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmdet'),
+        torch.random.fork_rng(devices=[]),
+    ):
+        return build_detector(config.model)
+
+
+def _check_equal_classes(student: Config, teacher: Config, request: Request) -> None:
+    own, other = stated_classes(student.model), stated_classes(teacher.model)
+    if own is not None and other is not None and own != other:
+        raise ValueError(
+            f'teacher and student must score the same classes, but "{request.teacher}" has {other} '
+            f'and "{request.student}" {own}. Take a teacher of the same classes, or train one: '
+            'with --data and --classes a config for it is written, too.'
+        )
+
+
+def _choose(
+    request: Request, student: Config, student_model: Any, teacher_model: Any
+) -> tuple[Method, str]:
+    methods = read_methods(request.configs)
+    lacking = {m.name: unmet(m.needs, student_model, teacher_model) for m in methods}
+    if request.method is not None:
+        named = [m for m in methods if m.name == request.method]
+        if not named:
+            near = nearest(request.method, [m.name for m in methods], cutoff=0.3)
+            raise ValueError(
+                f'--method must be one of {", ".join(m.name for m in methods)}, but got '
+                f'"{request.method}".{f" Did you mean {near[0]}?" if near else ""}'
+            )
+        if lacking[request.method]:
+            raise ValueError(
+                f'--method {request.method} needs {"; ".join(lacking[request.method])}. Leave it '
+                'out to have one chosen, or see "mmkd pair --list".'
+            )
+        return named[0], 'it was asked for'
+    fitting = [m for m in methods if not lacking[m.name]]
+    faults = [f'{name} needs {"; ".join(found)}' for name, found in lacking.items() if found]
+    for method, why in ranked(fitting, request.configs, student.model):
+        distiller = method_distiller(request.configs, method)
+        at_necks(distiller, [student_model, teacher_model])
+        try:
+            with torch.random.fork_rng(devices=[]):
+                bound = bind(distiller, student_model, teacher_model)
+                built = MODELS.build({'_scope_': 'mmrazor', **bound})
+            check_alignment(built, student_model, teacher_model)
+            check_losses(built, student_model, teacher_model)
+        except ValueError as error:
+            faults.append(f'{method.name}: {error}')
+        else:
+            return method, why
+    raise ValueError(
+        'some method must fit the two detectors, but none does:\n  ' + '\n  '.join(faults)
+    )
+
+
+def _last_checkpoint(teacher: Config, path: Path) -> str:
+    loop = teacher.get('train_cfg') or {}
+    epochs, iters = loop.get('max_epochs'), loop.get('max_iters')
+    name = f'epoch_{epochs}' if epochs else f'iter_{iters}'
+    return f'work_dirs/{path.stem}/{name}.pth'

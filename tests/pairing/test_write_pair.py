@@ -1,0 +1,177 @@
+"""``mmkd pair``: two configs become a pair that is checked, trained and tested as it is."""
+
+import ast
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmkd.algorithms.build_detector import build_detector
+from mmkd.config.pair_config import set_classes
+from mmkd_cli.main import main
+from tests.pairing.models import small, write_detector
+from tests.tiny import ROOT, tiny_ssd, write_coco, write_voc
+
+CLASSES = ('ant', 'bee', 'cat')
+
+
+def teacher_of(classes: int, model: dict, path: str | Path) -> None:
+    set_classes(model, classes)
+    detector = build_detector(model)
+    torch.save(dict(state_dict=detector.state_dict(), meta={}), path)
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('made')
+    for split, images, seed in (('train', 4, 1), ('val', 2, 2)):
+        write_coco(folder / 'mine', split, images, CLASSES, seed=seed)
+    write_detector(folder / 'retinanet.py', small('retinanet', 16))
+    write_detector(folder / 'fcos.py', small('fcos'))
+    teacher_of(3, small('retinanet', 16), folder / 'teacher.pth')
+    return folder
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch):
+    """RetinaNet and FCOS of 80 classes, a RetinaNet's weights for three, and data of these."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def pair(*words) -> int:
+    return main(['pair', *map(str, words)])
+
+
+RETINA_FCOS = ('retinanet.py', 'fcos.py', '--out', 'my_pair.py')
+OWN = ('--teacher-ckpt', 'teacher.pth', '--data', 'mine')
+
+
+def test_retinanet_teaches_fcos_on_own_data_from_config_to_figures(here, capsys, monkeypatch):
+    """No channels, priors or recorders, and no command but these."""
+    monkeypatch.setattr('sys.argv', ['mmkd'])
+    assert pair(*RETINA_FCOS, *OWN, '--classes', *CLASSES) == 0
+    said = capsys.readouterr().out
+    assert 'my_pair.py: written' in said and 'method: prediction_rows, since' in said
+    text = Path('my_pair.py').read_text()
+    code = [line for line in text.split('"""')[2].splitlines() if line]
+    assert len(code) <= 25 and not {'channels', 'prior', 'recorder'} & set(text.split())
+    assert main(['check', 'my_pair.py', '--images', '0', '--json']) == 0  # it is untrained
+    report = json.loads(capsys.readouterr().out)
+    assert report['ok']
+    main(['train', 'my_pair.py'])
+    config = Config.fromfile('my_pair.py')
+    assert config.model.architecture.bbox_head.num_classes == 3
+    main(['test', 'my_pair.py', 'work_dirs/my_pair/epoch_1.pth'])
+    assert 'coco/bbox_mAP' in capsys.readouterr().out
+
+
+def test_a_teacher_yet_to_be_trained_has_its_own_config(here, capsys):
+    assert pair(*RETINA_FCOS, '--data', 'mine') == 0
+    assert 'mmkd compare my_pair.py trains the teacher' in capsys.readouterr().out
+    config = Config.fromfile('my_pair.py')
+    assert config.model.teacher == f'{here}/my_pair_teacher.py'
+    assert config.model.teacher_ckpt == 'work_dirs/my_pair_teacher/epoch_1.pth'
+    teacher = Config.fromfile('my_pair_teacher.py')
+    assert teacher.model.bbox_head.num_classes == 3
+    assert teacher.train_dataloader == config.train_dataloader
+    assert teacher.train_dataloader.dataset.data_root == 'mine/'
+
+
+def test_nothing_is_overwritten_without_force(here, capsys):
+    Path('my_pair.py').write_text('kept')
+    assert pair(*RETINA_FCOS, *OWN) == 1
+    assert 'my_pair.py exists' in capsys.readouterr().err
+    assert Path('my_pair.py').read_text() == 'kept'
+    assert pair(*RETINA_FCOS, *OWN, '--force') == 0
+    assert 'model = pair(' in Path('my_pair.py').read_text()
+
+
+def test_what_the_checks_refuse_is_not_left_behind(here, capsys):
+    teacher_of(5, small('retinanet', 16), 'teacher.pth')
+    Path('my_pair.py').write_text('kept')
+    assert pair(*RETINA_FCOS, *OWN, '--force') == 1
+    assert 'teacher_ckpt' in capsys.readouterr().err
+    assert Path('my_pair.py').read_text() == 'kept'
+    assert not Path('my_pair_teacher.py').exists()
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (('retinanet.py', 'fcos.py'), 'must be given --out'),
+        (RETINA_FCOS, '--teacher-ckpt must name .* but is missing'),
+        ((*RETINA_FCOS, '--teacher-ckpt', 'techer.pth'), r'no "techer\.pth".*teacher\.pth'),
+        ((*RETINA_FCOS, *OWN, '--method', 'prediction_row'), 'Did you mean prediction_rows'),
+        ((*RETINA_FCOS, *OWN, '--method', 'ssd_balanced'), 'needs SSDHead, but the head of the'),
+        ((*RETINA_FCOS, *OWN, '--classes', 'ant', 'wasp'), 'categories.*ant, bee, cat.*got wasp'),
+        ((*RETINA_FCOS, *OWN[:3], 'nowhere'), 'no "nowhere"'),
+        ((*RETINA_FCOS, *OWN[:2], '--classes', 'ant'), 'of --data, which is missing'),
+        (('retinanet.py', 'fcoss.py', '--out', 'my_pair.py', *OWN), 'STUDENT must be an existing'),
+        (('retinanet.py', 'fcos.py', '--out', 'my_pair', *OWN), r'ends with \.py'),
+        (('retinanet.py', 'ssd.py', '--out', 'my_pair.py', *OWN[:2]), 'has 80 and "ssd.py" 3'),
+    ],
+)
+def test_what_does_not_do_is_told_and_nothing_is_written(here, capsys, words, message):
+    write_detector(Path('ssd.py'), tiny_ssd())
+    assert pair(*words) != 0
+    text = ' '.join(capsys.readouterr().err.split())
+    assert re.search(message, text), text
+    assert not Path('my_pair.py').exists()
+
+
+def test_what_was_measured_here_decides(here, capsys):
+    """Two SSDs of equal priors get the recipe of the largest gain, at the maps of their heads."""
+    write_detector(Path('small.py'), tiny_ssd(width=8))
+    write_detector(Path('large.py'), tiny_ssd(width=16))
+    teacher_of(3, tiny_ssd(width=16), 'teacher.pth')
+    assert pair('large.py', 'small.py', '--out', 'sub/my_pair.py', *OWN) == 0
+    said = capsys.readouterr().out
+    assert 'method: ssd_balanced, since students with SSDHead gained +5.' in said
+    config = Config.fromfile('sub/my_pair.py')
+    assert config.model.distiller.student_recorders.feature.source == 'neck'
+    assert config.model.teacher == f'{here}/sub/../large.py', 'it has these classes already'
+
+
+def test_data_in_voc_form_get_their_files(here, capsys):
+    for split in ('train', 'val'):
+        write_voc(Path('voc'), split, 2, CLASSES)
+    words = ('--teacher-ckpt', 'teacher.pth', '--data', 'voc')
+    assert pair(*RETINA_FCOS, *words) == 1
+    assert 'VOC form need --classes' in capsys.readouterr().err
+    assert pair(*RETINA_FCOS, *words, '--classes', *CLASSES) == 0
+    assert Path('voc/annotations/val.json').is_file()
+
+
+def test_the_list_has_every_method_with_its_gains(capsys):
+    assert pair('--list') == 0
+    said = capsys.readouterr().out
+    names = {path.stem for path in (ROOT / 'configs/_base_/methods').glob('*.py')}
+    assert {line.split(':')[0] for line in said.splitlines() if line[0] != ' '} == names
+    assert '(ssd_kd_r18_to_r18w8_digits)' in said
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs').glob('*_kd_*.py')), ids=lambda p: p.stem)
+def test_the_shipped_pairs_look_like_what_is_written(path):
+    tree = ast.parse(path.read_text())
+    names = [node.targets[0].id for node in tree.body if isinstance(node, ast.Assign)
+             and isinstance(node.targets[0], ast.Name)]  # fmt: skip
+    assert names[0] == '_base_' and names[-1] == 'model'
+    call = tree.body[-1].value
+    assert isinstance(call, ast.Call) and call.func.id == 'pair'
+    assert {'teacher', 'teacher_ckpt'} <= {keyword.arg for keyword in call.keywords}
+
+
+def test_the_command_of_the_docs(here):
+    """Detectors of mmdet at their full size: they are built, not trained."""
+    text = (ROOT / 'docs/your_own_data.md').read_text().replace('\\\n', '')
+    [command] = re.findall(r'^mmkd (pair .*)', text, re.M)
+    shutil.copytree('mine', 'data/mine')
+    assert main(command.split()) == 0
+    assert Path('my_pair_teacher.py').is_file()
+    assert Config.fromfile('my_pair.py').model.architecture.bbox_head.num_classes == 3
