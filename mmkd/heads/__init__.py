@@ -1,6 +1,7 @@
 """What a detector predicts: one view of every head."""
 
 from mmkd.heads import dense, detr, guided, roi, text, yolo  # noqa: F401  (they register readers)
+from mmkd.heads.detections import Detections, detections
 from mmkd.heads.predictions import Batch, Predictions
 from mmkd.heads.readers import READERS, WITHOUT_ROWS, find_reader, read, reader
 
@@ -8,7 +9,9 @@ __all__ = [
     'READERS',
     'WITHOUT_ROWS',
     'Batch',
+    'Detections',
     'Predictions',
+    'detections',
     'find_reader',
     'read',
     'reader',
