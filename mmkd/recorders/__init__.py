@@ -1,6 +1,8 @@
 """Recorders beyond MMRazor's."""
 
+from mmkd.recorders.loss_pass import LossPass
+from mmkd.recorders.loss_pass_recorder import LossPassRecorder
 from mmkd.recorders.method_inputs_copy_recorder import MethodInputsCopyRecorder
 from mmkd.recorders.predictions_recorder import PredictionsRecorder
 
-__all__ = ['MethodInputsCopyRecorder', 'PredictionsRecorder']
+__all__ = ['LossPass', 'LossPassRecorder', 'MethodInputsCopyRecorder', 'PredictionsRecorder']
