@@ -5,14 +5,31 @@ import copy
 import pytest
 import torch
 from mmdet.structures.mask import BitmapMasks
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmrazor.registry import MODELS
 
 from tests.tiny import method, raw_batch
 from tests.zoo import small
 
 # Per method: student, teacher, and what of the method the pair states.
+CHANNELS = dict(in_channels=[16] * 5, out_channels=[16] * 5)
+NECKS = dict(
+    student_recorders=dict(feature=dict(source='neck')),
+    teacher_recorders=dict(feature=dict(source='neck')),
+)
+ADAPTED = dict(NECKS, connectors=dict(adapter=CHANNELS))
+TWICE = dict(
+    NECKS,
+    connectors=dict(
+        adapter=[
+            dict(type='FeatureAdapter', act_cfg=dict(type='ReLU'), **CHANNELS),
+            dict(type='FeatureAdapter', **CHANNELS),
+        ]
+    ),
+)
 PAIRS = [
+    ('score_imitation', 'faster_rcnn', 'faster_rcnn', ADAPTED),
+    ('score_imitation_reference', 'retinanet', 'fcos', TWICE),
     ('soft_ground_truth', 'retinanet', 'faster_rcnn', {}),
     ('soft_ground_truth', 'mask_rcnn', 'fcos', {}),
     ('soft_ground_truth', 'deformable_detr', 'retinanet', {}),
@@ -21,7 +38,7 @@ PAIRS = [
 
 def build(name, student, teacher, changes):
     recipe = ConfigDict(method(name).to_dict())
-    recipe.distiller.merge(changes) if changes else None
+    recipe.distiller = Config._merge_a_into_b(ConfigDict(changes), recipe.distiller)
     torch.manual_seed(0)
     pair = MODELS.build(
         dict(
@@ -29,7 +46,7 @@ def build(name, student, teacher, changes):
             type='DetectionDistill',
             architecture=small(student),
             teacher=small(teacher),
-            balance=recipe.balance,
+            balance=recipe.get('balance'),
             distiller=recipe.distiller,
         )
     )
@@ -62,7 +79,6 @@ def step(pair, optimizer, batch):
 )
 def test_two_steps(name, student, teacher, changes):
     pair = build(name, student, teacher, changes)
-    resumed = copy.deepcopy(pair)
     batch = batch_of(student)
     trained = [p for p in pair.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-3)
@@ -73,8 +89,11 @@ def test_two_steps(name, student, teacher, changes):
     assert all(reached), 'DDP waits for a gradient of each parameter'
     assert all(p.grad.isfinite().all() for p in trained)
 
-    # A run that resumes with a copy of the pair goes on alike.
+    # A run that resumes goes on alike; the copy that EMA averages is the student's.
+    resumed = build(name, student, teacher, changes)
     resumed.load_state_dict(pair.state_dict())
+    resumed.teacher.load_state_dict(pair.teacher.state_dict())
+    assert copy.deepcopy(pair).teacher is pair.teacher
     found = []
     for model in (pair, resumed):
         torch.manual_seed(1)

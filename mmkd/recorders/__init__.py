@@ -4,5 +4,12 @@ from mmkd.recorders.loss_pass import LossPass
 from mmkd.recorders.loss_pass_recorder import LossPassRecorder
 from mmkd.recorders.method_inputs_copy_recorder import MethodInputsCopyRecorder
 from mmkd.recorders.predictions_recorder import PredictionsRecorder
+from mmkd.recorders.score_maps_recorder import ScoreMapsRecorder
 
-__all__ = ['LossPass', 'LossPassRecorder', 'MethodInputsCopyRecorder', 'PredictionsRecorder']
+__all__ = [
+    'LossPass',
+    'LossPassRecorder',
+    'MethodInputsCopyRecorder',
+    'PredictionsRecorder',
+    'ScoreMapsRecorder',
+]
