@@ -30,6 +30,9 @@ TWICE = dict(
 PAIRS = [
     ('score_imitation', 'faster_rcnn', 'faster_rcnn', ADAPTED),
     ('score_imitation_reference', 'retinanet', 'fcos', TWICE),
+    ('crosskd', 'retinanet', 'retinanet', {}),
+    ('crosskd', 'gfl', 'atss', {}),
+    ('cross_head', 'fcos', 'gfl', ADAPTED),
     ('soft_ground_truth', 'retinanet', 'faster_rcnn', {}),
     ('soft_ground_truth', 'mask_rcnn', 'fcos', {}),
     ('soft_ground_truth', 'deformable_detr', 'retinanet', {}),

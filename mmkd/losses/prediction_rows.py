@@ -3,12 +3,9 @@
 import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mmkd.distributed.avg_factor import across_ranks
-from mmkd.geometry.multi_level_maps import describe, upcast
+from mmkd.geometry.multi_level_maps import describe
 from mmkd.heads.predictions import Predictions
-from mmkd.losses.functional.iou_losses import IOU_LOSSES
 from mmkd.losses.functional.row_targets import (
     RowTargets,
     same_rows,
@@ -16,6 +13,7 @@ from mmkd.losses.functional.row_targets import (
     targets_by_row,
     targets_one_to_one,
 )
+from mmkd.losses.functional.row_terms import pulled_boxes, soft_classes
 from mmkd.losses.statistic import Statistic
 
 
@@ -112,8 +110,8 @@ class PredictionRows(nn.Module):
         with torch.no_grad(), torch.autocast(s.device.type, enabled=False):
             found = self._targets(preds_S, preds_T)
         with torch.autocast(s.device.type, enabled=False):
-            cls = self._classes(preds_S, found)
-            box = self.box_weight * self._boxes(preds_S, found)
+            cls = soft_classes(preds_S, found)
+            box = self.box_weight * pulled_boxes(preds_S, found)
         self.logs = {
             'cls': self.loss_weight * cls.detach(),
             'box': self.loss_weight * box.detach(),
@@ -126,19 +124,3 @@ class PredictionRows(nn.Module):
         if preds_S.one_to_one:
             return targets_one_to_one(preds_S, preds_T, self.top_k)
         return targets_by_overlap(preds_S, preds_T, self.top_k, self.candidates)
-
-    @staticmethod
-    def _classes(preds_S: Predictions, found: RowTargets) -> Tensor:
-        logits = Predictions(upcast(preds_S.log_prob), preds_S.boxes).logits
-        error = (found.classes - logits.sigmoid()).abs()
-        total = error * F.binary_cross_entropy_with_logits(logits, found.classes, reduction='none')
-        if preds_S.valid is not None:
-            total = total * preds_S.valid[..., None]
-        return total.sum() / across_ranks(found.classes.sum(), total)
-
-    @staticmethod
-    def _boxes(preds_S: Predictions, found: RowTargets) -> Tensor:
-        own = upcast(preds_S.boxes).gather(1, found.rows[..., None].expand(-1, -1, 4))
-        away = IOU_LOSSES['giou'](own.flatten(0, 1), found.boxes.flatten(0, 1))
-        total = (found.weights.flatten() * away).sum()
-        return total / across_ranks(found.weights.sum(), total)

@@ -5,6 +5,7 @@ from mmkd.recorders.loss_pass_recorder import LossPassRecorder
 from mmkd.recorders.method_inputs_copy_recorder import MethodInputsCopyRecorder
 from mmkd.recorders.predictions_recorder import PredictionsRecorder
 from mmkd.recorders.score_maps_recorder import ScoreMapsRecorder
+from mmkd.recorders.towers_recorder import TowersRecorder
 
 __all__ = [
     'LossPass',
@@ -12,4 +13,5 @@ __all__ = [
     'MethodInputsCopyRecorder',
     'PredictionsRecorder',
     'ScoreMapsRecorder',
+    'TowersRecorder',
 ]
