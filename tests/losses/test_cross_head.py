@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from mmkd.heads import Batch, Predictions, reader
-from mmkd.heads.readers import READERS
 from mmkd.heads.towers import HeadAtWork, TowerRun
 from mmkd.losses import CrossHead
 from mmkd.losses.cross_head import aligned
@@ -49,12 +48,6 @@ class TwoTowers(nn.Module):
                 reg = conv(reg)
             found.append((cls[:, :CLASSES] - 1, reg[:, :4]))
         return found
-
-
-@pytest.fixture(scope='module', autouse=True)
-def known_head():
-    yield
-    READERS.pop('tests.TwoTowers', None)
 
 
 @reader('tests.TwoTowers')
