@@ -30,6 +30,7 @@ TWICE = dict(
 PAIRS = [
     ('score_imitation', 'faster_rcnn', 'faster_rcnn', ADAPTED),
     ('score_imitation_reference', 'retinanet', 'fcos', TWICE),
+    ('bckd', 'gfl', 'gfl', {}),
     ('crosskd', 'retinanet', 'retinanet', {}),
     ('crosskd', 'gfl', 'atss', {}),
     ('cross_head', 'fcos', 'gfl', ADAPTED),
