@@ -31,6 +31,7 @@ PAIRS = [
     ('score_imitation', 'faster_rcnn', 'faster_rcnn', ADAPTED),
     ('score_imitation_reference', 'retinanet', 'fcos', TWICE),
     ('bckd', 'gfl', 'gfl', {}),
+    ('ld', 'gfl', 'gfl', dict(distill_losses=dict(loss_sides=dict(score_thr=0.0)))),
     ('crosskd', 'retinanet', 'retinanet', {}),
     ('crosskd', 'gfl', 'atss', {}),
     ('cross_head', 'fcos', 'gfl', ADAPTED),

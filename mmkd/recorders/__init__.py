@@ -1,5 +1,6 @@
 """Recorders beyond MMRazor's."""
 
+from mmkd.recorders.distributions_recorder import DistributionsRecorder
 from mmkd.recorders.loss_pass import LossPass
 from mmkd.recorders.loss_pass_recorder import LossPassRecorder
 from mmkd.recorders.method_inputs_copy_recorder import MethodInputsCopyRecorder
@@ -8,6 +9,7 @@ from mmkd.recorders.score_maps_recorder import ScoreMapsRecorder
 from mmkd.recorders.towers_recorder import TowersRecorder
 
 __all__ = [
+    'DistributionsRecorder',
     'LossPass',
     'LossPassRecorder',
     'MethodInputsCopyRecorder',
