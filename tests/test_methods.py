@@ -27,7 +27,15 @@ TWICE = dict(
         ]
     ),
 )
+MASKED = dict(NECKS, connectors=dict(masked=CHANNELS))
+STANDARD = dict(
+    NECKS,
+    connectors=dict(adapter=[dict(type='FeatureAdapter', **CHANNELS), dict(type='StandardLevels')]),
+)
 PAIRS = [
+    ('pkd', 'fcos', 'retinanet', ADAPTED),
+    ('cwd', 'retinanet', 'fcos', STANDARD),
+    ('mgd', 'gfl', 'atss', MASKED),
     ('score_imitation', 'faster_rcnn', 'faster_rcnn', ADAPTED),
     ('score_imitation_reference', 'retinanet', 'fcos', TWICE),
     ('bckd', 'gfl', 'gfl', {}),
