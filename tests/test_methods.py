@@ -43,6 +43,7 @@ PAIRS = [
     ('crosskd', 'retinanet', 'retinanet', {}),
     ('crosskd', 'gfl', 'atss', {}),
     ('cross_head', 'fcos', 'gfl', ADAPTED),
+    ('matched_queries', 'detr', 'deformable_detr', {}),
     ('soft_ground_truth', 'retinanet', 'faster_rcnn', {}),
     ('soft_ground_truth', 'mask_rcnn', 'fcos', {}),
     ('soft_ground_truth', 'deformable_detr', 'retinanet', {}),

@@ -5,6 +5,7 @@ from mmkd.recorders.loss_pass import LossPass
 from mmkd.recorders.loss_pass_recorder import LossPassRecorder
 from mmkd.recorders.method_inputs_copy_recorder import MethodInputsCopyRecorder
 from mmkd.recorders.predictions_recorder import PredictionsRecorder
+from mmkd.recorders.queries_recorder import QueriesRecorder
 from mmkd.recorders.score_maps_recorder import ScoreMapsRecorder
 from mmkd.recorders.towers_recorder import TowersRecorder
 
@@ -14,6 +15,7 @@ __all__ = [
     'LossPassRecorder',
     'MethodInputsCopyRecorder',
     'PredictionsRecorder',
+    'QueriesRecorder',
     'ScoreMapsRecorder',
     'TowersRecorder',
 ]

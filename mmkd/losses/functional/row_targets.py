@@ -105,6 +105,27 @@ SAME_OBJECT = 0.65  # overlap above which two rows of a teacher show one object
 GIOU_COST = 2.0  # beside the cross-entropy of the classes, in the choice of queries
 
 
+def least_cost(cost: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The pairs of rows and columns of the least cost in all, each in one pair at most.
+
+    Args:
+        cost: (P, n).
+        valid: (P,), which rows count. Defaults to None, all.
+
+    Example:
+        >>> least_cost(torch.tensor([[1.0, 2.0], [0.0, 0.5]]))
+        (tensor([0, 1]), tensor([0, 1]))
+    """
+    if valid is not None:
+        cost = cost.masked_fill(~valid[:, None], 1e9)
+    pairs = linear_sum_assignment(cost.nan_to_num(1e9).cpu().numpy())
+    row, column = (torch.as_tensor(side).to(cost.device) for side in pairs)
+    if valid is not None:
+        kept = valid[row]
+        row, column = row[kept], column[kept]
+    return row, column
+
+
 def targets_one_to_one(rows_S: Predictions, rows_T: Predictions, top_k: int) -> RowTargets:
     """Each object that the teacher finds, shown to the one row of the student that suits it best.
 
@@ -129,15 +150,7 @@ def targets_one_to_one(rows_S: Predictions, rows_T: Predictions, top_k: int) -> 
         away = 1 - bbox_overlaps(own[b], found.boxes, mode='giou')
         apart = F.softplus(logits[b]).sum(-1, keepdim=True) - logits[b] @ taught.t()
         cost = apart + GIOU_COST * away  # (P, n)
-        if rows_S.valid is not None:
-            cost = cost.masked_fill(~rows_S.valid[b, :, None], 1e9)
-        row, column = map(
-            torch.as_tensor, linear_sum_assignment(cost.nan_to_num(1e9).cpu().numpy())
-        )
-        row, column = row.to(own.device), column.to(own.device)
-        if rows_S.valid is not None:
-            kept = rows_S.valid[b, row]
-            row, column = row[kept], column[kept]
+        row, column = least_cost(cost, None if rows_S.valid is None else rows_S.valid[b])
         classes[b, row] = taught[column]
         rows[b, : len(row)] = row
         boxes[b, : len(row)], weights[b, : len(row)] = found.boxes[column], found.scores[column]
