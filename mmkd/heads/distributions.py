@@ -1,7 +1,6 @@
 """Distributions over the distances to the sides of a box: GFL's kin, YOLOv8, PPYOLOE, YOLOv6."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,20 +8,6 @@ from torch import Tensor, nn
 
 from mmkd.geometry.multi_level_maps import upcast
 from mmkd.heads.grids import rows
-from mmkd.heads.predictions import Predictions
-
-
-@dataclass(frozen=True)
-class Distributions:
-    """What a head predicts, with the distributions that its boxes are the means of.
-
-    Args:
-        bins: (B, P, 4, n), logits of n distances, in strides, to left, top, right, bottom.
-        rows: the predictions, row by row.
-    """
-
-    bins: Tensor
-    rows: Predictions
 
 
 def bins_of(head: Any) -> int:
@@ -38,7 +23,9 @@ def bins_of(head: Any) -> int:
 
 
 def read_bins(head: Any, outputs: Sequence[Any]) -> Tensor:
-    """The logits (B, P, 4, n) in the order of the head's rows.
+    """Logits (B, P, 4, n) of n distances, in strides, to the left, top, right and bottom.
+
+    In the order of the head's rows.
 
     Args:
         head: one with :func:`bins_of` above 0.

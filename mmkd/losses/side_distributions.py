@@ -6,8 +6,7 @@ from torch.nn import functional as F
 
 from mmkd.distributed.avg_factor import across_ranks
 from mmkd.geometry.multi_level_maps import describe, upcast
-from mmkd.heads.distributions import Distributions
-from mmkd.losses.functional.row_targets import same_rows
+from mmkd.heads.predictions import Predictions
 from mmkd.losses.statistic import Statistic
 
 
@@ -21,7 +20,7 @@ class SideDistributions(nn.Module):
             KL(softmax(t_i / \tau) \,\|\, softmax(s_i / \tau)), \quad w_i = \max_c p_T(i)
 
     over the rows i whose score w is at least ``score_thr``. Record both sides with
-    ``type='Distributions'``.
+    ``type='Distributions'``, and the teacher's scores with ``type='Predictions'``.
 
     Source:
         LD: Zheng et al., CVPR 2022 (arXiv 2102.12252), eq. 4, for GFL's kin.
@@ -75,20 +74,20 @@ class SideDistributions(nn.Module):
         self.score_thr = score_thr
         self.logs: dict[str, Tensor] = {}
 
-    def forward(self, preds_S: Distributions, preds_T: Distributions) -> Tensor:
+    def forward(self, preds_S: Tensor, preds_T: Tensor, rows_T: Predictions) -> Tensor:
         """Compute the loss; ``logs`` gets 'taught', the share of rows.
 
         Args:
-            preds_S: the student's.
+            preds_S: (B, P, 4, n), the student's distributions.
             preds_T: the teacher's, of the same priors and bins.
+            rows_T: what the teacher predicts, row by row.
         """
-        _check(preds_S, preds_T)
-        weight = upcast(preds_T.rows.log_prob.detach()).exp().amax(-1)  # (B, P)
+        _check(preds_S, preds_T, rows_T)
+        weight = upcast(rows_T.log_prob.detach()).exp().amax(-1)  # (B, P)
         weight = weight * (weight >= self.score_thr)
-        for valid in (preds_S.rows.valid, preds_T.rows.valid):
-            weight = weight if valid is None else weight * valid
+        weight = weight if rows_T.valid is None else weight * rows_T.valid
         kept = weight > 0
-        own, other = (upcast(d.bins[kept]) / self.temperature for d in (preds_S, preds_T))
+        own, other = (upcast(bins[kept]) / self.temperature for bins in (preds_S, preds_T))
         divergence = F.kl_div(
             own.log_softmax(-1),
             other.detach().to(own).log_softmax(-1),
@@ -100,17 +99,22 @@ class SideDistributions(nn.Module):
         return self.loss_weight * total / across_ranks(weight.sum(), total)
 
 
-def _check(preds_S: Distributions, preds_T: Distributions) -> None:
-    for name, found in (('preds_S', preds_S), ('preds_T', preds_T)):
-        if not isinstance(found, Distributions):
+def _check(preds_S: Tensor, preds_T: Tensor, rows_T: Predictions) -> None:
+    for name, bins in (('preds_S', preds_S), ('preds_T', preds_T)):
+        if not isinstance(bins, Tensor) or bins.dim() != 4 or bins.size(2) != 4:
             raise ValueError(
-                f'{name} must be Distributions, got {describe(found)}. Record it with '
+                f'{name} must be distributions (B, P, 4, n), got {describe(bins)}. Record it with '
                 "`type='Distributions'`."
             )
-    shapes = tuple(preds_S.bins.shape), tuple(preds_T.bins.shape)
-    if shapes[0] != shapes[1] or not same_rows(preds_S.rows, preds_T.rows):
+    if preds_S.shape != preds_T.shape:
         raise ValueError(
             'student and teacher must have the same priors and as many bins for each side (reg_max '
-            f'of the head), got bins of {shapes[0]} and {shapes[1]} (images, rows, 4, bins). Give '
-            "one of the heads the other's."
+            f'of the head), got {tuple(preds_S.shape)} and {tuple(preds_T.shape)} (images, rows, '
+            "4, bins). Give one of the heads the other's."
+        )
+    if not isinstance(rows_T, Predictions) or rows_T.boxes.shape[:2] != preds_T.shape[:2]:
+        raise ValueError(
+            "rows_T must be the teacher's rows, as many as it has distributions, got "
+            f'{describe(getattr(rows_T, "boxes", rows_T))} for {tuple(preds_T.shape)}. Record it '
+            "with `type='Predictions'`."
         )

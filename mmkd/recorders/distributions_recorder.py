@@ -2,18 +2,21 @@
 
 from typing import Any
 
+from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.registry import TASK_UTILS
 from torch import nn
 
-from mmkd.heads.distributions import Distributions, bins_of, giver_of_bins, read_bins
+from mmkd.heads.distributions import bins_of, giver_of_bins, read_bins
 from mmkd.recorders.predictions_recorder import PredictionsRecorder
 
 
 @TASK_UTILS.register_module()
 class DistributionsRecorder(PredictionsRecorder):
-    """Record :class:`mmkd.heads.distributions.Distributions` (``type='Distributions'``).
+    """Record the distributions that boxes are the means of (``type='Distributions'``).
 
-    Of GFL's kin and MMYOLO's YOLOv8, PPYOLOE and YOLOv6, in training and in eval.
+    A record is a tensor (B, P, 4, n): logits of n distances, in strides, to the left, top, right
+    and bottom, in the order of the head's rows. Of GFL's kin and MMYOLO's YOLOv8, PPYOLOE and
+    YOLOv6, in training and in eval.
 
     Args:
         source (str): the head. Defaults to '', the one that the detector predicts with.
@@ -24,6 +27,8 @@ class DistributionsRecorder(PredictionsRecorder):
     Example:
         >>> recorders = dict(sides=dict(type='Distributions'))  # for student and teacher
     """
+
+    get_record_data = BaseRecorder.get_record_data
 
     def __init__(self, source: str = '') -> None:
         super().__init__(source)
@@ -59,8 +64,4 @@ class DistributionsRecorder(PredictionsRecorder):
         if self._giver is not None:
             self._giver.training = self._mode
         super().__exit__(*error)
-
-    def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Distributions:
-        """The distributions of a run of the head."""
-        run: Any = self._data_buffer[record_idx]
-        return Distributions(read_bins(run.head, run.outputs), run.read())
+        self._data_buffer[:] = [read_bins(run.head, run.outputs) for run in self._data_buffer]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmkd.heads import Predictions
@@ -207,6 +207,7 @@ def one_to_one_by_loops(S, T, top_k, box_weight):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4), st.floats(5, 40))
+@settings(max_examples=40)
 def test_a_student_without_nms_learns_each_object_once(seed, top_k, spread):
     S, T = replace(rows(seed, 4), one_to_one=True), rows(seed + 1, 5, spread=spread)
     loss = PredictionRows(top_k=top_k)

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,10 +12,9 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmrazor.models.task_modules import RecorderManager
 
-from mmkd.heads.distributions import Distributions
 from mmkd.losses import SideDistributions
 from tests.losses.contract import LossCase
-from tests.losses.test_disagreement_rows import GRID, hidden, on_grid
+from tests.losses.test_prediction_rows import rows
 from tests.tiny import tiny_yolov5
 from tests.zoo import small
 
@@ -28,50 +26,38 @@ def bins(seed, dtype=torch.float32):
     return 3 * torch.randn(2, 8, 4, BINS, generator=generator, dtype=dtype)
 
 
-def student(seed):
-    """Its scores teach nothing and get no gradient: the contract does not see them."""
-    return Distributions(bins(seed), SimpleNamespace(priors=GRID, valid=None))
-
-
-def teacher(seed, logit=1.0):
-    return Distributions(bins(seed), hidden(seed, logit=logit))
+def inputs(seed, logit=1.0):
+    return dict(
+        preds_S=bins(seed), preds_T=bins(seed + 100), rows_T=rows(seed + 100, 8, logit=logit)
+    )
 
 
 CASE = LossCase(
     build=SideDistributions,
-    inputs=lambda seed: dict(preds_S=student(seed), preds_T=teacher(seed + 100)),
-    empty=lambda: dict(preds_S=student(0), preds_T=teacher(1, logit=-9.0)),
+    inputs=inputs,
+    empty=lambda: inputs(0, logit=-9.0),
     faults=(
-        (lambda i: i | {'preds_S': bins(0)}, 'preds_S must be Distributions'),
-        (lambda i: i | {'preds_T': bins(0)}, 'preds_T must be Distributions'),
-        (
-            lambda i: i | {'preds_T': replace(i['preds_T'], bins=bins(0)[..., 1:])},
-            'as many bins for each side',
-        ),
-        (
-            lambda i: (
-                i | {'preds_T': replace(i['preds_T'], rows=replace(on_grid(0), priors=GRID + 1))}
-            ),
-            'must have the same priors',
-        ),
+        (lambda i: i | {'preds_S': bins(0)[0]}, 'preds_S must be distributions'),
+        (lambda i: i | {'preds_T': [bins(0)]}, 'preds_T must be distributions'),
+        (lambda i: i | {'preds_T': bins(0)[..., 1:]}, 'as many bins for each side'),
+        (lambda i: i | {'preds_S': bins(0)[:, 1:]}, 'must have the same priors'),
+        (lambda i: i | {'rows_T': rows(0, 7)}, 'rows_T must be the teacher'),
+        (lambda i: i | {'rows_T': bins(0)}, 'rows_T must be the teacher'),
     ),
-    zero_at_equal=False,  # see below: the student's record lacks scores here
     log_keys=('taught',),
 )
 
 
-def by_loops(S, T, tau, score_thr):
+def by_loops(S, T, rows_T, tau, score_thr):
     total, whole, taught = 0.0, 0.0, 0
     for b in range(2):
         for i in range(8):
-            weight = max(T.rows.log_prob[b, i].exp().tolist())
-            if weight < score_thr or any(
-                r.valid is not None and not r.valid[b, i] for r in (S.rows, T.rows)
-            ):
+            weight = max(rows_T.log_prob[b, i].exp().tolist())
+            if weight < score_thr or (rows_T.valid is not None and not rows_T.valid[b, i]):
                 continue
             whole, taught = whole + weight, taught + 1
             for side in range(4):
-                s, t = ([v / tau for v in d.bins[b, i, side].tolist()] for d in (S, T))
+                s, t = ([v / tau for v in of[b, i, side].tolist()] for of in (S, T))
                 log_s, log_t = (
                     [v - math.log(sum(map(math.exp, values))) for v in values] for values in (s, t)
                 )
@@ -83,29 +69,20 @@ def by_loops(S, T, tau, score_thr):
 @given(st.integers(0, 10**6), st.floats(0.5, 10), st.floats(0, 0.9), st.booleans())
 @settings(max_examples=30)
 def test_equals_the_oracle(seed, tau, score_thr, some_valid):
-    masks = torch.rand(2, 2, 8, generator=torch.Generator().manual_seed(seed)) > 0.3
-    S, T = (
-        Distributions(
-            bins(seed + k, torch.float64),
-            on_grid(seed + k, masks[k] if some_valid else None, logit=1.0),
-        )
-        for k in (0, 1)
-    )
+    valid = torch.rand(2, 8, generator=torch.Generator().manual_seed(seed)) > 0.3
+    found = replace(rows(seed, 8, logit=1.0), valid=valid if some_valid else None)
+    S, T = bins(seed, torch.float64), bins(seed + 1, torch.float64)
     loss = SideDistributions(temperature=tau, score_thr=score_thr)
-    expected, taught = by_loops(S, T, tau, score_thr)
-    assert loss(S, T).item() == pytest.approx(expected, rel=1e-5, abs=1e-9)
+    expected, taught = by_loops(S, T, found, tau, score_thr)
+    assert loss(S, T, found).item() == pytest.approx(expected, rel=1e-5, abs=1e-9)
     assert loss.logs['taught'].item() == pytest.approx(taught)
-    assert loss(Distributions(T.bins, S.rows), T).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_gradcheck():
-    T = Distributions(bins(1, torch.float64), on_grid(1, double=True, logit=1.0))
-    rows = on_grid(0)
-
-    def by_bins(own):
-        return SideDistributions()(Distributions(own, rows), T)
-
-    assert torch.autograd.gradcheck(by_bins, bins(0, torch.float64).requires_grad_())
+    T, found = bins(1, torch.float64), rows(1, 8, logit=1.0)
+    loss = SideDistributions()
+    own = bins(0, torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda own: loss(own, T, found), own)
 
 
 def heads():
@@ -136,20 +113,21 @@ def test_their_means_are_the_boxes(name, training):
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, 0, 0.1)
     model.train(training)
-    manager = RecorderManager(dict(sides=dict(type='Distributions')))
+    recorders = dict(sides=dict(type='Distributions'), rows=dict(type='Predictions'))
+    manager = RecorderManager(recorders)
     manager.initialize(model)
     with manager:
         model.bbox_head(model.extract_feat(torch.randn(2, 3, 64, 64)))
-    found = manager.get_recorder('sides').get_record_data()
+    bins, found = (manager.get_recorder(name).get_record_data() for name in recorders)
     modes = {m.training for m in model.bbox_head.modules()}
     assert modes == {training}, 'each module keeps its mode'
-    count = found.bins.size(-1)
-    assert found.bins.shape == (*found.rows.boxes.shape, count) and count > 5
-    sides = found.bins.softmax(-1) @ torch.arange(count).to(found.bins)
-    centre, stride = found.rows.priors.split(2, dim=-1)
+    count = bins.size(-1)
+    assert bins.shape == (*found.boxes.shape, count) and count > 5
+    sides = bins.softmax(-1) @ torch.arange(count).to(bins)
+    centre, stride = found.priors.split(2, dim=-1)
     sides = sides * stride.repeat(1, 2)
     boxes = torch.cat([centre - sides[..., :2], centre + sides[..., 2:]], -1)
-    torch.testing.assert_close(boxes, found.rows.boxes, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(boxes, found.boxes, rtol=1e-4, atol=1e-3)
 
 
 def test_other_heads_are_refused():

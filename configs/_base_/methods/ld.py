@@ -11,12 +11,13 @@ balance = dict(shares=0.5)
 distiller = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(sides=dict(type='Distributions')),
-    teacher_recorders=dict(sides=dict(type='Distributions')),
+    teacher_recorders=dict(sides=dict(type='Distributions'), rows=dict(type='Predictions')),
     distill_losses=dict(loss_sides=dict(type='SideDistributions')),
     loss_forward_mappings=dict(
         loss_sides=dict(
             preds_S=dict(recorder='sides', from_student=True),
             preds_T=dict(recorder='sides', from_student=False),
+            rows_T=dict(recorder='rows', from_student=False),
         )
     ),
 )
