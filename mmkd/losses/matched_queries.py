@@ -29,8 +29,8 @@ class MatchedQueries(nn.Module):
     The pairs are those of the least cost in all, by the same three numbers: of the teacher's
     ``top_k`` surest queries each has one of the student's. w is the teacher's score of the query.
     Boxes b are centre and size in parts of the image. What the other queries learn is left to the
-    ground truth. Record the student with ``type='Predictions', layers='all'``, the teacher with
-    ``type='Queries'``.
+    ground truth. Record the student with ``type='Queries'``, the teacher with
+    ``type='Predictions', layers='all'``.
 
     Source:
         The logits of DETRDistill: Chang et al., ICCV 2023 (arXiv 2211.10156), eq. 4 and 5, with
@@ -89,21 +89,21 @@ class MatchedQueries(nn.Module):
         self.weighted = weighted
         self.logs: dict[str, Tensor] = {}
 
-    def forward(self, preds_S: Sequence[Predictions], preds_T: QueryRun) -> Tensor:
+    def forward(self, preds_S: QueryRun, preds_T: Sequence[Predictions]) -> Tensor:
         """Compute the loss; ``logs`` gets its parts 'cls', 'l1' and 'giou', weighted.
 
         Args:
-            preds_S: the student's rows of each decoder layer.
-            preds_T: the teacher's run.
+            preds_S: the student's run.
+            preds_T: the teacher's rows of each decoder layer.
         """
         _check(preds_S, preds_T)
-        depth, of_teacher = len(preds_S), len(preds_T.layers)
+        depth, of_teacher = len(preds_S.layers), len(preds_T)
         parts: dict[str, list[Tensor]] = {name: [] for name in self.weights}
-        with torch.autocast(preds_S[0].boxes.device.type, enabled=False):
-            for i, own in enumerate(preds_S):
+        with torch.autocast(preds_S.sizes.device.type, enabled=False):
+            for i, own in enumerate(preds_S.layers):
                 # Of equal depths the same layer; the last always with the last.
-                other = preds_T.layers[-(-(i + 1) * of_teacher // depth) - 1].detach()
-                for name, term in self._layer(own, other, preds_T.sizes.detach()).items():
+                other = preds_T[-(-(i + 1) * of_teacher // depth) - 1].detach()
+                for name, term in self._layer(own, other, preds_S.sizes).items():
                     parts[name].append(self.weights[name] * term)
         totals = {name: torch.stack(terms).sum() for name, terms in parts.items()}
         self.logs = {name: self.loss_weight * total.detach() for name, total in totals.items()}
@@ -161,17 +161,17 @@ def _paired(
 
 
 def _check(preds_S: object, preds_T: object) -> None:
-    layers = preds_S if isinstance(preds_S, list | tuple) else []
+    if not isinstance(preds_S, QueryRun):
+        raise ValueError(
+            f"preds_S must be recorded with `type='Queries'`, got {describe(preds_S)}."
+        )
+    layers = preds_T if isinstance(preds_T, list | tuple) else []
     if not layers or not all(isinstance(layer, Predictions) for layer in layers):
         raise ValueError(
-            'preds_S must be the rows of the decoder layers, got '
-            f"{describe(preds_S)}. Record them with `type='Predictions', layers='all'`."
+            'preds_T must be the rows of the decoder layers, got '
+            f"{describe(preds_T)}. Record them with `type='Predictions', layers='all'`."
         )
-    if not isinstance(preds_T, QueryRun):
-        raise ValueError(
-            f"preds_T must be recorded with `type='Queries'`, got {describe(preds_T)}."
-        )
-    s, t = layers[-1].log_prob, preds_T.layers[-1].log_prob
+    s, t = preds_S.layers[-1].log_prob, layers[-1].log_prob
     if s.size(0) != t.size(0) or s.size(2) != t.size(2):
         raise ValueError(
             'student and teacher must see the same images and score the same classes, got '

@@ -34,7 +34,7 @@ class QueriesRecorder(PredictionsRecorder):
         ValueError: at the start, the head is not a DETR's.
 
     Example:
-        >>> recorders = dict(queries=dict(type='Queries'))  # of the teacher
+        >>> recorders = dict(queries=dict(type='Queries'))  # of the student
     """
 
     def __init__(self, source: str = '') -> None:

@@ -22,20 +22,28 @@ def layers(seed, depth=2, queries=4, **options):
     return [replace(layer, one_to_one=True) for layer in made]
 
 
-def run(seed, depth=2, queries=3, **options):
-    return QueryRun(layers(seed, depth, queries, **options), SIZES)
+def run(seed, depth=2):
+    return QueryRun(layers(seed, depth), SIZES)
+
+
+class OneSize(QueryRun):
+    """All images are alike: the contract, which turns tensors around, does not see their sizes."""
+
+    sizes = property(lambda self: SIZES[:1].expand(len(self.layers[0].boxes), 4), lambda *_: None)
 
 
 CASE = LossCase(
     build=MatchedQueries,
-    inputs=lambda seed: dict(preds_S=layers(seed), preds_T=run(seed + 100)),
+    inputs=lambda seed: dict(
+        preds_S=OneSize(layers(seed), SIZES), preds_T=layers(seed + 100, queries=3)
+    ),
     empty=None,  # a query always predicts something; see below
     faults=(
-        (lambda i: i | {'preds_S': i['preds_S'][0]}, "`type='Predictions', layers='all'`"),
-        (lambda i: i | {'preds_S': [torch.zeros(1)]}, 'preds_S must be the rows of the decoder'),
-        (lambda i: i | {'preds_T': i['preds_S']}, "preds_T must be recorded with `type='Queries'`"),
-        (lambda i: i | {'preds_T': run(0, classes=4)}, 'score the same classes'),
-        (lambda i: i | {'preds_T': run(0, images=1)}, 'see the same images'),
+        (lambda i: i | {'preds_T': i['preds_T'][0]}, "`type='Predictions', layers='all'`"),
+        (lambda i: i | {'preds_T': [torch.zeros(1)]}, 'preds_T must be the rows of the decoder'),
+        (lambda i: i | {'preds_S': i['preds_T']}, "preds_S must be recorded with `type='Queries'`"),
+        (lambda i: i | {'preds_T': layers(0, classes=4)}, 'score the same classes'),
+        (lambda i: i | {'preds_T': layers(0, images=1)}, 'see the same images'),
     ),
     zero_at_equal=False,  # a cross-entropy with soft targets is not 0 at its least
     log_keys=('cls', 'l1', 'giou'),
@@ -60,8 +68,8 @@ def distances(S, T, b, i, j):
 
 def by_loops(S, T, top_k, weighted):
     total = 0.0
-    for i, own in enumerate(S):
-        other = T.layers[-(-(i + 1) * len(T.layers) // len(S)) - 1]
+    for i, own in enumerate(S.layers):
+        other = T[-(-(i + 1) * len(T) // len(S.layers)) - 1]
         layer, whole = 0.0, 0.0
         for b in range(2):
             scores = [max(q) for q in other.log_prob[b].exp().tolist()]
@@ -86,7 +94,7 @@ def by_loops(S, T, top_k, weighted):
 @settings(max_examples=25)
 def test_equals_the_oracle(seed, top_k, depth, weighted):
     """Also of decoders of other depths."""
-    S, T = layers(seed, 2), run(seed + 1, depth)
+    S, T = run(seed), layers(seed + 1, depth, 3)
     loss = MatchedQueries(top_k=top_k, weighted=weighted)
     expected = by_loops(S, T, top_k, weighted)
     assert loss(S, T).item() == pytest.approx(expected, rel=1e-3)
@@ -94,37 +102,37 @@ def test_equals_the_oracle(seed, top_k, depth, weighted):
 
 
 def test_rows_that_do_not_count():
-    S, T = layers(0), run(1)
+    S, T = run(0), layers(1, queries=3)
     expected = MatchedQueries()(S, T).item()
     more = [
         replace(
             apply(layer, lambda t: torch.cat([t, t], 1)),
             valid=torch.tensor([[True] * 4 + [False] * 4] * 2),
         )
-        for layer in S
+        for layer in S.layers
     ]
-    assert MatchedQueries()(more, T).item() == pytest.approx(expected, rel=1e-5)
-    hidden = [replace(layer, valid=torch.zeros(2, 4, dtype=torch.bool)) for layer in S]
-    assert MatchedQueries()(hidden, T).item() == 0
+    assert MatchedQueries()(replace(S, layers=more), T).item() == pytest.approx(expected, rel=1e-5)
+    hidden = [replace(layer, valid=torch.zeros(2, 4, dtype=torch.bool)) for layer in S.layers]
+    assert MatchedQueries()(replace(S, layers=hidden), T).item() == 0
 
 
 def test_a_teacher_that_sees_nothing_teaches_nothing():
-    S, T = layers(0), run(1)
-    blind = replace(
-        T, layers=[replace(r, log_prob=torch.full_like(r.log_prob, -1e4)) for r in T.layers]
-    )
-    leaves = [layer.log_prob.requires_grad_() for layer in S]
+    S, T = run(0), layers(1, queries=3)
+    blind = [replace(r, log_prob=torch.full_like(r.log_prob, -1e4)) for r in T]
+    leaves = [layer.log_prob.requires_grad_() for layer in S.layers]
     value = MatchedQueries()(S, blind)
     value.backward()
     assert value.item() == 0 and not any(leaf.grad.any() for leaf in leaves)
 
 
 def test_gradcheck():
-    S = [apply(layer, torch.Tensor.double) for layer in layers(0)]
-    T = apply(run(1), torch.Tensor.double)
+    S = apply(run(0), torch.Tensor.double)
+    T = [apply(layer, torch.Tensor.double) for layer in layers(1, queries=3)]
+    first, last = S.layers
 
     def by_rows(log_prob, boxes):
-        return MatchedQueries()([replace(S[0], log_prob=log_prob, boxes=boxes), S[1]], T)
+        own = replace(first, log_prob=log_prob, boxes=boxes)
+        return MatchedQueries()(replace(S, layers=[own, last]), T)
 
-    leaves = S[0].log_prob.requires_grad_(), S[0].boxes.requires_grad_()
+    leaves = first.log_prob.requires_grad_(), first.boxes.requires_grad_()
     assert torch.autograd.gradcheck(by_rows, leaves)

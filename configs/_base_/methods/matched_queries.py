@@ -10,8 +10,8 @@ __method__ = dict(
 balance = dict(shares=0.5)
 distiller = dict(
     type='ConfigurableDistiller',
-    student_recorders=dict(queries=dict(type='Predictions', layers='all')),
-    teacher_recorders=dict(queries=dict(type='Queries')),
+    student_recorders=dict(queries=dict(type='Queries')),
+    teacher_recorders=dict(queries=dict(type='Predictions', layers='all')),
     distill_losses=dict(loss_queries=dict(type='MatchedQueries')),
     loss_forward_mappings=dict(
         loss_queries=dict(
