@@ -48,9 +48,10 @@ class CrossHead(nn.Module):
 
     R are the predictions of the teacher's head from the student's maps: those inside its towers,
     brought to the mean and deviation of the teacher's channels (``type='Towers'`` on both sides),
-    or, for heads without towers, the features of the neck by an adapter (``depth=0`` on the
-    teacher's side). The teacher's weights stay as they are; the gradient reaches the student's
-    layers before the cut, and its own predictors learn of the ground truth alone.
+    or, for heads without towers, the adapted features of the neck, against the teacher's (with its
+    head for ``head_T``, recorded at ``depth=0``). The teacher's weights stay as they are; the
+    gradient reaches the student's layers before the cut, and its own predictors learn of the
+    ground truth alone.
 
     Source:
         CrossKD: Wang et al., CVPR 2024 (arXiv 2306.11369), eq. 6 and 7, with the alignment of
@@ -69,7 +70,7 @@ class CrossHead(nn.Module):
     Args:
         loss_weight (float): Defaults to 1.0.
         box_weight (float): of the boxes beside the classes. Defaults to 1.0.
-        align (bool): bring the maps of towers to the teacher's statistics. Defaults to True.
+        align (bool): bring the maps to the statistics of the teacher's. Defaults to True.
         in_channels (int, optional): of the student's towers, where they are not the teacher's: a
             1x1 convolution for each tower, trained with the student. Defaults to None.
         out_channels (int, optional): of the teacher's towers. Defaults to None.
@@ -106,20 +107,27 @@ class CrossHead(nn.Module):
         self.adapters = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in pairs * 2)
         self.logs: dict[str, Tensor] = {}
 
-    def forward(self, preds_S: TowerRun | Levels, preds_T: TowerRun) -> Tensor:
+    def forward(
+        self,
+        preds_S: TowerRun | Levels,
+        preds_T: TowerRun | Levels,
+        head_T: TowerRun | None = None,
+    ) -> Tensor:
         """Compute the loss; ``logs`` gets its parts 'cls' and 'box', both weighted.
 
         Args:
-            preds_S: the student's run, or levels of features (B, C, H, W) for the whole head.
-            preds_T: the teacher's run, recorded at depth 0 for features.
+            preds_S: the student's run, or its levels of features (B, C, H, W), adapted.
+            preds_T: the teacher's run, or its levels.
+            head_T: with levels, the teacher's run at ``depth=0``.
         """
-        if not isinstance(preds_T, TowerRun):
+        run = preds_T if head_T is None else head_T
+        if not isinstance(run, TowerRun):
             raise ValueError(
-                f"preds_T must be recorded with `type='Towers'`, got {describe(preds_T)}. With "
-                'depth=0 it takes the features of the neck.'
+                "preds_T must be recorded with `type='Towers'`, or head_T where it holds features, "
+                f'got {describe(preds_T)} and {describe(head_T)}. Map it.'
             )
-        at_work, rows_T = preds_T.at_work, preds_T.rows.detach()
-        crossed = at_work.predictions(self._maps(preds_S, preds_T))
+        rows_T = run.rows.detach()
+        crossed = run.at_work.predictions(self._maps(preds_S, preds_T))
         with torch.autocast(crossed.boxes.device.type, enabled=False):
             self._check(crossed, rows_T)
             found = targets_by_row(crossed, rows_T)
@@ -131,18 +139,20 @@ class CrossHead(nn.Module):
         }
         return self.loss_weight * (cls + box)
 
-    def _maps(self, preds_S: TowerRun | Levels, preds_T: TowerRun) -> list[list[Tensor]]:
-        if not preds_T.maps:
-            levels = as_levels([] if isinstance(preds_S, TowerRun) else preds_S, 'preds_S')
-            return [[upcast(level) for level in levels]]
-        if not isinstance(preds_S, TowerRun) or not preds_S.maps:
-            raise ValueError(
-                "preds_S must be recorded with `type='Towers'` where preds_T holds the maps inside "
-                f'towers, got {describe(preds_S)}. For features of the neck record the teacher '
-                'with depth=0.'
-            )
+    def _maps(self, preds_S: TowerRun | Levels, preds_T: TowerRun | Levels) -> list[list[Tensor]]:
+        if isinstance(preds_T, TowerRun):
+            if not isinstance(preds_S, TowerRun) or not preds_S.maps or not preds_T.maps:
+                raise ValueError(
+                    "preds_S must be recorded with `type='Towers'`, as preds_T is, both at a depth "
+                    f'above 0, got {describe(preds_S)}. Features of the neck go with those of the '
+                    "teacher's, and its head with head_T."
+                )
+            inside = list(zip(preds_S.maps, preds_T.maps, strict=True))
+        else:
+            given = [] if isinstance(preds_S, TowerRun) else preds_S
+            inside = [(as_levels(given, 'preds_S'), as_levels(preds_T, 'preds_T'))]
         towers: list[list[Tensor]] = []
-        for i, (own, other) in enumerate(zip(preds_S.maps, preds_T.maps, strict=True)):
+        for i, (own, other) in enumerate(inside):
             levels = [upcast(level) for level in own]
             if self.adapters:
                 levels = [self.adapters[i](level) for level in levels]
@@ -170,7 +180,7 @@ def _check_towers(levels: Sequence[Tensor], other: Sequence[Tensor]) -> None:
     found = [[(m.size(1), *m.shape[2:]) for m in maps] for maps in (levels, other)]
     if found[0] != found[1]:
         raise ValueError(
-            "the student's towers must give maps of the channels and sizes (C, H, W) of the "
-            f"teacher's, got {found[0]} and {found[1]}. Set in_channels and out_channels where the "
-            'channels differ; where the levels do, take the method cross_head.'
+            "the student's maps must have the channels and sizes (C, H, W) of the teacher's, "
+            f'got {found[0]} and {found[1]}. Set in_channels and out_channels where the '
+            'channels of towers differ; adapt features with FeatureAdapter.'
         )

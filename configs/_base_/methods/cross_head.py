@@ -15,7 +15,8 @@ distiller = dict(
     loss_forward_mappings=dict(
         loss_cross=dict(
             preds_S=dict(recorder='feature', from_student=True, connector='adapter'),
-            preds_T=dict(recorder='head', from_student=False),
+            preds_T=dict(recorder='feature', from_student=False),
+            head_T=dict(recorder='head', from_student=False),
         )
     ),
 )
