@@ -54,7 +54,7 @@ class CrossHead(nn.Module):
     ground truth alone.
 
     Source:
-        CrossKD: Wang et al., CVPR 2024 (arXiv 2306.11369), eq. 6 and 7, with the alignment of
+        CrossKD: Wang et al., CVPR 2024 (arXiv 2306.11369), with the alignment of
         their code (align_scale).
 
     Differs:

@@ -27,7 +27,7 @@ class DisagreementRows(nn.Module):
     assigner where ``num_pos`` is mapped. Record both sides with ``type='Predictions'``.
 
     Source:
-        BCKD: Yang et al., ICCV 2023 (arXiv 2308.14286), eq. 5 to 8; their weights are 1 and 4.
+        BCKD: Yang et al., ICCV 2023 (arXiv 2308.14286), by their code; its weights are 1 and 4.
 
     Differs:
         Their code leaves out a level without positives, and so all of an image without objects.

@@ -33,8 +33,8 @@ class MatchedQueries(nn.Module):
     ``type='Predictions', layers='all'``.
 
     Source:
-        The logits of DETRDistill: Chang et al., ICCV 2023 (arXiv 2211.10156), eq. 4 and 5, with
-        the weights of their code.
+        The logits of DETRDistill: Chang et al., ICCV 2023 (arXiv 2211.10156), with the
+        weights of their code.
 
     Differs:
         Pairs are weighed by the teacher's score, as by KD-DETR (Wang et al., CVPR 2024, arXiv

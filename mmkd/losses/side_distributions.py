@@ -23,7 +23,7 @@ class SideDistributions(nn.Module):
     ``type='Distributions'``, and the teacher's scores with ``type='Predictions'``.
 
     Source:
-        LD: Zheng et al., CVPR 2022 (arXiv 2102.12252), eq. 4, for GFL's kin.
+        LD: Zheng et al., CVPR 2022 (arXiv 2102.12252), by their code, for GFL's kin.
 
     Differs:
         The weight is the teacher's score in place of the student's at the positives and the IoU

@@ -5,7 +5,6 @@ __method__ = dict(
     teaches='how sure the teacher is of each side of its boxes',
     needs=['rows', 'DFL', 'equal priors'],
     source='Zheng et al., CVPR 2022 (arXiv 2102.12252)',
-    published=2.0,
 )
 balance = dict(shares=0.5)
 distiller = dict(

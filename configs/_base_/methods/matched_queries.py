@@ -5,7 +5,6 @@ __method__ = dict(
     teaches="what the teacher's queries predict, layer by layer",
     needs=['rows', 'DETR', 'equal classes'],
     source='Chang et al., ICCV 2023 (arXiv 2211.10156)',
-    published=2.5,
 )
 balance = dict(shares=0.5)
 distiller = dict(

@@ -4,7 +4,6 @@ __method__ = dict(
     teaches="the teacher's features, made of a part of the student's",
     needs=['equal levels'],
     source='Yang et al., ECCV 2022 (arXiv 2205.01529)',
-    published=3.5,
 )
 balance = dict(shares=0.5)
 distiller = dict(

@@ -6,7 +6,6 @@ __method__ = dict(
     teaches="the teacher's features where it is sure of an object",
     needs=['teacher: rows', 'equal levels'],
     source='Ultralytics 8.4 (distillation guide), in the form of Wang et al., CVPR 2019',
-    published=0.7,
 )
 balance = dict(shares=0.5)
 distiller = dict(
