@@ -25,7 +25,8 @@ def row_tree(rows: Predictions) -> dict[str, Any]:
     return {
         'shape': [MOST if drawn else count, classes],
         'drawn': drawn,
-        'parts': [f.name for f in fields(rows) if getattr(rows, f.name) is not None],
+        'parts': [f.name for f in fields(rows) if isinstance(getattr(rows, f.name), Tensor)],
+        'one_to_one': rows.one_to_one,
         'priors': None if rows.priors is None else _text(rows.priors),
     }
 
@@ -88,7 +89,8 @@ def _surest(rows: Predictions) -> Predictions:
         return torch.cat([kept, kept.new_zeros(len(kept), lacking, *kept.shape[2:])], dim=1)
 
     held = {f.name: getattr(rows, f.name) for f in fields(rows)}
-    return replace(rows, **{k: taken(v) for k, v in held.items() if isinstance(v, Tensor)})
+    kept: dict[str, Any] = {k: taken(v) for k, v in held.items() if isinstance(v, Tensor)}
+    return replace(rows, **kept)
 
 
 def _encoded(rows: Predictions) -> Tensor:
@@ -135,6 +137,7 @@ def _decoded(data: Tensor, tree: Mapping[str, Any]) -> Predictions:
         _uncode(found['quality']) if 'quality' in found else None,
         found['valid'][..., 0].bool() if 'valid' in found else None,
         class_boxes,
+        tree['one_to_one'],
     )
 
 

@@ -29,6 +29,8 @@ class FeatureAdapter(BaseConnector):
         scale (float | list[float]): the student's stride over the teacher's. Defaults to 1.0.
         norm_cfg (dict, optional): of :class:`mmcv.cnn.ConvModule`. Defaults to None.
         act_cfg (dict, optional): of :class:`mmcv.cnn.ConvModule`. Defaults to None.
+        keep_equal (bool): leave a level whose channels are the teacher's already without a
+            convolution, as PKD is published. Defaults to False.
 
     Raises:
         ValueError: for lists of unequal length, and for features that do not fit them.
@@ -49,6 +51,7 @@ class FeatureAdapter(BaseConnector):
         scale: float | Sequence[float] = 1.0,
         norm_cfg: dict[str, Any] | None = None,
         act_cfg: dict[str, Any] | None = None,
+        keep_equal: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -64,8 +67,11 @@ class FeatureAdapter(BaseConnector):
         ins, outs, self.scales = (
             list(item) if isinstance(item, list | tuple) else [item] * num_levels for item in given
         )
+        self.in_channels = list(ins)
         self.convs = nn.ModuleList(
-            ConvModule(
+            nn.Identity()
+            if keep_equal and i == o
+            else ConvModule(
                 i, o, kernel_size, padding=kernel_size // 2, norm_cfg=norm_cfg, act_cfg=act_cfg
             )
             for i, o in zip(ins, outs, strict=True)
@@ -74,11 +80,10 @@ class FeatureAdapter(BaseConnector):
     def forward_train(self, feature: Levels) -> Tensor | list[Tensor]:
         """A map or levels (B, C_S, H, W) -> the same structure of (B, C_T, H', W')."""
         levels = as_levels(feature, 'features')
-        channels = [conv.in_channels for conv in self.convs]
-        if [level.size(1) for level in levels] != channels:
+        if [level.size(1) for level in levels] != self.in_channels:
             raise ValueError(
-                f'features must have {channels} channels (in_channels), got {describe(levels)}. '
-                'Correct in_channels, or `data_idx` of the mapping.'
+                f'features must have {self.in_channels} channels (in_channels), got '
+                f'{describe(levels)}. Correct in_channels, or `data_idx` of the mapping.'
             )
         adapted = [
             conv(_resize(level, scale))

@@ -2,6 +2,7 @@
 
 from mmkd.heads import dense, detr, guided, roi, text, yolo  # noqa: F401  (they register readers)
 from mmkd.heads.description import Description, describe_head, predicting_head
+from mmkd.heads.detections import Detections, detections
 from mmkd.heads.predictions import Batch, Predictions
 from mmkd.heads.readers import READERS, WITHOUT_ROWS, can_read, find_reader, read, reader
 
@@ -10,9 +11,11 @@ __all__ = [
     'WITHOUT_ROWS',
     'Batch',
     'Description',
+    'Detections',
     'Predictions',
     'can_read',
     'describe_head',
+    'detections',
     'find_reader',
     'predicting_head',
     'read',

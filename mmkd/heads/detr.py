@@ -37,6 +37,7 @@ def read_layer(head: Any, outputs: Sequence[Any], batch: Batch, layer: int = -1)
         _log_prob(head, logits, batch),
         bbox_cxcywh_to_xyxy(boxes) * sizes[:, None],
         valid=_distinct(head, len(boxes)) if layer in (-1, len(outputs[0]) - 1) else None,
+        one_to_one=True,
     )
 
 

@@ -25,6 +25,7 @@ class Predictions:
             None where that is not known, or all rows count.
         class_boxes: (B, P, C, 4) of a head that predicts a box for each class; ``boxes`` then
             holds that of the row's surest class. None where a row has one box.
+        one_to_one: each object is meant for a single row, as of a DETR: there is no NMS.
     """
 
     log_prob: Tensor
@@ -33,6 +34,7 @@ class Predictions:
     quality: Tensor | None = None
     valid: Tensor | None = None
     class_boxes: Tensor | None = None
+    one_to_one: bool = False
 
     @property
     def logits(self) -> Tensor:
@@ -49,9 +51,8 @@ class Predictions:
     def detach(self) -> 'Predictions':
         """The same rows without their graph."""
         held = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(
-            self, **{name: t.detach() for name, t in held.items() if isinstance(t, Tensor)}
-        )
+        free: dict[str, Any] = {n: t.detach() for n, t in held.items() if isinstance(t, Tensor)}
+        return replace(self, **free)
 
     def at(self, priors: Tensor | None) -> 'Predictions':
         """The rows at these priors (Q, 4), where all are among its own, in order; else all rows.
@@ -71,7 +72,9 @@ class Predictions:
         if not torch.equal(own[kept], wanted):
             return self
         held = {f.name: getattr(self, f.name) for f in fields(self) if f.name != 'priors'}
-        rows = {name: t[:, kept] for name, t in held.items() if isinstance(t, Tensor)}
+        rows: dict[str, Any] = {
+            name: t[:, kept] for name, t in held.items() if isinstance(t, Tensor)
+        }
         return replace(self, priors=self.priors[kept], **rows)
 
 

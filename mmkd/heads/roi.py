@@ -127,7 +127,8 @@ def read_dii(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
     rois = rois_of(batch, head)
     logits, deltas = (upcast(output).flatten(0, 1) for output in outputs[:2])
     scores = logsigmoid(logits) if head.loss_cls.use_sigmoid else logits.log_softmax(-1)[:, :-1]
-    return stack(rois, batch, scores, get_box_tensor(head.bbox_coder.decode(rois[:, 1:], deltas)))
+    boxes = get_box_tensor(head.bbox_coder.decode(rois[:, 1:], deltas))
+    return replace(stack(rois, batch, scores, boxes), one_to_one=True)
 
 
 @reader('mmdet.MultiInstanceBBoxHead')  # CrowdDet

@@ -10,12 +10,12 @@ from mmkd.losses.statistic import Statistic
 
 
 def masked_square_error(feature_S: Tensor, feature_T: Tensor, mask: Tensor) -> Tensor:
-    """Sum of squared differences over all channels of the masked cells.
+    """Sum of squared differences over all channels, times the weights of the cells.
 
     Args:
         feature_S: (B, C, H, W).
         feature_T: (B, C, H, W).
-        mask: (B, 1, H, W), zeros and ones.
+        mask: (B, 1, H, W), weights; what a cell of weight 0 holds does not matter.
 
     Example:
         >>> mask = torch.tensor([[[[1.0, 0.0]]]])
@@ -23,7 +23,7 @@ def masked_square_error(feature_S: Tensor, feature_T: Tensor, mask: Tensor) -> T
         tensor(3.)
     """
     error = (upcast(feature_S) - upcast(feature_T)).square().sum(1, keepdim=True)  # (B, 1, H, W)
-    return torch.where(mask > 0, error, error.new_zeros(())).sum()
+    return torch.where(mask > 0, error * mask, error.new_zeros(())).sum()
 
 
 @MODELS.register_module()
@@ -36,23 +36,29 @@ class FineGrainedImitation(nn.Module):
         \quad N = \sum mask
 
     A, the adapter, is a connector on the student's side (:class:`mmkd.connectors.FeatureAdapter`);
-    the mask comes from :class:`mmkd.connectors.ImitationMaskConnector`.
+    the mask comes from :class:`mmkd.connectors.ImitationMaskConnector`: cells near objects. Or it
+    holds weights from 0 to 1: with the teacher's scores (``type='ScoreMaps'``) the loss needs
+    neither ground truth, nor classes, nor equal heads.
 
     Source:
         Wang et al., CVPR 2019, "Distilling object detectors with fine-grained feature imitation"
-        (arXiv 1906.03609), eq. 2 and 3; their weight is 0.01.
+        (arXiv 1906.03609), eq. 2 and 3; their weight is 0.01. With scores for weights, the feature
+        loss of Ultralytics 8.4: its own form is ``normalizer='ultralytics'``, weight 6, the adapter
+        two convolutions with a ReLU between them.
 
     Differs:
-        With several levels, N counts the cells of all of them. No masked cell gives 0.
+        With several levels, N counts the cells of all of them. No masked cell gives 0. In the form
+        of Ultralytics each level is divided by its own C N on this process alone, so that one
+        crowded image counts most, and the sum is multiplied by the images of the process.
 
     Units:
         Divided by twice the number of masked cells over all ranks: independent of batch, image
         size, object size and number of levels. It sums over channels, so it grows with them;
-        ``normalizer='2NC'`` divides by their number, too.
+        ``normalizer='2NC'`` divides by their number, too. 'ultralytics' grows with the batch.
 
     Args:
         loss_weight (float): Defaults to 0.01.
-        normalizer (str): '2N', or '2NC' for a mean over channels. Defaults to '2N'.
+        normalizer (str): '2N', '2NC' for a mean over channels, or 'ultralytics'. Defaults to '2N'.
 
     Raises:
         ValueError: for an unknown normalizer, and for features or masks that do not fit together.
@@ -67,7 +73,7 @@ class FineGrainedImitation(nn.Module):
     idle_without = 'coverage'
     statistics = {
         'coverage': Statistic(
-            'share of cells in the imitation mask',
+            'share of cells in the imitation mask, or their mean weight',
             "Compare the mask connector's prior_generator with the sizes of the objects, or lower "
             'its iou_factor.',
         )
@@ -75,8 +81,10 @@ class FineGrainedImitation(nn.Module):
 
     def __init__(self, loss_weight: float = 0.01, normalizer: str = '2N') -> None:
         super().__init__()
-        if normalizer not in ('2N', '2NC'):
-            raise ValueError(f"normalizer must be '2N' or '2NC', got {normalizer!r}.")
+        if normalizer not in ('2N', '2NC', 'ultralytics'):
+            raise ValueError(
+                f"normalizer must be '2N', '2NC' or 'ultralytics', got {normalizer!r}."
+            )
         self.loss_weight = loss_weight
         self.normalizer = normalizer
         self.logs: dict[str, Tensor] = {}
@@ -87,7 +95,7 @@ class FineGrainedImitation(nn.Module):
         Args:
             preds_S: a map or levels (B, C, H, W), adapted.
             preds_T: the teacher's, of the same shapes.
-            mask: a mask or levels (B, 1, H, W) of zeros and ones.
+            mask: a mask or levels (B, 1, H, W) of zeros and ones, or of weights.
         """
         levels_S, levels_T = paired_levels(preds_S, preds_T, 'channels and strides')
         masks = [m.detach().to(levels_S[0].device) for m in as_levels(mask, 'mask')]
@@ -97,12 +105,17 @@ class FineGrainedImitation(nn.Module):
                 f'{describe(masks)} for {describe(levels_S)}. Take the features at the levels '
                 "of the mask connector's anchors, or choose its `levels`."
             )
-        total = torch.stack(
+        sums = torch.stack(
             [
-                masked_square_error(s, t, m) / (s.size(1) if self.normalizer == '2NC' else 1)
+                masked_square_error(s, t, m)
                 for s, t, m in zip(levels_S, levels_T, masks, strict=True)
             ]
-        ).sum()
-        count = torch.stack([(m > 0).sum() for m in masks]).sum()
-        self.logs = {'coverage': count / sum(m.numel() for m in masks)}
-        return self.loss_weight * total / (2 * across_ranks(count, total))
+        )
+        counts = torch.stack([m.to(sums).sum() for m in masks])
+        self.logs = {'coverage': counts.sum() / sum(m.numel() for m in masks)}
+        channels = sums.new_tensor([s.size(1) for s in levels_S])
+        if self.normalizer == 'ultralytics':
+            images = levels_S[0].size(0)
+            return self.loss_weight * images * (sums / (channels * counts + 1e-9)).sum()
+        total = (sums / channels if self.normalizer == '2NC' else sums).sum()
+        return self.loss_weight * total / (2 * across_ranks(counts.sum(), total))

@@ -9,8 +9,9 @@ from torch import nn
 
 from mmkd.binding.probe import Probe
 from mmkd.heads import describe_head, find_reader
+from mmkd.heads.distributions import bins_of
+from mmkd.heads.towers import TOWERS, towers
 from mmkd.rules.distiller_rules import DIFFERENCE
-from mmkd.rules.taps import bins_per_side
 
 
 def head_of(model: Any) -> Any:
@@ -42,7 +43,7 @@ def _has_rows(model: Any) -> bool:
 
 def _has_tower(model: Any) -> bool:
     head: Any = head_of(model)
-    return bool(len(getattr(head, 'cls_convs', ())) and len(getattr(head, 'reg_convs', ())))
+    return head is not None and all(towers(head, name) for name in TOWERS)
 
 
 #: Of one detector.
@@ -56,7 +57,7 @@ FACTS: dict[str, Callable[[Any], bool]] = {
     'sigmoid': lambda model: _says(model, 'sigmoid') is True,
     'softmax': lambda model: _says(model, 'sigmoid') is False,
     'objectness': lambda model: _says(model, 'factor') == 'objectness',
-    'DFL': lambda model: _is_dense(model) and bins_per_side(head_of(model)) > 1,
+    'DFL': lambda model: _is_dense(model) and bins_of(head_of(model)) > 0,
     'tower': _has_tower,
     'neck': lambda model: getattr(model, 'neck', None) is not None,
 }

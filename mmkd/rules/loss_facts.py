@@ -41,6 +41,7 @@ def author(loss: nn.Module) -> str:
 
 def softmax_scores(loss: nn.Module) -> tuple[str, ...]:
     """The arguments over whose channels a softmax is taken."""
+    loss = getattr(loss, 'each', loss)  # of EachLevel
     found = getattr(loss, 'softmax_scores', None)
     if found is None and author(loss) in ('mmrazor', 'mmdet'):
         found = SOFTMAX_SCORES.get(_writer(loss).__name__)

@@ -65,6 +65,37 @@ def oracle(preds_S, preds_T, mask, normalizer):
     return total / (2 * max(cells, 1)) / (CHANNELS if normalizer == '2NC' else 1)
 
 
+def weighted(data, seed):
+    """The mask's cells with weights from 0 to 1."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = [m * torch.rand(m.shape, generator=generator) for m in data['mask']]
+    return data | {'mask': masks}
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=15, deadline=None)
+def test_weights_and_the_form_of_ultralytics(seed):
+    data = weighted(inputs(seed, dtype=torch.float64), seed)
+    total, whole, levels = 0.0, 0.0, 0.0
+    for s, t, m in zip(*data.values(), strict=True):
+        level = 0.0
+        for i in range(m.size(0)):
+            for y in range(m.size(2)):
+                for x in range(m.size(3)):
+                    for c in range(CHANNELS):
+                        level += float(m[i, 0, y, x] * (s[i, c, y, x] - t[i, c, y, x]) ** 2)
+        total, whole = total + level, whole + float(m.sum())
+        levels += level / (CHANNELS * float(m.sum()) + 1e-9)
+    loss = FineGrainedImitation(loss_weight=1.0)
+    assert loss(**data).item() == pytest.approx(total / (2 * max(whole, 1)), rel=1e-6)
+    cells = sum(m.numel() for m in data['mask'])
+    assert loss.logs['coverage'].item() == pytest.approx(whole / cells)
+    theirs = FineGrainedImitation(loss_weight=6.0, normalizer='ultralytics')
+    assert theirs(**data).item() == pytest.approx(6.0 * 2 * levels, rel=1e-6)
+    nothing = data | {'mask': [m * 0 for m in data['mask']]}
+    assert theirs(**nothing).item() == 0
+
+
 @pytest.mark.parametrize('normalizer', ['2N', '2NC'])
 @given(seed=st.integers(0, 10**6), share=st.floats(0, 1))
 @settings(max_examples=15, deadline=None)
@@ -74,11 +105,13 @@ def test_equals_the_oracle(normalizer, seed, share):
     assert value.item() == pytest.approx(oracle(**data, normalizer=normalizer), rel=1e-12)
 
 
-def test_gradcheck():
-    data = inputs(0, dtype=torch.float64)
+@pytest.mark.parametrize('normalizer', ['2N', 'ultralytics'])
+def test_gradcheck(normalizer):
+    data = weighted(inputs(0, dtype=torch.float64), 0)
+    loss = FineGrainedImitation(loss_weight=1.0, normalizer=normalizer)
 
     def by_levels(*levels):
-        return FineGrainedImitation(loss_weight=1.0)(list(levels), data['preds_T'], data['mask'])
+        return loss(list(levels), data['preds_T'], data['mask'])
 
     assert torch.autograd.gradcheck(by_levels, [s.requires_grad_() for s in data['preds_S']])
 
@@ -112,5 +145,5 @@ def test_what_is_not_masked_may_be_anything():
 
 
 def test_unknown_normalizer():
-    with pytest.raises(ValueError, match="must be '2N' or '2NC', got 'N'"):
+    with pytest.raises(ValueError, match="must be '2N', '2NC' or 'ultralytics', got 'N'"):
         FineGrainedImitation(normalizer='N')

@@ -1,15 +1,17 @@
 """Rows against loops over images, boxes and classes."""
 
+import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmkd.heads import Predictions
 from mmkd.losses import PredictionRows
-from mmkd.losses.prediction_rows import same_rows, targets_by_overlap
+from mmkd.losses.functional.row_targets import same_rows, targets_by_overlap
 from tests.losses.contract import LossCase, apply
 
 
@@ -155,6 +157,90 @@ def test_fewer_rows_than_asked_for():
     none = Predictions(torch.zeros(2, 0, 3), torch.zeros(2, 0, 4))
     assert PredictionRows()(S, none).isfinite()
     assert PredictionRows()(none, T).item() == 0
+
+
+def suppressed(T, b, top_k):
+    """Which rows of the teacher show an object of their own, the surest first."""
+    prob, boxes = T.log_prob[b].exp().tolist(), T.boxes[b].tolist()
+    kept = []
+    for j in sorted(range(len(prob)), key=lambda j: -max(prob[j])):
+        label = prob[j].index(max(prob[j]))
+        if all(
+            prob[k].index(max(prob[k])) != label or iou(boxes[k], boxes[j]) <= 0.65 for k in kept
+        ):
+            kept.append(j)
+    return kept[:top_k]
+
+
+def bce(q, p):
+    return -q * math.log(p) - (1 - q) * math.log(1 - p)
+
+
+def one_to_one_by_loops(S, T, top_k, box_weight):
+    """The loss for a student without NMS, the pairing by trying all."""
+    cls, q_sum, box, w_sum = 0.0, 0.0, 0.0, 0.0
+    for b in range(len(S.log_prob)):
+        prob_S, prob_T = S.log_prob[b].exp().tolist(), T.log_prob[b].exp().tolist()
+        boxes_S, boxes_T = S.boxes[b].tolist(), T.boxes[b].tolist()
+        objects = suppressed(T, b, min(top_k, len(prob_S)))
+
+        costs = [
+            [
+                2 * (1 - iou(box_S, boxes_T[j], generalised=True))
+                + sum(map(bce, prob_T[j], prob_S[i]))
+                for j in objects
+            ]
+            for i, box_S in enumerate(boxes_S)
+        ]
+        choices = itertools.permutations(range(len(prob_S)), len(objects))
+        total = {rows: sum(costs[i][k] for k, i in enumerate(rows)) for rows in choices}
+        rows = min(total, key=total.get)
+        targets = dict(zip(rows, objects, strict=True))
+        for i, p in enumerate(prob_S):
+            q = prob_T[targets[i]] if i in targets else [0.0] * len(p)
+            cls += sum(abs(a - c) * bce(a, c) for a, c in zip(q, p, strict=True))
+            q_sum += sum(q)
+        for i, j in targets.items():
+            box += max(prob_T[j]) * (1 - iou(boxes_S[i], boxes_T[j], generalised=True))
+            w_sum += max(prob_T[j])
+    return cls / max(q_sum, 1) + box_weight * box / max(w_sum, 1)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4), st.floats(5, 40))
+@settings(max_examples=40)
+def test_a_student_without_nms_learns_each_object_once(seed, top_k, spread):
+    S, T = replace(rows(seed, 4), one_to_one=True), rows(seed + 1, 5, spread=spread)
+    loss = PredictionRows(top_k=top_k)
+    expected = one_to_one_by_loops(S, T, top_k, 2.0)
+    assert loss(S, T).item() == pytest.approx(expected, rel=1e-3)
+    # Rows that do not count are not chosen.
+    more = replace(
+        apply(S, lambda t: torch.cat([t, t], 1)), valid=torch.tensor([[True] * 4 + [False] * 4] * 2)
+    )
+    assert loss(more, T).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_nothing_to_pair():
+    S = replace(rows(0, 3), one_to_one=True)
+    none = Predictions(torch.zeros(2, 0, 3), torch.zeros(2, 0, 4))
+    assert PredictionRows()(S, none) > 0, 'it learns that there is nothing'
+    assert PredictionRows()(replace(none, one_to_one=True), rows(1)).item() == 0
+    hidden = replace(S, valid=torch.zeros(2, 3, dtype=torch.bool))
+    assert PredictionRows()(hidden, rows(1)).item() == 0
+
+
+@pytest.mark.parametrize('kind', ['equal priors', 'overlap', 'one to one'])
+def test_gradcheck(kind):
+    """The choice of rows is no part of the graph: by overlap it moves with the boxes."""
+    S, T = (apply(rows(seed, 5, priors=True), torch.Tensor.double) for seed in (0, 1))
+    T = replace(T, priors=S.priors if kind == 'equal priors' else None)
+    S = replace(S, one_to_one=kind == 'one to one')
+
+    def by_rows(log_prob, boxes):
+        return PredictionRows()(replace(S, log_prob=log_prob, boxes=boxes), T)
+
+    leaves = S.log_prob.requires_grad_(), S.boxes.requires_grad_(kind != 'overlap')
+    assert torch.autograd.gradcheck(by_rows, leaves)
 
 
 @pytest.mark.parametrize('name', ['top_k', 'candidates'])

@@ -1,0 +1,22 @@
+# CrossKD (Wang et al., CVPR 2024): the maps inside the student's towers run through the rest of the
+# teacher's head, whose predictions from them are compared with its own. Towers of other widths need
+# in_channels and out_channels of the loss; heads without towers, cross_head.py.
+__method__ = dict(
+    teaches="what the teacher's head predicts from the student's maps",
+    needs=['rows', 'tower', 'equal classes', 'equal levels'],
+    source='Wang et al., CVPR 2024 (arXiv 2306.11369)',
+    published=3.5,
+)
+balance = dict(shares=0.5)
+distiller = dict(
+    type='ConfigurableDistiller',
+    student_recorders=dict(towers=dict(type='Towers')),
+    teacher_recorders=dict(towers=dict(type='Towers')),
+    distill_losses=dict(loss_cross=dict(type='CrossHead')),
+    loss_forward_mappings=dict(
+        loss_cross=dict(
+            preds_S=dict(recorder='towers', from_student=True),
+            preds_T=dict(recorder='towers', from_student=False),
+        )
+    ),
+)
