@@ -79,9 +79,11 @@ class KeyFinder:
         return self._nearest([p for p, value in self.entries if _type_of(value) == name], near)
 
     def _of_frame(self, frame: FrameType, path: Path) -> Path:
-        local = frame.f_locals
-        owner, function = local.get('self', local.get('cls')), frame.f_code.co_name
+        local, code = frame.f_locals, frame.f_code
+        owner, function = local.get('self', local.get('cls')), code.co_name
         if frame.f_globals.get('__name__', '').startswith('mmkd'):
+            if owner is None and code.co_argcount:  # a function works for its first argument
+                owner = local.get(code.co_varnames[0])
             named = [local[name] for name in ('where', 'what') if name in local]
             if named and isinstance(named[0], str):
                 return self._deepest(tuple(named[0].split('.')), path)

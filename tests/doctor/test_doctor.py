@@ -310,7 +310,7 @@ def test_training_starts_with_the_cheap_part(folder, monkeypatch):
 )
 def test_training_stops_where_nothing_is_taught(soft, bounded, told):
     pair = MODELS.build(tiny_pair())
-    runner = SimpleNamespace(model=pair, logger=logging.getLogger('hook'))
+    runner = SimpleNamespace(model=pair, logger=logging.getLogger('hook'), iter=0)
     outputs = {'distill.loss_soft': soft, 'distill.loss_bounded': bounded, 'loss': 1.0}
     hook = PairReportHook()
     hook.after_train_iter(runner, 0, raw_batch(boxes=0), outputs)  # without objects 0 is right
@@ -321,7 +321,7 @@ def test_training_stops_where_nothing_is_taught(soft, bounded, told):
 
 def test_training_goes_on_where_something_is_taught_or_nothing_is_meant_to(caplog):
     pair = MODELS.build(tiny_pair())
-    runner = SimpleNamespace(model=pair, logger=logging.getLogger('hook'))
+    runner = SimpleNamespace(model=pair, logger=logging.getLogger('hook'), iter=0)
     outputs = {'distill.loss_soft': 1.0, 'distill.loss_bounded': 0.0}
     PairReportHook().after_train_iter(runner, 0, raw_batch(), outputs)
     assert 'Exactly 0 at the first step: distill.loss_bounded' in caplog.text
