@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all, whatever ends the process or fills the disk."""
+"""Files and folders that appear whole or not at all, whatever ends the process."""
 
 import io
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Container, Iterator
@@ -70,6 +71,26 @@ def open_atomic(path: str | Path, mode: str = 'w') -> Iterator[io.StringIO]:
     text = io.StringIO()
     yield text
     write_atomic(path, text.getvalue().encode())
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A new folder beside ``path`` to fill, which takes its place when the block ends.
+
+    Where the block raises, ``path`` is as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent))
+    try:
+        new = scratch / 'new'
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(scratch / 'old')
+        new.rename(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def remove_partial(folder: str | Path, older_than: float = 0.0) -> None:
