@@ -6,10 +6,10 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 #: What the name of an unfinished file ends with; a killed process leaves one behind.
 PARTIAL = '.partial'
@@ -105,28 +105,3 @@ def remove_partial(folder: str | Path, older_than: float = 0.0) -> None:
         with suppress(FileNotFoundError):
             if time.time() - partial.stat().st_mtime >= older_than:
                 partial.unlink()
-
-
-class LateRemoval:
-    """A file backend of mmengine that removes nothing before ``remove_now``."""
-
-    def __init__(self, backend: Any) -> None:
-        self.backend = backend
-        self.removals: list[tuple[Callable[..., Any], str]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.backend, name)
-
-    def remove(self, path: str) -> None:
-        """Remember a file to be removed."""
-        self.removals.append((self.backend.remove, path))
-
-    def rmtree(self, path: str) -> None:
-        """Remember a folder to be removed."""
-        self.removals.append((self.backend.rmtree, path))
-
-    def remove_now(self, keep: Container[str | None] = ()) -> None:
-        """Remove what was to be removed, but for what was written since."""
-        for remove, path in self.removals:
-            if path not in keep:
-                remove(path)
