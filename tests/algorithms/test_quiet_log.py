@@ -3,18 +3,15 @@
 import logging
 
 import pytest
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import MMLogger
 
 from mmkd.algorithms.quiet_log import quiet_log
 
 
-def test_only_errors_are_logged_and_the_level_comes_back(capsys):
+def test_only_errors_are_logged_and_the_level_comes_back():
     logger = MMLogger.get_current_instance()
     level = logger.level
     with pytest.raises(KeyError), quiet_log():
-        print_log('without weights', 'current', logging.WARNING)
-        print_log('broken', 'current', logging.ERROR)
+        assert not logger.isEnabledFor(logging.WARNING) and logger.isEnabledFor(logging.ERROR)
         raise KeyError
     assert logger.level == level
-    told = ''.join(capsys.readouterr())
-    assert 'broken' in told and 'without weights' not in told
