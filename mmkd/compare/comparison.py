@@ -202,8 +202,9 @@ class Comparison:
             if not path.relative_to(_PACKAGE).as_posix().startswith(_NOT_TRAINING)
         ]
         common = [*code, *inputs, *annotation_files(self.pair, ('train', 'test'))]
-        steps = [step for detector in self.detectors for step in self._steps(detector, common)]
-        return steps + self._choice(common)
+        teacher, *students = (self._steps(detector, common) for detector in self.detectors)
+        # A step waits for those before it only.
+        return [*teacher, *self._choice(common), *(step for steps in students for step in steps)]
 
     def _choice(self, common: list[Path]) -> list[Step]:
         """The step that chooses the teacher's form, if some arm is taught by one that is open."""
