@@ -51,7 +51,7 @@ class Models:
 
         Args:
             name: one of ``HEAD_FACTS`` or 'channels', of the record itself, or with
-                'counterpart_' in front, of what the other side gives for it.
+                ``counterpart_`` in front, of what the other side gives for it.
             own: the record that is fed.
             other: its counterpart, if it has one.
         """
