@@ -4,11 +4,10 @@ mmkd mmdet-tool analyze_logs plot_curve work_dirs/my_pair/.../scalars.json --key
 """
 
 import argparse
+import runpy
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-
-from mmkd_cli.shipped import run_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,5 +40,6 @@ def run(args: argparse.Namespace) -> int:
         sys.exit(f'"{args.tool}" must be one of mmdet\'s tools: {", ".join(sorted(tools))}.')
     import mmkd  # noqa: F401  (mmdet needs its ops)
 
-    run_file(tools[name], args.arguments)
+    sys.argv = [str(tools[name]), *args.arguments]
+    runpy.run_path(str(tools[name]), run_name='__main__')
     return 0

@@ -28,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the pair and say why it is as it is."""
-    from mmengine.logging import MMLogger
-
+    from mmkd.algorithms.quiet_log import quiet_log
     from mmkd.pairing import Request, read_methods, write_pair
 
     configs = shipped('configs')
@@ -56,16 +55,12 @@ def run(args: argparse.Namespace) -> int:
         args.classes,
         args.force,
     )
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('ERROR')  # how untrained weights are made is of no interest here
     try:
-        written = write_pair(request)
+        with quiet_log():
+            written = write_pair(request)
     except (OSError, ValueError, TypeError) as error:
         print(f'mmkd pair: {error}', file=sys.stderr)
         return 1
-    finally:
-        logger.setLevel(level)
     for path in written.files:
         print(f'{path}: written')
     print(f'method: {written.method}, since {written.why}')

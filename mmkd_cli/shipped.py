@@ -4,9 +4,6 @@ In a wheel they lie in ``mmkd/.mim``, as those of OpenMMLab's packages do; in a 
 """
 
 import difflib
-import runpy
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 PREFIX = 'mmkd::'
@@ -35,9 +32,3 @@ def shipped_config(name: str) -> Path:
         f'A name after "{PREFIX}" must be that of a config that comes with mmkd, but there is no '
         f'"{wanted}". {f"Did you mean {near[0]}? " if near else ""}"mmkd configs" lists them.'
     )
-
-
-def run_file(path: Path, argv: Sequence[str]) -> None:
-    """Run a program's file in this process, with these arguments."""
-    sys.argv = [str(path), *argv]
-    runpy.run_path(str(path), run_name='__main__')

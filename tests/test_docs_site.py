@@ -3,6 +3,8 @@
 The pages of docs/ are built here; ``make docs`` adds those of the docstrings, which takes minutes.
 """
 
+import ast
+import io
 import re
 import shutil
 
@@ -56,3 +58,33 @@ def test_formulas_are_drawn_by_the_browser(site):
     assert (
         re.search(r'<math[^>]*display="block"', page) and '<mfrac>' in page and r'\frac' not in page
     )
+
+
+def test_docstrings_are_markup_that_sphinx_understands():
+    """All of the API's pages in seconds: their modules are parsed, not imported."""
+    nodes, roles = (
+        pytest.importorskip(f'docutils.{name}') for name in ('nodes', 'parsers.rst.roles')
+    )
+    publish_doctree = pytest.importorskip('docutils.core').publish_doctree
+    napoleon = pytest.importorskip('sphinx.ext.napoleon')
+    for role in ('mod', 'class', 'func', 'meth', 'attr', 'data'):
+        roles.register_local_role(role, roles.GenericRole(role, nodes.literal))
+    style, kinds = (
+        napoleon.Config(napoleon_use_ivar=True),
+        (ast.Module, ast.ClassDef, ast.FunctionDef),
+    )
+    settings = dict(report_level=2, halt_level=5)
+    told = []
+    for path in [*(ROOT / 'mmkd').rglob('*.py'), *(ROOT / 'mmkd_cli').rglob('*.py')]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = ast.get_docstring(node) if isinstance(node, kinds) else None
+            if text:
+                messages = io.StringIO()
+                source = f'{path.relative_to(ROOT)}: {getattr(node, "name", "")}'
+                publish_doctree(
+                    str(napoleon.GoogleDocstring(text, style)),
+                    source_path=source,
+                    settings_overrides={**settings, 'warning_stream': messages},
+                )
+                told += messages.getvalue().splitlines()
+    assert not told, told

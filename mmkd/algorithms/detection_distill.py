@@ -1,6 +1,6 @@
 """``DetectionDistill``: a detector taught by a detector."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from logging import WARNING
 from typing import Any
 
@@ -15,8 +15,8 @@ from mmkd.algorithms.build_detector import Detector, build_detector, init_at_ran
 from mmkd.algorithms.distill_terms import active_losses, distill_terms, let_overwrite
 from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.loss_watch import LossWatch
+from mmkd.algorithms.student_terms import StudentTerms
 from mmkd.algorithms.term_statistics import statistics_of
-from mmkd.algorithms.term_values import scaled
 from mmkd.binding import bind
 from mmkd.cache.cached_teacher import CachedTeacher
 from mmkd.checkpoints.data_origin import check_data_origin
@@ -151,8 +151,7 @@ class DetectionDistill(SingleTeacherDistill):
         self.lean_teacher_is_open = is_open(lean_teacher) and not teacher_cache
         let_overwrite(self.distiller)
         self.loss_watch = LossWatch(self.distiller, distiller)
-        self.student_loss_weights = dict(student_loss_weights or {})
-        self._student_terms: set[str] = set()  # all that it had so far
+        self.student_terms = StudentTerms(student_loss_weights)
         if balance is not None and not self.calculate_student_loss:
             raise ValueError(
                 "balance measures distillation terms by the student's own losses, but "
@@ -243,7 +242,7 @@ class DetectionDistill(SingleTeacherDistill):
             divisor = self.teacher_source.translation.divisor
             crop_records(*recorders, batch_inputs.shape[-2:], divisor)
         if self.calculate_student_loss:
-            weighted = self._weighted(student_losses)
+            weighted = self.student_terms(self.student, student_losses)
             losses.update({f'{STUDENT}{name}': value for name, value in weighted.items()})
 
         factors = self.distill_factors
@@ -256,24 +255,6 @@ class DetectionDistill(SingleTeacherDistill):
         losses.update({f'{DISTILL}{name}': value for name, value in found.items()})
         self._release_records()
         return losses
-
-    def _weighted(self, losses: dict[str, Any]) -> dict[str, Any]:
-        self._student_terms.update(losses)
-        unknown = sorted(set(self.student_loss_weights) - self._student_terms)
-        if unknown:
-            self._student_terms.update(_late_terms(self.student))
-            unknown = [name for name in unknown if name not in self._student_terms]
-        if unknown:
-            raise ValueError(
-                f'student_loss_weights must name terms of the student ({", ".join(losses)}), '
-                f'but got {", ".join(unknown)}. Correct the names.'
-            )
-
-        weights = self.student_loss_weights
-        return {
-            name: scaled(value, weights[name]) if name in weights else value
-            for name, value in losses.items()
-        }
 
     def _release_records(self) -> None:
         # Records hold the graph: kept until the next step they would double the memory.
@@ -292,12 +273,3 @@ class DetectionDistill(SingleTeacherDistill):
             for key in [key for key in state_dict if key in own]:
                 state_dict[student + key[len(prefix) :]] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _late_terms(student: BaseModel) -> Iterator[str]:
-    """Terms that a hook will switch on, as that of YOLOX's ``use_l1``: ``loss_l1``."""
-    for module in student.modules():
-        for switch, on in vars(module).items():
-            term = f'loss_{switch.removeprefix("use_")}'
-            if switch.startswith('use_') and on is False and hasattr(module, term):
-                yield term

@@ -18,6 +18,7 @@ from mmkd.heads import Predictions
 from mmkd.heads.obj_rows import ObjRows
 from mmkd.rules.loss_facts import author, needs
 from mmkd.rules.paired_arguments import paired_arguments
+from mmkd.rules.side import side_of
 
 
 class LossWatch:
@@ -148,7 +149,7 @@ class _Call:
 
 
 def _feeder(record: Mapping[str, Any]) -> str:
-    side = 'student' if record.get('from_student') else 'teacher'
+    side = side_of(record)
     items = [f'{key}={record[key]}' for key in ('record_idx', 'data_idx') if key in record]
     connector = [f'by connectors.{record["connector"]}'] if record.get('connector') else []
     words = [f'{side}_recorders.{record.get("recorder")}', *items, *connector]
@@ -158,7 +159,7 @@ def _feeder(record: Mapping[str, Any]) -> str:
 def _check_records(distiller: Any) -> None:
     for name, mapping in getattr(distiller, 'loss_forward_mappings', {}).items():
         for argument, record in mapping.items():
-            side = 'student' if record['from_student'] else 'teacher'
+            side = side_of(record)
             recorder = getattr(distiller, f'{side}_recorders').get_recorder(record['recorder'])
             where = f'loss_forward_mappings.{name}.{argument}'
             what = f'{side}_recorders.{record["recorder"]} ("{recorder.source}")'

@@ -11,9 +11,10 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 from mmkd.binding.arguments import from_models, left_out
-from mmkd.binding.facts import SIDES, Fed, Models
+from mmkd.binding.facts import Fed, Models
 from mmkd.rules.distiller_rules import check_distiller
 from mmkd.rules.paired_arguments import paired_arguments
+from mmkd.rules.side import SIDES, side_of
 
 
 def bind(distiller: Any, student: nn.Module, teacher: nn.Module) -> Any:
@@ -92,7 +93,7 @@ def _uses(connector: str, config: Any) -> Iterator[tuple[Fed, Fed | None]]:
 
 
 def _fed(record: Mapping[str, Any]) -> Fed:
-    return Fed('student' if record['from_student'] else 'teacher', record)
+    return Fed(side_of(record), record)
 
 
 def _own(mapping: Mapping[str, Any], argument: str) -> bool:

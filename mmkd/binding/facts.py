@@ -8,9 +8,8 @@ from torch import nn
 
 from mmkd.binding.probe import Probe
 from mmkd.heads import describe_head
+from mmkd.rules.side import SIDES
 from mmkd.rules.taps import tap
-
-SIDES = ('student', 'teacher')
 
 
 class Fed(NamedTuple):
@@ -52,7 +51,7 @@ class Models:
 
         Args:
             name: one of ``HEAD_FACTS`` or 'channels', of the record itself, or with
-                'counterpart_' in front, of what the other side gives for it.
+                ``counterpart_`` in front, of what the other side gives for it.
             own: the record that is fed.
             other: its counterpart, if it has one.
         """
@@ -73,6 +72,6 @@ HEAD_FACTS: dict[str, Callable[[nn.Module], Any]] = {
     'cls_channels': lambda head: describe_head(head).class_channels,
     'priors': lambda head: getattr(head, 'prior_generator', None),
     'coder': lambda head: getattr(head, 'bbox_coder', None),
-    'coding': lambda head: describe_head(head).coding[1],
+    'raw_coder': lambda head: describe_head(head).raw_coder[1],
     'reg_max': lambda head: getattr(head, 'reg_max', None),
 }

@@ -3,16 +3,17 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from logging import ERROR, WARNING
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
 from mmkd.algorithms.build_detector import build_detector
+from mmkd.algorithms.quiet_log import quiet_log
 from mmkd.compare.arms import ARMS, Arm
 from mmkd.compare.configs import (
     baseline,
@@ -177,22 +178,16 @@ class Comparison:
         Raises:
             ConfigError: it cannot be built; the key comes first.
         """
-        taught_arms = [config for arm, config in self.configs.items() if Arm(arm).is_taught]
-        for config in map(Config, (config.to_dict() for config in taught_arms[:1])):
-            for key in (
-                *('teacher_ckpt', 'student_ckpt', 'teacher_cache', 'init_cfg'),
-                *(['lean_teacher'] if self.form else []),
-            ):
-                config.model.pop(key, None)
-            logger = MMLogger.get_current_instance()
-            level = logger.level
-            logger.setLevel(ERROR)  # that the teacher has no weights is meant
-            scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
-            try:
-                with config_errors(config), scope:
-                    MODELS.build(config.model)
-            finally:
-                logger.setLevel(level)
+        taught_arms = [arm for arm in self.configs if Arm(arm).is_taught]
+        if not taught_arms:
+            return
+        config = Config(self.configs[taught_arms[0]].to_dict())
+        unread = ('teacher_ckpt', 'student_ckpt', 'teacher_cache', 'init_cfg')
+        for key in (*unread, 'lean_teacher') if self.form else unread:
+            config.model.pop(key, None)
+        scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
+        with quiet_log(), config_errors(config), scope:
+            MODELS.build(config.model)
 
     def steps(self, inputs: Sequence[Path] = ()) -> list[Step]:
         """The job: training and evaluation of each detector; writes the configs.
@@ -207,8 +202,9 @@ class Comparison:
             if not path.relative_to(_PACKAGE).as_posix().startswith(_NOT_TRAINING)
         ]
         common = [*code, *inputs, *annotation_files(self.pair, ('train', 'test'))]
-        steps = [step for detector in self.detectors for step in self._steps(detector, common)]
-        return steps + self._choice(common)
+        teacher, *students = (self._steps(detector, common) for detector in self.detectors)
+        # A step waits for those before it only.
+        return [*teacher, *self._choice(common), *(step for steps in students for step in steps)]
 
     def _choice(self, common: list[Path]) -> list[Step]:
         """The step that chooses the teacher's form, if some arm is taught by one that is open."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from mmkd.fileio.atomic_writes import LateRemoval, open_atomic, write_atomic
+from mmkd.fileio.atomic_writes import open_atomic, write_atomic
+from mmkd.fileio.late_removal import LateRemoval
 
 
 def history_method(owner: type, name: str) -> Callable[..., Any]:

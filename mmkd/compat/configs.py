@@ -1,4 +1,4 @@
-"""Patches of how mmengine finds configs."""
+"""Patches of how mmengine finds configs, and writes them."""
 
 import functools
 from os.path import isabs
@@ -44,3 +44,25 @@ def find_shipped_configs() -> None:
     hub.hub._get_package_and_cfg_path = package_and_path
     hub.hub._get_cfg_metainfo = config_metainfo
     hub.get_model = hub.hub.get_model = model
+
+
+def lay_out_configs_once() -> None:
+    """A run asks six times for the text of one config, and yapf takes up to a second each time.
+
+    Here the last text is kept. It is of the config's content, so a changed config gets another.
+    """
+    from mmengine.config import Config
+
+    text_of = Config.pretty_text.fget
+    last: dict[tuple[str, bool], str] = {}
+
+    @functools.wraps(text_of)
+    def pretty_text(self: Any) -> str:
+        key = repr(self.to_dict()), self._format_python_code
+        if key not in last:
+            text = text_of(self)
+            last.clear()
+            last[key] = text
+        return last[key]
+
+    Config.pretty_text = property(pretty_text)

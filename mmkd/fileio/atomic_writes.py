@@ -1,14 +1,15 @@
-"""Files that appear whole or not at all, whatever ends the process or fills the disk."""
+"""Files and folders that appear whole or not at all, whatever ends the process."""
 
 import io
 import os
 import shutil
+import tempfile
 import time
 import uuid
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 #: What the name of an unfinished file ends with; a killed process leaves one behind.
 PARTIAL = '.partial'
@@ -72,6 +73,26 @@ def open_atomic(path: str | Path, mode: str = 'w') -> Iterator[io.StringIO]:
     write_atomic(path, text.getvalue().encode())
 
 
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A new folder beside ``path`` to fill, which takes its place when the block ends.
+
+    Where the block raises, ``path`` is as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}-', dir=path.parent))
+    try:
+        new = scratch / 'new'
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(scratch / 'old')
+        new.rename(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def remove_partial(folder: str | Path, older_than: float = 0.0) -> None:
     """Remove what a process that was killed while writing left in ``folder``.
 
@@ -84,28 +105,3 @@ def remove_partial(folder: str | Path, older_than: float = 0.0) -> None:
         with suppress(FileNotFoundError):
             if time.time() - partial.stat().st_mtime >= older_than:
                 partial.unlink()
-
-
-class LateRemoval:
-    """A file backend of mmengine that removes nothing before ``remove_now``."""
-
-    def __init__(self, backend: Any) -> None:
-        self.backend = backend
-        self.removals: list[tuple[Callable[..., Any], str]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.backend, name)
-
-    def remove(self, path: str) -> None:
-        """Remember a file to be removed."""
-        self.removals.append((self.backend.remove, path))
-
-    def rmtree(self, path: str) -> None:
-        """Remember a folder to be removed."""
-        self.removals.append((self.backend.rmtree, path))
-
-    def remove_now(self, keep: Container[str | None] = ()) -> None:
-        """Remove what was to be removed, but for what was written since."""
-        for remove, path in self.removals:
-            if path not in keep:
-                remove(path)

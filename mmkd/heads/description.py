@@ -12,7 +12,7 @@ from mmkd.heads.readers import names_of
 PREDICTING = ('roi_head', 'bbox_head', 'rpn_head')
 
 #: Coders of raw boxes that losses know (``mmkd.heads.bbox_coder.CODERS``), by their class.
-CODINGS = {'YOLOv5BBoxCoder': 'yolov5', 'YOLOBBoxCoder': 'yolov3', 'YOLOXBBoxCoder': 'yolox'}
+RAW_CODERS = {'YOLOv5BBoxCoder': 'yolov5', 'YOLOBBoxCoder': 'yolov3', 'YOLOXBBoxCoder': 'yolox'}
 
 #: What of a head's class, or of the nearest base that is named, cannot be seen in its attributes.
 PROBABILITIES = {'mmdet.TOODHead': True, 'mmdet.CenterNetHead': True}
@@ -101,13 +101,13 @@ class Description:
         return int(self.head.reg_max) + 1 if hasattr(self.head, 'integral') else 1
 
     @property
-    def coding(self) -> tuple[str, str | None]:
-        """The coder of raw boxes, and what losses call it; ('', None) where it is unknown."""
+    def raw_coder(self) -> tuple[str, str | None]:
+        """What codes the boxes, and what losses of raw maps call it; ('', None) if unknown."""
         if 'mmdet.YOLOXHead' in names_of(self.head):
-            return 'the coding of YOLOX', 'yolox'
+            return 'the coder of YOLOX', 'yolox'
         for cls in type(self.coder).__mro__ if self.coder is not None else ():
-            if cls.__name__ in CODINGS:
-                return type(self.coder).__name__, CODINGS[cls.__name__]
+            if cls.__name__ in RAW_CODERS:
+                return type(self.coder).__name__, RAW_CODERS[cls.__name__]
             if 'decode' in vars(cls):  # of the user's own it may be any of them
                 known = cls.__module__.partition('.')[0] in ('mmdet', 'mmyolo')
                 return (type(self.coder).__name__ if known else ''), None

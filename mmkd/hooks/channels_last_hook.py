@@ -1,4 +1,4 @@
-"""The student's maps with the channels innermost, which suits convolutions."""
+"""The student's maps with channels last, which suits convolutions."""
 
 from collections.abc import Mapping
 from inspect import signature
@@ -26,7 +26,7 @@ class ChannelsLastHook(Hook):
     """Train a detector, or the student of a pair, in channels-last memory format.
 
     Backbone and neck, and a dense head with them, hold weights, gradients and the optimizer's state
-    with the channels innermost. Nothing else changes: what leaves these parts has the usual layout
+    with channels last. Nothing else changes: what leaves these parts has the usual layout
     (other heads and losses may ``view`` it, or call ops that are compiled for that layout), initial
     weights are drawn as ever, and checkpoints have the usual layout, so that a run may be resumed
     with or without this hook.

@@ -57,6 +57,12 @@ class ObjScaledBoxCls(nn.Module):
         independent of batch and image size. 'mean': all terms also shrink with the share of cells
         that hold objects; cls does with C; all grow with the number of levels.
 
+    Both forms read the same maps, weights, classes and levels, and differ in how a level's numbers
+    become a term (:mod:`mmkd.losses.functional.obj_scaled_terms`); so they are one class. Of the
+    arguments ``scale_obj`` belongs to the default form alone, ``reg_norm`` to ``box_loss='l2'``,
+    ``bbox_coder`` to 'decoded' and the IoU losses, ``prior_generator`` to the IoU losses, and the
+    others to both.
+
     Args:
         num_classes (int, optional): C. Defaults to None, that of the maps.
         cls_loss (str): 'bce', 'l2' or 'kl'. Defaults to 'bce'.
@@ -94,7 +100,7 @@ class ObjScaledBoxCls(nn.Module):
     from_models = {
         'num_classes': 'classes',
         'prior_generator': 'priors',
-        'bbox_coder': 'coding',
+        'bbox_coder': 'raw_coder',
     }
     statistics = {
         'box': Statistic('its boxes'),

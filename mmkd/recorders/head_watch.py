@@ -13,7 +13,7 @@ from mmkd.heads.roi import RoICall
 Listener = Callable[[dict[str, Any], Any], None]
 
 
-class Tap:
+class WatchedMethod:
     """Stands in for a method of one module while someone listens.
 
     It is in the module's ``__dict__`` only as long as that: copies of the model, its state and
@@ -44,8 +44,8 @@ def tapped(
 ) -> Iterator[None]:
     """Tell ``before`` the arguments of each call by name, and ``after`` them and the result."""
     tap = module.__dict__.get(name)
-    if not isinstance(tap, Tap):
-        tap = module.__dict__[name] = Tap(module, name)
+    if not isinstance(tap, WatchedMethod):
+        tap = module.__dict__[name] = WatchedMethod(module, name)
     places = [(tap.before, before), (tap.after, after)]
     for place, listen in places:
         if listen is not None:

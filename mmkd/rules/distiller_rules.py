@@ -11,6 +11,7 @@ from torch import nn
 
 from mmkd.config.names import nearest
 from mmkd.heads import describe_head, predicting_head
+from mmkd.rules.side import SIDES, side_of
 from mmkd.rules.taps import tap
 
 
@@ -26,7 +27,7 @@ def check_distiller(distiller: Mapping[str, Any], student: nn.Module, teacher: n
         return
     if not isinstance(distiller, Mapping):
         raise TypeError(f'distiller must be a config, but got {type(distiller).__name__}.')
-    for side, model in (('student', student), ('teacher', teacher)):
+    for side, model in zip(SIDES, (student, teacher), strict=True):
         for name, recorder in (distiller.get(f'{side}_recorders') or {}).items():
             _check_recorder(f'{side}_recorders.{name}', recorder, model)
 
@@ -104,7 +105,7 @@ def _check_mapping(
                 f"{where}.{argument} must say which recorder and whether it is the student's, "
                 f'but lacks {", ".join(sorted(missing))}.'
             )
-        side = 'student' if record['from_student'] else 'teacher'
+        side = side_of(record)
         recorders = distiller.get(f'{side}_recorders') or {}
         if record['recorder'] not in recorders:
             raise _unknown(
@@ -149,7 +150,7 @@ def check_alignment(distiller: nn.Module, student: nn.Module, teacher: nn.Module
     for name, loss in getattr(distiller, 'distill_losses', {}).items():
         (s_key, s_head), (t_key, t_head) = (
             _fed_head(distiller, mappings.get(name, {}), side, model)
-            for side, model in (('student', student), ('teacher', teacher))
+            for side, model in zip(SIDES, (student, teacher), strict=True)
         )
         if s_head is None or t_head is None:
             continue
@@ -176,7 +177,7 @@ def _fed_head(
 ) -> tuple[str, nn.Module | None]:
     """Key and module of the head that feeds a loss from one side; else the model's own."""
     for record in mapping.values():
-        if record['from_student'] is (side == 'student'):
+        if side_of(record) == side:
             recorder = getattr(distiller, f'{side}_recorders').get_recorder(record['recorder'])
             found = tap(model, recorder)
             if found.head is not None:

@@ -30,7 +30,7 @@ class LeanTeacher:
 
     Args:
         fold_bn (bool): Fold each BatchNorm into the convolution before it. Defaults to True.
-        channels_last (bool): Lay images and maps out with the channels innermost, which suits
+        channels_last (bool): Lay images and maps out with channels last, which suits
             convolutions on CPUs and on GPUs with tensor cores. Defaults to True.
         dtype (str, optional): 'bfloat16' or 'float16': of backbone and neck; the head stays in
             float32, so that its logits do. Defaults to None, float32 throughout.

@@ -57,7 +57,7 @@ default_hooks = dict(logger=dict(type='LoggerHook', interval=1))
 def readme_pair() -> str:
     """The pair that the README shows."""
     blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.S)
-    [pair] = [block for block in blocks if 'DetectionDistill' in block]
+    [pair] = [block for block in blocks if 'pair(' in block]
     return pair
 
 

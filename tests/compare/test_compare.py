@@ -72,6 +72,10 @@ def test_one_choice_of_the_teachers_form_for_all_arms_and_seeds(here, monkeypatc
     assert step.command[-4:] == ['mmkd.runner.choose_teacher', 'job/configs/kd.py', str(form), '0']
     waiting = {name for name, step in steps.items() if form in step.inputs}
     assert waiting == {f'{arm}_seed{s}-train' for s in (0, 1) for arm in ('kd', 'shuffled')}
+    order = list(steps)  # a step waits for those before it only
+    assert (
+        order.index('teacher-train') < order.index('lean-teacher') < min(map(order.index, waiting))
+    )
     for arm in ('kd', 'shuffled'):
         assert Config.fromfile(f'job/configs/{arm}.py').model.lean_teacher == str(form)
     options = {'model.lean_teacher': None}

@@ -275,7 +275,7 @@ def test_a_key_without_loss_is_no_loss(check, folder):
 for part in (_base_.distiller.distill_losses, _base_.distiller.loss_forward_mappings):
     part['soft'] = part.pop('loss_soft')
 """
-    pair = (folder / 'my_pair.py').read_text().replace('model = dict(', f'{rename}model = dict(')
+    pair = (folder / 'my_pair.py').read_text().replace('model = pair(', f'{rename}model = pair(')
     (folder / 'unnamed.py').write_text(pair)
     status, out = check('unnamed.py', '--json', '--images', '0')
     assert status == 1 and 'distill_losses.soft is not back-propagated' in out

@@ -11,6 +11,7 @@ from mmkd.checkpoints.detector_checkpoint import save_checkpoint
 from mmkd.fileio.atomic_writes import (
     PARTIAL,
     atomic_file,
+    atomic_folder,
     open_atomic,
     remove_partial,
     write_atomic,
@@ -95,3 +96,22 @@ def test_nothing_else_puts_files_in_their_place():
     for path in (ROOT / 'mmkd').rglob('*.py'):
         if path.name != 'atomic_writes.py':
             assert 'os.replace' not in path.read_text(), path
+
+
+@pytest.mark.parametrize('there', [False, True])
+def test_a_folder_takes_its_place_filled_or_not_at_all(tmp_path, there):
+    path = tmp_path / 'below/digits'
+    if there:
+        path.mkdir(parents=True)
+        (path / 'old').touch()
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path) as new:
+        (new / 'half').touch()
+        raise KeyboardInterrupt
+    assert path.exists() is there and not list(path.glob('half'))
+    with atomic_folder(path) as new:
+        (new / 'whole').touch()
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*')] == [
+        'below',
+        'below/digits',
+        'below/digits/whole',
+    ]

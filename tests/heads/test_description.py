@@ -72,7 +72,7 @@ def test_mmyolos_heads():
         assert (known.factor == 'objectness') == (head.loss_obj is not None)
         assert known.strides == [s if isinstance(s, int) else s[0] for s in head.featmap_strides]
         if 'YOLOv5' in name or 'YOLOv7' in name:
-            assert known.coding[1] == 'yolov5' and set(known.priors_per_cell) == {3}
+            assert known.raw_coder[1] == 'yolov5' and set(known.priors_per_cell) == {3}
 
 
 @pytest.mark.parametrize('name', test_detr.CASES)
@@ -119,7 +119,7 @@ def test_a_head_that_says_nothing_of_itself():
     assert (known.name, known.rows, known.class_channels) == ('Identity', 'priors', 1)
     assert known.classes is known.sigmoid is known.priors is known.coder is None
     assert known.strides == known.priors_per_cell == [] and known.factor == ''
-    assert known.bins == 1 and known.coding == ('', None) and not known.trained_otherwise
+    assert known.bins == 1 and known.raw_coder == ('', None) and not known.trained_otherwise
 
 
 def test_the_page_says_so():

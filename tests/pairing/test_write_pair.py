@@ -57,7 +57,7 @@ def test_retinanet_teaches_fcos_on_own_data_from_config_to_figures(here, capsys,
     monkeypatch.setattr('sys.argv', ['mmkd'])
     assert pair(*RETINA_FCOS, *OWN, '--classes', *CLASSES) == 0
     said = capsys.readouterr().out
-    assert 'my_pair.py: written' in said and 'method: prediction_rows, since' in said
+    assert 'my_pair.py: written' in said and 'method: pkd, since' in said
     text = Path('my_pair.py').read_text()
     code = [line for line in text.split('"""')[2].splitlines() if line]
     assert len(code) <= 25 and not {'channels', 'prior', 'recorder'} & set(text.split())

@@ -259,12 +259,12 @@ def test_a_softmax_has_no_objectness():
     'name, coder, told',
     [
         ('retinanet', None, r"got 'yolov5'.*DeltaXYWHBBoxCoder.*has none for this head"),
-        ('yolox', 'yolov5', r"got 'yolov5'.*coding of YOLOX. Set bbox_coder='yolox'"),
+        ('yolox', 'yolov5', r"got 'yolov5'.*coder of YOLOX. Set bbox_coder='yolox'"),
         ('yolox', None, None),  # taken from the head
         ('yolox', 'yolox', None),
     ],
 )
-def test_the_coding_of_a_loss_is_the_heads(name, coder, told):
+def test_the_coder_of_a_loss_is_the_heads(name, coder, told):
     loss = dict(OBJ, **(dict(bbox_coder=coder) if coder else {}))
     if told is None:
         build(name, name, loss, 'bbox_head')
@@ -273,13 +273,13 @@ def test_the_coding_of_a_loss_is_the_heads(name, coder, told):
             build(name, name, loss, 'bbox_head')
 
 
-def test_the_coding_does_not_matter_where_raw_numbers_are_compared():
+def test_the_coder_does_not_matter_where_raw_numbers_are_compared():
     build('retinanet', 'retinanet', dict(OBJ, box_loss='l2'), 'bbox_head')
     build('retinanet', 'retinanet', dict(OBJ, box_weight=0.0), 'bbox_head')
     assert ObjScaledBoxCls(3).bbox_coder == 'yolov5'
 
 
-def test_yolov3_and_yolov5_and_their_codings():
+def test_yolov3_and_yolov5_and_their_coders():
     pytest.importorskip('mmyolo')
     split = dict(type='SplitPredMaps', num_classes=3)
     with pytest.raises(ValueError, match=r"YOLOBBoxCoder. Set bbox_coder='yolov3'"):

@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import json
-import shutil
-import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -19,6 +17,7 @@ from mmkd.datasets.digits.drawing import (
     DigitsSettings,
     draw_images,
 )
+from mmkd.fileio.atomic_writes import atomic_folder
 
 STAMP = 'digits.json'
 
@@ -122,16 +121,8 @@ def make_digits(
             f'{root} holds a digits data set of other settings: {_difference(root, settings)}. '
             'Write to another folder, or replace it with --force (force=True).'
         )
-    root.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f'.{root.name}-', dir=root.parent))
-    try:
-        new = scratch / 'new'
+    with atomic_folder(root) as new:
         _write(new, settings, track)
-        if root.exists():
-            root.rename(scratch / 'old')
-        new.rename(root)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return True
 
 

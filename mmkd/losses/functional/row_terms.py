@@ -11,7 +11,7 @@ from mmkd.losses.functional.row_targets import RowTargets
 
 
 def soft_classes(preds_S: Predictions, found: RowTargets) -> Tensor:
-    """Sum of |q - p| BCE(logits, q) over rows and classes, by the sum of q over all ranks."""
+    """Sum of ``|q - p|`` BCE(logits, q) over rows and classes, by the sum of q over all ranks."""
     logits = Predictions(upcast(preds_S.log_prob), preds_S.boxes).logits
     error = (found.classes - logits.sigmoid()).abs()
     total = error * F.binary_cross_entropy_with_logits(logits, found.classes, reduction='none')

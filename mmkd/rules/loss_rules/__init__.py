@@ -13,9 +13,9 @@ from mmkd.losses.log_keys import is_term
 from mmkd.rules.loss_rules.feed import Feed, feeds_of
 from mmkd.rules.loss_rules.heads import (
     check_classes,
-    check_coding,
     check_decoding,
     check_objectness,
+    check_raw_coder,
     check_units,
 )
 from mmkd.rules.loss_rules.rows import check_rows
@@ -25,7 +25,7 @@ RULES: tuple[Callable[[nn.Module, list[Feed], Any], None], ...] = (
     check_rows,
     check_softmax,
     check_objectness,
-    check_coding,
+    check_raw_coder,
     check_classes,
     check_decoding,
     check_units,

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from mmkd.rules.side import side_of
 from mmkd.rules.taps import Tap, tap
 
 
@@ -28,8 +29,8 @@ class Feed(NamedTuple):
 def feeds_of(name: str, distiller: Any, student: nn.Module, teacher: nn.Module) -> Iterator[Feed]:
     """What the mapping of the loss ``name`` feeds it, argument by argument."""
     for argument, record in getattr(distiller, 'loss_forward_mappings', {}).get(name, {}).items():
-        own = bool(record['from_student'])
-        side = 'student' if own else 'teacher'
+        side = side_of(record)
+        own = side == 'student'
         recorder = getattr(distiller, f'{side}_recorders').get_recorder(record['recorder'])
         found = tap(student if own else teacher, recorder)
         connector = record.get('connector')

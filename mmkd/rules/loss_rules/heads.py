@@ -45,8 +45,8 @@ def _objectness_fault(head: nn.Module | None) -> str:
     return ''
 
 
-def check_coding(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
-    """The coding by which a loss reads raw boxes must be the head's."""
+def check_raw_coder(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
+    """The coder by which a loss reads raw boxes must be the head's."""
     given = getattr(loss, 'bbox_coder', None)
     if not isinstance(given, str) or not getattr(loss, 'box_weight', 1.0):
         return
@@ -55,7 +55,7 @@ def check_coding(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
     for feed in feeds:
         raw = all(isinstance(c, SplitPredMaps) for c in feed.connectors)
         head = feed.tap.head if raw and feed.tap.part == 'outputs' else None
-        coder, own = ('', None) if head is None else describe_head(head).coding
+        coder, own = ('', None) if head is None else describe_head(head).raw_coder
         if coder and own != given:
             where = f'distill_losses.{feed.loss}.bbox_coder'
             remedy = (
