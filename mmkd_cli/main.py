@@ -19,6 +19,7 @@ COMMANDS = (
     'check',
     'compare',
     'cache',
+    'predict',
     'export',
     'convert',
     'demo',

@@ -23,6 +23,7 @@ DOORS = {
     'demo': ['demo'],
     'export_student': ['export'],
     'make_digits': ['data', 'digits'],
+    'predict': ['predict'],
     'split_coco': ['data', 'split'],
     'test': ['test'],
     'train': ['train'],
