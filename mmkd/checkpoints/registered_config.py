@@ -14,7 +14,7 @@ from mmkd.config.config_literals import read_literals
 #: What an inferencer takes from a config.
 _OF_INFERENCE = (
     *('model', 'default_scope', 'test_dataloader', 'val_dataloader', 'test_pipeline', 'visualizer'),
-    *('tta_model', 'tta_pipeline', 'test_cfg', 'data_preprocessor'),
+    *('test_cfg', 'data_preprocessor'),
 )
 
 #: Scopes that it may name: mmengine would import a package of any other name.

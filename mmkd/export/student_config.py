@@ -1,7 +1,6 @@
 """The config of a pair's student."""
 
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any
 
 import mmengine.registry
@@ -9,8 +8,7 @@ import mmrazor.registry
 from mmengine.config import Config
 from mmengine.hub import get_config
 
-from mmkd.algorithms.detection_distill import DetectionDistill
-from mmkd.config.key_finder import RUNNER_KEYS, dicts, entries
+from mmkd.config.key_finder import RUNNER_KEYS
 from mmkd.config.pair_config import is_distillation
 from mmkd.config.read_config import read_config
 
@@ -18,19 +16,16 @@ from mmkd.config.read_config import read_config
 def student_config(config: Config) -> Config:
     """The student's own config: that of the pair, with the student for its model.
 
-    Everything else (data, schedule, evaluation) stays, so mmdet's own tools can test the student
-    and go on training it. What belongs to the distillation, or to mmkd, does not: no type of mmkd
-    is named.
+    Data, schedule and evaluation stay, so mmdet's own tools can test the student and go on training
+    it. What belongs to the distillation, or to mmkd, does not: no type of mmkd is named, and of a
+    pair's variables, which the rest is made of, none is left.
     """
     config = Config(config.to_dict()) if hasattr(config, 'to_dict') else Config(dict(config))
     while is_distillation(config):
         pair = config.pop('model')
         config.model = model_config(pair.architecture)
-        kept = [value for key, value in config.items() if key in _READ]
         for key in [key for key in config if key not in _READ]:
-            own = key not in _ARGUMENTS and not _is_of_pair(config[key], pair)
-            if not (own and _is_used(config[key], kept)):
-                config.pop(key)
+            config.pop(key)
     hooks = config.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if _is_of_mmkd(hook)]:
         hooks.pop(name)
@@ -62,40 +57,11 @@ _REGISTRIES = [
     for name in ('HOOKS', 'LOOPS', 'OPTIM_WRAPPERS', 'RUNNERS', 'VISUALIZERS')
 ]
 
-#: A variable of a config that is named like one belongs to the distillation.
-_ARGUMENTS = set(signature(DetectionDistill).parameters) - {'kwargs'}
-
-
 #: What mmengine and mmdet read beside the runner's arguments.
 _READ = RUNNER_KEYS | {
     *('custom_imports', 'runner_type', 'tta_model', 'tta_pipeline', 'model_wrapper_cfg', 'sync_bn'),
     *('find_unused_parameters', 'activation_checkpointing', 'efficient_conv_bn_eval', 'compile'),
 }
-
-
-def _is_of_pair(value: Any, pair: Mapping[str, Any]) -> bool:
-    """Whether a pair is built from this variable: its student, or a dict inside its distiller."""
-    if not isinstance(value, Mapping) or not value:
-        return False
-    inside = dicts([pair.get('distiller'), pair.get('balance')])
-    return value == pair['architecture'] or any(
-        all(key in node and node[key] == item for key, item in value.items()) for node in inside
-    )
-
-
-def _is_used(value: Any, kept: list[Any]) -> bool:
-    """Whether what is kept has this variable in it, perhaps with more beside it, or parts of it."""
-    values = [value for _, value in entries(kept)]
-    if isinstance(value, Mapping):
-        nodes = [node for node in values if isinstance(node, Mapping)]
-        return bool(value) and any(
-            all(key in node and node[key] == item for key, item in value.items()) for node in nodes
-        )
-    if isinstance(value, list | tuple):
-        return bool(value) and all(item in values for item in value)
-    if isinstance(value, str):
-        return any(value in text for text in values if isinstance(text, str))
-    return value in values
 
 
 def _leave_out_imports(config: Config) -> None:

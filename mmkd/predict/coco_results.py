@@ -1,4 +1,4 @@
-"""Detections as COCO results, with the ids of the annotation file of the model's test set."""
+"""Detections as COCO results, with the ids of the annotation file that lists the images."""
 
 import json
 import os
@@ -9,23 +9,33 @@ import numpy as np
 
 from mmkd.predict.detections import Detections
 from mmkd.predict.frames import Frame
+from mmkd.predict.sources import Source
 
 
 class CocoResults:
     """A list for ``COCO.loadRes``, each with the file and the class by name, too.
 
-    Where the test set of the model's config has an annotation file, its ids are taken: those of
-    categories, if it names all classes, and those of the images that it lists. Else categories
-    count from 1 in the order of the labels, and images from 1 as they come.
+    Where a data set of the model's config has an annotation file, its ids are taken: those of
+    categories, if it names all classes, and those of the images that it lists. Of several data sets
+    the one that lists most of the images counts. Else categories count from 1 in the order of the
+    labels, and images from 1 as they come.
 
     Args:
         classes: the names of the classes.
-        dataset: config of the test set. Defaults to None, none.
+        datasets: configs of data sets. Defaults to none.
+        sources: whose images will come. Defaults to none.
     """
 
-    def __init__(self, classes: Sequence[str], dataset: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        datasets: Sequence[Mapping[str, Any]] = (),
+        sources: Sequence[Source] = (),
+    ) -> None:
         self.rows: list[dict[str, Any]] = []
-        categories, self._images = _ids(dataset or {})
+        paths = {os.path.realpath(source.path) for source in sources}
+        known_ids = [_ids(dataset) for dataset in datasets] or [({}, {})]
+        categories, self._images = max(known_ids, key=lambda ids: len(paths & ids[1].keys()))
         known = all(name in categories for name in classes)
         self._categories = categories if known else {n: i for i, n in enumerate(classes, 1)}
         numbers = [number for number in self._images.values() if isinstance(number, int)]

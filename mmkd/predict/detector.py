@@ -192,9 +192,12 @@ def groups(items: Iterable[Any], size: int, prepared: Callable[[Any], Prepared])
     group: list[Any] = []
     for item in items:
         shapes = [prepared(one).data['inputs'].shape for one in [*group[:1], item]]
-        if group and (len(group) == size or shapes[0] != shapes[1]):
+        if shapes[0] != shapes[-1]:
             yield group
             group = []
         group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
     if group:
         yield group

@@ -59,7 +59,7 @@ def load(
         with config_errors(cfg), DefaultScope.overwrite_default_scope(_scope(cfg)):
             model = build_detector(cfg.get('model'), 'model')
     load_detector(model, path, 'checkpoint')
-    dataset, scope = measured_set(cfg), _scope(cfg)
+    dataset, scope = _prepared_by(cfg), _scope(cfg)
     alone = config is None  # then a text as classes, the name of a file, is not opened
     told = (dataset.get('metainfo') or {}).get('classes')
     known = (
@@ -118,21 +118,24 @@ def find_device(name: str | None) -> torch.device:
     return device
 
 
-def measured_set(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The data set whose pipeline prepares images for a test; of several, the first.
-
-    Raises:
-        ConfigError: a config has none.
-    """
+def measured_sets(cfg: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The data sets that a test and a validation measure on; of several joined ones the first."""
+    found = []
     for key in ('test_dataloader', 'val_dataloader'):
         dataset: Any = (cfg.get(key) or {}).get('dataset')
-        while isinstance(dataset, Mapping):
-            if dataset.get('pipeline'):
-                return dataset
+        while isinstance(dataset, Mapping) and not dataset.get('pipeline'):
             inner = dataset.get('dataset', dataset.get('datasets'))
             dataset = inner[0] if isinstance(inner, list | tuple) and inner else inner
-    if cfg.get('test_pipeline'):
-        return dict(pipeline=cfg['test_pipeline'])
+        if isinstance(dataset, Mapping):
+            found.append(dataset)
+    return found
+
+
+def _prepared_by(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The data set whose pipeline prepares images."""
+    own = [dict(pipeline=cfg['test_pipeline'])] if cfg.get('test_pipeline') else []
+    for dataset in (*measured_sets(cfg), *own):
+        return dataset
     raise ConfigError(
         'test_dataloader must have a data set with a pipeline, by which images are prepared, but '
         f'got {cfg.get("test_dataloader")!r:.80}. Add it to the config.'

@@ -65,9 +65,10 @@ def check_outputs(files: Sequence[Path], inputs: Iterable[str | Path], overwrite
     for folder in sorted({path.absolute().parent for path in files}):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
+        except (FileExistsError, NotADirectoryError):
             raise NotADirectoryError(
-                f'results must go into a folder, but "{folder}" is a file. Name another place.'
+                f'results must go into a folder, but "{folder}" lies in a file or is one. Name '
+                'another place.'
             ) from None
         if not os.access(folder, os.W_OK):
             raise PermissionError(

@@ -22,7 +22,7 @@ from mmkd.checkpoints.reader import find_checkpoint
 from mmkd.predict.coco_results import CocoResults
 from mmkd.predict.detections import Detections
 from mmkd.predict.frames import Frame, count_frames, open_camera
-from mmkd.predict.load import find_device, load, measured_set
+from mmkd.predict.load import find_device, load, measured_sets
 from mmkd.predict.outputs import check_outputs, drawn_file
 from mmkd.predict.predict import Outcome, Watch, predict
 from mmkd.predict.sources import Source, find_sources
@@ -70,8 +70,8 @@ def run_predict(
     detector = load(checkpoint, config, device)
     results = None
     if json is not None:
-        dataset = measured_set(detector.config) if detector.config is not None else None
-        results = (json, CocoResults(detector.classes, dataset))
+        known = measured_sets(detector.config or {})
+        results = (json, CocoResults(detector.classes, known, sources))
     with _shown(sources, quiet=bool(files)) as watch:
         outcome = predict(detector, sources, watch, out, results, score, batch, camera)
     print('\n'.join(_told(outcome, out, json)))
