@@ -7,10 +7,13 @@ import mmengine.registry
 import mmrazor.registry
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.registry import VISUALIZERS
+from mmengine.visualization import Visualizer
 
 from mmkd.config.key_finder import RUNNER_KEYS
 from mmkd.config.pair_config import is_distillation
 from mmkd.config.read_config import read_config
+from mmkd.config.registered import registered
 
 
 def student_config(config: Config) -> Config:
@@ -39,8 +42,9 @@ def student_config(config: Config) -> Config:
     if isinstance(config.get('custom_imports'), Mapping):
         _leave_out_imports(config)
     # DetInferencer and DetVisualizationHook draw with mmdet's own.
-    if not config.get('visualizer') or _is_of_mmkd(config.visualizer):
-        backends = [dict(type='LocalVisBackend')]
+    if not _draws_detections(config):
+        own = config.get('visualizer') or {}
+        backends = own.get('vis_backends') or [dict(type='LocalVisBackend')]
         config.visualizer = dict(type='mmdet.DetLocalVisualizer', vis_backends=backends)
     # How the run was started, and where from, is of no concern to the student.
     for key in ('load_from', 'resume', 'launcher'):
@@ -56,6 +60,16 @@ _REGISTRIES = [
     for package in (mmengine, mmrazor)
     for name in ('HOOKS', 'LOOPS', 'OPTIM_WRAPPERS', 'RUNNERS', 'VISUALIZERS')
 ]
+
+
+def _draws_detections(config: Config) -> bool:
+    """Whether its visualizer does; mmengine's own, say, takes detections and draws nothing."""
+    own = config.get('visualizer')
+    if not own or _is_of_mmkd(own):
+        return False
+    drawing = registered(VISUALIZERS, own, config)
+    return getattr(drawing, 'add_datasample', None) is not Visualizer.add_datasample
+
 
 #: What mmengine and mmdet read beside the runner's arguments.
 _READ = RUNNER_KEYS | {
