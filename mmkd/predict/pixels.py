@@ -64,5 +64,6 @@ def _decoded(image: NDArray[Any], flag: str | int, backend: str) -> NDArray[Any]
     if image.dtype.kind == 'f':
         image = image.clip(0, 255).round().astype(np.uint8)
     _, content = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 0])
-    decoder = backend if backend in ('cv2', 'pillow') else 'cv2'
+    # Pillow would cut 16 bits off; others read no PNG.
+    decoder = 'pillow' if backend == 'pillow' and image.dtype == np.uint8 else 'cv2'
     return mmcv.imfrombytes(content.tobytes(), flag, backend=decoder)

@@ -52,7 +52,7 @@ def find_sources(words: Sequence[str], besides: Iterable[str | Path] = ()) -> li
 
     Args:
         words: paths, globs (with ``**``), folders, or the index of a camera.
-        besides: folders in folders that are left out.
+        besides: folders that are left out where a glob or a folder would find them.
 
     Raises:
         FileNotFoundError: there is no such file, or none that a glob or folder would find.
@@ -106,7 +106,11 @@ def _files(word: str, left_out: set[str]) -> list[str]:
     if glob.has_magic(path):
         found = []
         for match in sorted(glob.glob(path, recursive=True)):
-            found += _in_folder(match, left_out) if os.path.isdir(match) else [match]
+            within = {str(folder) for folder in Path(os.path.realpath(match)).parents}
+            if os.path.isdir(match):
+                found += _in_folder(match, left_out)
+            elif not within & left_out:
+                found.append(match)
         if not found:
             raise FileNotFoundError(
                 f'a glob must match files, but there is none for "{word}" (seen from '

@@ -1,5 +1,6 @@
 """A detector is opened from its file alone, which is read and never run; or with a config."""
 
+import ast
 import shutil
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ from mmkd.config.key_finder import RUNNER_KEYS
 from mmkd.export.student_config import student_config
 from tests.predict.conftest import CLASSES, PACK, PLAIN, pair_config
 from tests.shipped import SHIPPED, shipped_student
-from tests.tiny import tiny_ssd, tiny_yolov5, write_coco
+from tests.test_rooms import names_of
+from tests.tiny import ROOT, tiny_ssd, tiny_yolov5, write_coco
 from tests.zoo import small
 
 
@@ -80,6 +82,19 @@ def test_each_shipped_student_is_opened_alone(path):
     assert read['test_dataloader']['dataset']['pipeline'] and read['visualizer']
     if '_kd_' in path.stem:
         assert set(config) <= RUNNER_KEYS | {'tta_model', 'tta_pipeline', 'custom_imports'}
+
+
+def test_import_mmkd_is_no_heavier():
+    """``load`` needs nothing at its import that the rest of mmkd does not import anyway."""
+
+    def roots(paths) -> set[str]:
+        trees = [ast.parse(path.read_text()).body for path in paths]
+        return {name.split('.')[0] for tree in trees for name in names_of(tree)}
+
+    room = ROOT / 'mmkd/predict'
+    rest = [path for path in (ROOT / 'mmkd').rglob('*.py') if room not in path.parents]
+    own = roots(room / f'{name}.py' for name in ('load', 'detector', 'detections', 'pixels'))
+    assert 'torch' in own and own <= roots(rest) - {'rich', 'matplotlib'}
 
 
 def saved(folder: Path, **changes) -> str:

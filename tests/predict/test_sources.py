@@ -45,6 +45,7 @@ def test_globs(here):
     assert named('*.jpg') == [('image', 'a.jpg')]
     assert named('**/*.jpg') == [('image', 'a.jpg'), ('image', 'deep/c.jpg')]
     assert [name for _, name in named('d*')] == ['c.jpg', 'er/d.mp4']  # a folder that matches
+    assert named('**/*.jpg', besides=['deep']) == [('image', 'a.jpg')]
     (here / '[1].jpg').write_bytes(b'x')
     assert named('[1].jpg') == [('image', '[1].jpg')]  # a file before a glob
 
