@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,11 +18,16 @@ from tests.tiny import ROOT
 
 PAGE = (ROOT / 'docs/use_the_student.md').read_text()
 
-#: Added to the commands of the page, so that they take seconds.
+#: Added to the commands of the page, so that they take seconds. Untrained detectors find thousands
+#: of boxes, of which fewer are kept.
+FAST = ['--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
 SMALLER = {
-    'data': ['--train', '16', '--val', '4'],
-    'train': ['--cfg-options', 'train_cfg.val_interval=5', 'log_level=ERROR'],
-    'predict': ['--device', 'cpu'],
+    'data digits': ['--train', '4', '--val', '2'],
+    'train mmkd::ssd_r18w32_digits.py': [*FAST, 'model.test_cfg.nms_pre=5'],
+    'train mmkd::ssd_kd_r18_to_r18w8_digits.py': [
+        *FAST,
+        'model.architecture.test_cfg.nms_pre=5',
+    ],
 }
 
 
@@ -29,15 +35,18 @@ def test_the_page(tmp_path, monkeypatch, capsys):
     pytest.importorskip('sklearn', reason='the digits need it')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'excepthook', sys.excepthook)
-    film(Path('film.mp4'), 3)
+    film(Path('film.mp4'), 1)
     lines = '\n'.join(re.findall(r'```bash\n(.*?)```', PAGE, re.S)).splitlines()
-    commands = [shlex.split(line)[1:] for line in lines]
+    commands = [shlex.split(line)[1:] for line in lines if line]
     assert [words[0] for words in commands] == ['data', 'train', 'train', 'predict', 'predict']
     with PLAIN:
         for words in commands:
-            assert main([*words, *SMALLER[words[0]]]) == 0
-    assert len(list(Path('drawn').iterdir())) == 20
-    assert len(decoded(Path('drawn_film/film.mp4'))) == 3
+            assert main([*words, *SMALLER.get(' '.join(words[:2]), [])]) == 0
+            first = Path('work_dirs/ssd_r18w32_digits/epoch_1.pth')
+            if first.is_file():
+                shutil.copy(first, first.with_name('epoch_5.pth'))  # the end, as the page has it
+    assert len(list(Path('drawn').iterdir())) == 6
+    assert len(decoded(Path('drawn_film/film.mp4'))) == 1
     rows = json.loads(Path('found.json').read_text())
     truth = COCO('data/digits/annotations/val.json')
     known = {image['file_name']: image['id'] for image in truth.dataset['images']}
