@@ -43,8 +43,9 @@ def student_config(config: Config) -> Config:
         _leave_out_imports(config)
     # DetInferencer and DetVisualizationHook draw with mmdet's own.
     if not _draws_detections(config):
-        own = config.get('visualizer') or {}
-        backends = own.get('vis_backends') or [dict(type='LocalVisBackend')]
+        given = config.get('visualizer') or {}
+        kept = {} if _is_of_mmkd(given) else given
+        backends = kept.get('vis_backends') or [dict(type='LocalVisBackend')]
         config.visualizer = dict(type='mmdet.DetLocalVisualizer', vis_backends=backends)
     # How the run was started, and where from, is of no concern to the student.
     for key in ('load_from', 'resume', 'launcher'):
