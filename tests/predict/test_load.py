@@ -1,6 +1,7 @@
 """A detector is opened from its file alone, which is read and never run; or with a config."""
 
 import ast
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -12,11 +13,15 @@ from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
+from pycocotools import mask
 
 from mmkd import load
 from mmkd.checkpoints.registered_config import registered_config
 from mmkd.config.key_finder import RUNNER_KEYS
 from mmkd.export.student_config import student_config
+from mmkd.predict.coco_results import CocoResults
+from mmkd.predict.frames import Frame
+from mmkd.predict.sources import Source
 from tests.predict.conftest import CLASSES, PACK, PLAIN, pair_config
 from tests.shipped import SHIPPED, shipped_student
 from tests.test_rooms import names_of
@@ -274,3 +279,9 @@ def test_a_detector_of_mmdet_with_masks(tmp_path, picture):
     found = load(tmp_path / 'a.pth', config, device='cpu')(picture)
     assert len(found) and found.masks.shape == (len(found), 90, 120) and found.masks.dtype == bool
     assert found.classes[0] == 'person'  # of the data set's type
+    results = CocoResults(found.classes)
+    results.add(Frame(Source('image', picture, 'picture.png'), picture), found)
+    rows = json.loads(results.text())
+    assert [row['category_id'] for row in rows] == (found.labels + 1).tolist()
+    for row, one in zip(rows, found.masks, strict=True):
+        np.testing.assert_array_equal(mask.decode(row['segmentation']), one)
