@@ -16,6 +16,7 @@ compat.apply()  # before anything that imports mmdet or mmrazor
 from mmkd import algorithms, connectors, hooks, losses, recorders, runner  # noqa: F401
 from mmkd.algorithms import DetectionDistill
 from mmkd.hooks import DistillWeightHook, ExportStudentHook, NonFiniteHook, PairReportHook
+from mmkd.predict.load import load
 from mmkd.runner import ExactRunner
 
 __version__ = '0.1.0'
@@ -28,4 +29,5 @@ __all__ = [
     'NonFiniteHook',
     'PairReportHook',
     '__version__',
+    'load',
 ]

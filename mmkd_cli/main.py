@@ -20,6 +20,7 @@ COMMANDS = (
     'check',
     'compare',
     'cache',
+    'predict',
     'export',
     'convert',
     'demo',

@@ -1,6 +1,7 @@
 """Evaluate a detector: the student of a distillation checkpoint, an exported one, a teacher."""
 
 import argparse
+import os
 import sys
 
 from mmkd_cli.options import add_config_options, add_launcher, config_of, prepare_run
@@ -27,7 +28,8 @@ def run(args: argparse.Namespace) -> None:
     cfg = student_config(config_of(args))  # the teacher has no part in it
     prepare_run(cfg, args)
     if args.show_dir:
-        draw = dict(type='DetVisualizationHook', draw=True, test_out_dir=args.show_dir)
+        folder = os.path.abspath(args.show_dir)  # else it would lie in the work dir
+        draw = dict(type='mmdet.DetVisualizationHook', draw=True, test_out_dir=folder)
         cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'visualization': draw}
     if args.out:
         dump = dict(type='mmdet.DumpDetResults', out_file_path=args.out)

@@ -1,5 +1,6 @@
 """Parts of a detector built from a checkpoint's own config: of registered types, nothing else."""
 
+import builtins
 import importlib.util
 import inspect
 import math
@@ -10,14 +11,10 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from mmengine import registry
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, TASK_UTILS, DefaultScope, Registry
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from mmkd.checkpoints.foreign import shown
-from mmkd.config.config_literals import read_literals
 
 #: Packages whose layers, losses and task modules a checkpoint may name although the model has none
 #: of them. Their constructors read no files.
@@ -40,12 +37,18 @@ class NotBuilt(Exception):
     """A part that cannot be built from the file's config; the message tells why."""
 
 
-class _Bounded(TorchDispatchMode):
-    """Ends a construction that makes far more tensors than ``model`` has, before it makes them."""
+class Bounded(TorchDispatchMode):
+    """Ends a construction that makes far more tensors than it should, before it makes them.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        own: the tensors of the model, or of the file that it is built for.
+
+    Raises:
+        NotBuilt: in the block.
+    """
+
+    def __init__(self, own: Sequence[Tensor]) -> None:
         super().__init__()
-        own = [*model.parameters(), *model.buffers()]
         self.steps = 1000 * len(own) + 100_000
         self.elements = 4 * sum(tensor.numel() for tensor in own) + 20_000_000
 
@@ -86,6 +89,7 @@ def build_parts(
     scope = scope if scope in _SCOPES and scope in sys.modules else _scope_of(model)
     own = _classes(model)
     built: dict[str, nn.Module] = {}
+    own_tensors = [*model.parameters(), *model.buffers()]
     notes = []
     for path, part in _parts(config):
         try:
@@ -93,7 +97,7 @@ def build_parts(
         except AttributeError:
             continue
         try:
-            with _Bounded(model):
+            with Bounded(own_tensors):
                 built[path] = _build(part, target, own, scope)
         except NotBuilt as reason:
             notes.append(f'{path}: {reason}')
@@ -154,75 +158,11 @@ def _registered(node: Any, own: set[type]) -> Any:
     return copied
 
 
-def registered_config(checkpoint: Any, path: str) -> dict[str, Any]:
-    """The config in a checkpoint, of literals and types that are registered, to build a model of.
-
-    Args:
-        checkpoint: what was read.
-        path: of which file, for the error.
-
-    Raises:
-        ValueError: there is none; or it names something else, which would be imported and run.
-    """
-    text = None
-    for keys in (('message_hub', 'runtime_info', 'cfg'), ('meta', 'cfg')):
-        found: Any = checkpoint
-        for key in keys:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        text = text or found
-    why = 'has none'
-    if isinstance(text, str):
-        read = read_literals(text)
-        unread = [name for name in read.unread if name.split('.')[0] in _OF_INFERENCE]
-        used = {key: value for key, value in read.values.items() if key in _OF_INFERENCE}
-        foreign = [*unread, *_unregistered(used)]
-        if 'model' in used and not foreign:
-            return used
-        why = f'has one with {shown(", ".join(foreign[:3]), 150)}, which would have to be run'
-    raise ValueError(
-        f'a checkpoint that is opened alone must hold its config, of registered types, but "{path}"'
-        f' {why}. Give the config, too.'
-    )
-
-
-#: What an inferencer takes from a config.
-_OF_INFERENCE = (
-    *('model', 'default_scope', 'test_dataloader', 'test_pipeline', 'visualizer', 'tta_model'),
-    *('tta_pipeline', 'test_cfg', 'data_preprocessor'),
-)
-
-
-def _unregistered(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        name = node.get('type')
-        if isinstance(name, str) and not _names_registered(name) and not _is_plain_word(name):
-            yield name
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for item in node:
-            yield from _unregistered(item)
-
-
-def _names_registered(name: str) -> bool:
-    """Whether any registry has a class by this name: "X", "mmdet.X" or "mmdet.models.X"."""
-    package, _, plain = name.rpartition('.')
-    package = package.split('.')[0]
-    roots = [value for value in vars(registry).values() if isinstance(value, Registry)]
-    kinds = {kind for found in _registries(roots) for kind in found.module_dict.values()}
-    if name.count('.') > 1:  # as pure-Python configs name their types
-        return any(
-            getattr(kind, '__name__', '') == plain and kind.__module__.split('.')[0] == package
-            for kind in kinds
-        )
-    return any(
-        plain in found.module_dict and (not package or package == found.scope)
-        for found in _registries(roots)
-    )
-
-
 def _is_plain_word(name: Any) -> bool:
     """Whether a ``type`` names no class at all, but, for example, a mode of a layer."""
     if not isinstance(name, str) or not name.isidentifier() or _lookup(name):
+        return False
+    if hasattr(builtins, name):  # mmcv evaluates the word that names a kind of NMS
         return False
     # mmengine would import a module of this name.
     return name not in sys.modules and importlib.util.find_spec(name) is None

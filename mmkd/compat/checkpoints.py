@@ -127,7 +127,7 @@ def open_checkpoints_without_running() -> None:
     @functools.wraps(initialise)
     def init_model(self: Any, cfg: Any, weights: str | None, *args: Any, **kwargs: Any) -> Any:
         if not cfg and weights is not None:
-            from mmkd.checkpoints.registered_parts import registered_config
+            from mmkd.checkpoints.registered_config import registered_config
 
             loaded = checkpoint._load_checkpoint(weights, map_location='cpu')
             cfg.update(registered_config(loaded, weights))

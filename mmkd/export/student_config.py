@@ -1,34 +1,34 @@
 """The config of a pair's student."""
 
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any
 
 import mmengine.registry
 import mmrazor.registry
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.registry import VISUALIZERS
+from mmengine.visualization import Visualizer
 
-from mmkd.algorithms.detection_distill import DetectionDistill
-from mmkd.config.key_finder import RUNNER_KEYS, dicts
+from mmkd.config.key_finder import RUNNER_KEYS
 from mmkd.config.pair_config import is_distillation
 from mmkd.config.read_config import read_config
+from mmkd.config.registered import registered
 
 
 def student_config(config: Config) -> Config:
     """The student's own config: that of the pair, with the student for its model.
 
-    Everything else (data, schedule, evaluation) stays, so mmdet's own tools can test the student
-    and go on training it. What belongs to the distillation, or to mmkd, does not: no type of mmkd
-    is named.
+    Data, schedule and evaluation stay, so mmdet's own tools can test the student and go on training
+    it. What belongs to the distillation, or to mmkd, does not: no type of mmkd is named, and of a
+    pair's variables, which the rest is made of, none is left.
     """
     config = Config(config.to_dict()) if hasattr(config, 'to_dict') else Config(dict(config))
     while is_distillation(config):
         pair = config.pop('model')
-        for key in [key for key in config if key not in RUNNER_KEYS]:
-            if key in _ARGUMENTS or _is_of_pair(config[key], pair):
-                config.pop(key)
         config.model = model_config(pair.architecture)
+        for key in [key for key in config if key not in _READ]:
+            config.pop(key)
     hooks = config.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if _is_of_mmkd(hook)]:
         hooks.pop(name)
@@ -42,8 +42,10 @@ def student_config(config: Config) -> Config:
     if isinstance(config.get('custom_imports'), Mapping):
         _leave_out_imports(config)
     # DetInferencer and DetVisualizationHook draw with mmdet's own.
-    if not config.get('visualizer') or _is_of_mmkd(config.visualizer):
-        backends = [dict(type='LocalVisBackend')]
+    if not _draws_detections(config):
+        given = config.get('visualizer') or {}
+        kept = {} if _is_of_mmkd(given) else given
+        backends = kept.get('vis_backends') or [dict(type='LocalVisBackend')]
         config.visualizer = dict(type='mmdet.DetLocalVisualizer', vis_backends=backends)
     # How the run was started, and where from, is of no concern to the student.
     for key in ('load_from', 'resume', 'launcher'):
@@ -60,18 +62,21 @@ _REGISTRIES = [
     for name in ('HOOKS', 'LOOPS', 'OPTIM_WRAPPERS', 'RUNNERS', 'VISUALIZERS')
 ]
 
-#: A variable of a config that is named like one belongs to the distillation.
-_ARGUMENTS = set(signature(DetectionDistill).parameters) - {'kwargs'}
 
-
-def _is_of_pair(value: Any, pair: Mapping[str, Any]) -> bool:
-    """Whether a pair is built from this variable: its student, or a dict inside its distiller."""
-    if not isinstance(value, Mapping) or not value:
+def _draws_detections(config: Config) -> bool:
+    """Whether its visualizer does; mmengine's own, say, takes detections and draws nothing."""
+    own = config.get('visualizer')
+    if not own or _is_of_mmkd(own):
         return False
-    inside = dicts([pair.get('distiller'), pair.get('balance')])
-    return value == pair['architecture'] or any(
-        all(key in node and node[key] == item for key, item in value.items()) for node in inside
-    )
+    drawing = registered(VISUALIZERS, own, config)
+    return getattr(drawing, 'add_datasample', None) is not Visualizer.add_datasample
+
+
+#: What mmengine and mmdet read beside the runner's arguments.
+_READ = RUNNER_KEYS | {
+    *('custom_imports', 'runner_type', 'tta_model', 'tta_pipeline', 'model_wrapper_cfg', 'sync_bn'),
+    *('find_unused_parameters', 'activation_checkpointing', 'efficient_conv_bn_eval', 'compile'),
+}
 
 
 def _leave_out_imports(config: Config) -> None:

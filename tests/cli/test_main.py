@@ -24,6 +24,7 @@ DOORS = {
     'export_student': ['export'],
     'make_digits': ['data', 'digits'],
     'make_pair': ['pair'],
+    'predict': ['predict'],
     'split_coco': ['data', 'split'],
     'test': ['test'],
     'train': ['train'],

@@ -1,0 +1,141 @@
+"""The config in a checkpoint that is opened alone: of registered types, or refused."""
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine import registry
+from mmengine.registry import Registry
+
+from mmkd.checkpoints.foreign import shown
+from mmkd.checkpoints.registered_parts import _is_plain_word, _lookup, _registries
+from mmkd.config.config_literals import read_literals
+
+#: What an inferencer takes from a config.
+_OF_INFERENCE = (
+    *('model', 'default_scope', 'test_dataloader', 'val_dataloader', 'test_pipeline', 'visualizer'),
+    *('test_cfg', 'data_preprocessor'),
+)
+
+#: Scopes that it may name: mmengine would import a package of any other name.
+_SCOPES = (None, 'mmengine', 'mmcv', 'mmdet', 'mmyolo', 'mmrazor', 'mmkd')
+
+_CONFIGS = ('.py', '.yaml', '.yml', '.json')
+
+
+def registered_config(checkpoint: Any, path: str, student: bool = False) -> dict[str, Any]:
+    """The config in a checkpoint, of literals and types that are registered, to build a model of.
+
+    Args:
+        checkpoint: what was read.
+        path: of which file, for the error.
+        student: whether a pair's config is to become that of its student, which may be of mmengine,
+            mmdet, MMYOLO and mmkd alone. Defaults to False.
+
+    Raises:
+        ValueError: there is none; or it names something else, which would be imported and run.
+    """
+    text = None
+    for keys in (('message_hub', 'runtime_info', 'cfg'), ('meta', 'cfg')):
+        found: Any = checkpoint
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        text = text or found
+    why = 'has none'
+    if isinstance(text, str):
+        read = read_literals(text)
+        used = {key: value for key, value in read.values.items() if key in _OF_INFERENCE}
+        model, place = used.get('model'), 'model'
+        while student and isinstance(model, Mapping) and 'architecture' in model:
+            model, place = model['architecture'], f'{place}.architecture'
+        used['model'] = model
+        unread = [lost for lost in read.unread if _concerns(lost, place)]
+        foreign = [*unread, *_foreign(used, student), *_files(model)]
+        if isinstance(model, Mapping) and not foreign:
+            return used
+        if foreign:
+            why = f'has one with {shown(", ".join(foreign[:3]), 150)}, which would have to be run'
+    raise ValueError(
+        f'a checkpoint that is opened alone must hold its config, of registered types, but "{path}"'
+        f' {why}. Give the config, too.'
+    )
+
+
+def _concerns(lost: str, place: str) -> bool:
+    """Whether what was not read is part of what is used, whose model stands at ``place``."""
+    if lost.split('.')[0] != 'model':
+        return lost.split('.')[0] in _OF_INFERENCE
+    return f'{lost}.'.startswith(f'{place}.') or f'{place}.'.startswith(f'{lost}.')
+
+
+def _foreign(node: Any, student: bool) -> Iterator[str]:
+    """What a config names that is not registered, or a scope that is not known."""
+    nodes = list(_mappings(node))
+    scopes = [found[key] for found in nodes for key in ('_scope_', 'default_scope') if key in found]
+    names = [found['type'] for found in nodes if isinstance(found.get('type'), str)]
+    yield from (str(scope) for scope in scopes if scope not in _SCOPES)
+    if 'mmyolo' in scopes or any(name.startswith('mmyolo.') for name in names):
+        _register_mmyolo()
+    for name in names:
+        if not _names_registered(name, student) and not _is_plain_word(name):
+            yield name
+
+
+def _mappings(node: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(node, Mapping):
+        yield node
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for item in node:
+            yield from _mappings(item)
+
+
+def _files(node: Any) -> Iterator[str]:
+    """Config files that a model names, which are Python: of a teacher, or of an installed one."""
+    if isinstance(node, str) and (node.lower().endswith(_CONFIGS) or '::' in node):
+        yield node
+    if isinstance(node, Mapping):
+        node = list(node.values())
+    if isinstance(node, list | tuple | set):
+        for item in node:
+            yield from _files(item)
+
+
+def _register_mmyolo() -> None:
+    """MMYOLO's types, once a config asks for them."""
+    try:
+        from mmyolo.utils import register_all_modules
+    except ImportError:
+        raise ValueError(
+            'a checkpoint of MMYOLO needs MMYOLO, which is not installed. pip install mmkd[yolo]'
+        ) from None
+    register_all_modules(init_default_scope=False)
+
+
+def _names_registered(name: str, student: bool) -> bool:
+    """Whether any registry has a class by this name: "X", "mmdet.X" or "mmdet.models.X".
+
+    A student's is none of MMRazor, and none for which a file would be imported: mmengine takes a
+    name that is in another registry than the one it asks for that of a module.
+    """
+    package, _, plain = name.rpartition('.')
+    package = package.split('.')[0]
+    roots = [value for value in vars(registry).values() if isinstance(value, Registry)]
+    kinds = {kind for found in _registries(roots) for kind in found.module_dict.values()}
+    if student:
+        kinds = {kind for kind in kinds if not f'{_home(kind)}.'.startswith('mmrazor.')}
+    if name.isidentifier() and not _lookup(name) and importlib.util.find_spec(name) is not None:
+        return False
+    if name.count('.') > 1:  # as pure-Python configs name their types
+        return any(
+            getattr(kind, '__name__', '') == plain and _home(kind).split('.')[0] == package
+            for kind in kinds
+        )
+    return any(
+        found.module_dict.get(plain) in kinds and (not package or package == found.scope)
+        for found in _registries(roots)
+    )
+
+
+def _home(kind: Any) -> str:
+    return str(getattr(kind, '__module__', ''))
