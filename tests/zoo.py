@@ -1,10 +1,13 @@
 """mmdet's own detectors, made small: 64-px images take milliseconds."""
 
+import copy
 import functools
 from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
+
+from tests.tiny import method
 
 _CONFIGS = dict(
     retinanet='retinanet/retinanet_r50_fpn_1x_coco.py',
@@ -127,3 +130,41 @@ def narrow(backbone: dict, neck: dict) -> None:
     neck['in_channels'] = [8 * 2**stage for stage in stages]
     if neck['type'] == 'FPN':
         neck['out_channels'] = _CHANNELS
+
+
+def taught(student: str, teacher: str, *methods: str, **changes: Any) -> ConfigDict:
+    """A pair of :func:`small` detectors, taught by one or several methods of ``configs/``.
+
+    Args:
+        student: what is taught.
+        teacher: what teaches.
+        methods: by the name of the file; the names of their parts are prefixed with it.
+        changes: of the pair.
+    """
+    distiller: dict[str, Any] = dict(type='ConfigurableDistiller')
+    for name in methods:
+        recipe = copy.deepcopy(_method(name))
+        for part in ('student_recorders', 'teacher_recorders', 'connectors', 'distill_losses'):
+            found = {f'{name}_{key}': value for key, value in recipe.get(part, {}).items()}
+            distiller.setdefault(part, {}).update(found)
+        mappings = recipe['loss_forward_mappings']
+        for mapping in mappings.values():
+            for record in mapping.values():
+                for key in ('recorder', 'connector'):
+                    if key in record:
+                        record[key] = f'{name}_{record[key]}'
+        named = {f'{name}_{key}': value for key, value in mappings.items()}
+        distiller.setdefault('loss_forward_mappings', {}).update(named)
+    return ConfigDict(
+        _scope_='mmrazor',
+        type='DetectionDistill',
+        architecture=small(student),
+        teacher=small(teacher),
+        distiller=distiller,
+        **changes,
+    )
+
+
+@functools.cache
+def _method(name: str) -> dict:
+    return method(name).to_dict()['distiller']

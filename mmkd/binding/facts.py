@@ -1,6 +1,6 @@
 """The facts that arguments take: of the head that feeds them, of the maps that they are fed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmrazor.registry import TASK_UTILS
@@ -14,10 +14,11 @@ SIDES = ('student', 'teacher')
 
 
 class Fed(NamedTuple):
-    """A record that a mapping takes, on one side."""
+    """A record that a mapping takes, on one side; of its levels those at ``levels``, or all."""
 
     side: str
     record: Mapping[str, Any]
+    levels: Sequence[int] | None = None
 
 
 class Models:
@@ -62,7 +63,8 @@ class Models:
             if name == 'channels' and other is None:
                 return None
         if name == 'channels':
-            return self.probes[own.side].channels(own.record)
+            found = self.probes[own.side].channels(own.record)
+            return found if own.levels is None else [found[level] for level in own.levels]
         head = self.head(own.side, own.record or None)
         return None if head is None else HEAD_FACTS[name](head)
 

@@ -16,7 +16,9 @@ class EachLevel(nn.Module):
 
     For losses that take one map of each, such as MMRazor's ``ChannelWiseDivergence`` (CWD),
     ``PKDLoss`` and ``MGDLoss``. They get float32 maps that lie in memory as they expect, as many
-    of the student as of the teacher, and of equal shapes.
+    of the student as of the teacher, and of equal shapes. Where the pyramids differ, as P2 to P6
+    and P3 to P7, a pair takes the levels of equal stride
+    (:mod:`mmkd.binding.shared_levels`).
 
     Source:
         CWD: Shu et al., ICCV 2021 (arXiv 2011.13256); PKD: Cao et al., NeurIPS 2022 (arXiv
@@ -42,6 +44,7 @@ class EachLevel(nn.Module):
         (tensor(True), tensor(True))
     """
 
+    pairs_levels = ('preds_S', 'preds_T')
     statistics: dict[str, Any] = {}
 
     def __init__(self, loss: Mapping[str, Any], loss_weight: float = 1.0) -> None:
