@@ -73,8 +73,9 @@ class CrossHead(nn.Module):
         box_weight (float): of the boxes beside the classes. Defaults to 1.0.
         align (bool): bring the maps to the statistics of the teacher's. Defaults to True.
         in_channels (int, optional): of the student's towers, where they are not the teacher's: a
-            1x1 convolution for each tower, trained with the student. Defaults to None.
-        out_channels (int, optional): of the teacher's towers. Defaults to None.
+            1x1 convolution for each tower, trained with the student. Defaults to None: in a pair
+            those of the two models where they differ.
+        out_channels (int, optional): of the teacher's towers, likewise. Defaults to None.
 
     Raises:
         ValueError: for other records, and for maps that do not fit the teacher's head.
@@ -86,6 +87,7 @@ class CrossHead(nn.Module):
 
     needs_equal = ('classes',)
     pairs_levels = ('preds_S',)
+    from_models = {'in_channels': 'tower_channels', 'out_channels': 'counterpart_tower_channels'}
     statistics = {'cls': Statistic('its classes'), 'box': Statistic('its boxes')}
 
     def __init__(

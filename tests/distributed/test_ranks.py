@@ -106,8 +106,12 @@ def dense():
 
 
 def queries():
-    """A DETR that divides by the objects of all ranks, without dropout, and one of another kind."""
-    pair = taught('deformable_detr', 'detr', 'matched_queries', 'prediction_rows')
+    """A DETR, without dropout, taught by one of another kind.
+
+    Its own classes are divided by the objects of a process.
+    """
+    methods = ('matched_queries', 'prediction_rows')
+    pair = taught('detr', 'deformable_detr', *methods, calculate_student_loss=False)
     for part in (pair.architecture.encoder, pair.architecture.decoder):
         part.layer_cfg.ffn_cfg.ffn_drop = 0.0
         for name in ('self_attn_cfg', 'cross_attn_cfg'):
