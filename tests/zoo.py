@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 
-from tests.tiny import method
+from tests.tiny import method, tiny_ssd, tiny_yolov5
 
 _CONFIGS = dict(
     retinanet='retinanet/retinanet_r50_fpn_1x_coco.py',
@@ -19,6 +19,7 @@ _CONFIGS = dict(
     yolox='yolox/yolox_s_8xb8-300e_coco.py',
     yolov3='yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py',
     detr='detr/detr_r50_8xb2-150e_coco.py',
+    dino='dino/dino-4scale_r50_8xb2-12e_coco.py',
     deformable_detr='deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py',
 )
 _CHANNELS = 16
@@ -65,8 +66,8 @@ def small(name: str, classes: int = 3, **head: Any) -> ConfigDict:
             roi['mask_head'].update(
                 in_channels=_CHANNELS, conv_out_channels=8, num_convs=1, num_classes=classes
             )
-    if 'detr' in name:
-        model['num_queries'] = 5
+    if 'detr' in name or name == 'dino':
+        model.update(num_queries=5, test_cfg=dict(max_per_img=5))
         for part in ('encoder', 'decoder'):
             model[part]['num_layers'] = 2
     return ConfigDict(model)
@@ -133,10 +134,10 @@ def narrow(backbone: dict, neck: dict) -> None:
 
 
 def taught(student: str, teacher: str, *methods: str, **changes: Any) -> ConfigDict:
-    """A pair of :func:`small` detectors, taught by one or several methods of ``configs/``.
+    """A pair of two detectors, taught by one or several methods of ``configs/``.
 
     Args:
-        student: what is taught.
+        student: what is taught, by a name of :func:`detector`.
         teacher: what teaches.
         methods: by the name of the file; the names of their parts are prefixed with it.
         changes: of the pair.
@@ -158,11 +159,26 @@ def taught(student: str, teacher: str, *methods: str, **changes: Any) -> ConfigD
     return ConfigDict(
         _scope_='mmrazor',
         type='DetectionDistill',
-        architecture=small(student),
-        teacher=small(teacher),
+        architecture=detector(student),
+        teacher=detector(teacher),
         distiller=distiller,
         **changes,
     )
+
+
+def detector(name: str) -> ConfigDict:
+    """A detector by name: those of :func:`small`, 'ssd', and MMYOLO's 'yolov5' and 'yolov8'."""
+    if name == 'ssd':
+        return ConfigDict(tiny_ssd())
+    if not name.startswith('yolov') or name == 'yolov3':
+        return ConfigDict(small(name), _scope_='mmdet')
+    model = ConfigDict(tiny_yolov5(), _scope_='mmyolo')
+    if name == 'yolov8':
+        module = {k: v for k, v in model.bbox_head.head_module.items() if k != 'type'}
+        head = dict(type='YOLOv8Head', head_module=dict(module, type='YOLOv8HeadModule', reg_max=8))
+        model.bbox_head = ConfigDict(head)
+        model.train_cfg = dict(assigner=dict(type='BatchTaskAlignedAssigner', num_classes=3))
+    return model
 
 
 @functools.cache

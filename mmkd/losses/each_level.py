@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from mmrazor.models.losses import PKDLoss
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
@@ -25,7 +26,9 @@ class EachLevel(nn.Module):
         2207.02039); MGD: Yang et al., ECCV 2022 (arXiv 2205.01529).
 
     Differs:
-        PKDLoss given tuples drops the levels that one side has more; here they are an error.
+        PKDLoss given tuples drops the levels that one side has more; here they are an error. A
+        level of a single cell (one image) has no pattern, and teaches nothing; there PKDLoss alone
+        is NaN.
 
     Units:
         Those of the loss, summed over levels.
@@ -63,7 +66,12 @@ class EachLevel(nn.Module):
         levels_S, levels_T = paired_levels(preds_S, preds_T, 'channels and strides')
         with torch.autocast(levels_S[0].device.type, enabled=False):
             terms = [
-                self.each(upcast(s).contiguous(), upcast(t).contiguous())
+                self._term(upcast(s).contiguous(), upcast(t).contiguous())
                 for s, t in zip(levels_S, levels_T, strict=True)
             ]
         return self.loss_weight * torch.stack(terms).sum()
+
+    def _term(self, level_S: Tensor, level_T: Tensor) -> Tensor:
+        if isinstance(self.each, PKDLoss) and level_S[:, 0].numel() < 2:
+            return (level_S * 0).sum()  # of a single cell the deviation is NaN
+        return self.each(level_S, level_T)

@@ -33,6 +33,9 @@ class TowersRecorder(PredictionsRecorder):
         >>> recorders = dict(towers=dict(type='Towers'))  # for student and teacher
     """
 
+    #: Why no cache can keep the record.
+    uncached = "the teacher's head itself, which runs on the student's maps"
+
     def __init__(self, source: str = '', depth: int | None = None) -> None:
         super().__init__(source)
         self.depth = depth
