@@ -125,6 +125,28 @@ def test_teaches(name, student, teacher):
             assert all(logged[key].isfinite() for key in terms)
 
 
+@pytest.mark.parametrize('name', ['crosskd', 'cross_head'])
+def test_what_no_cache_can_keep_is_said_before_the_run(name):
+    with pytest.raises(ValueError, match=r"the teacher's head itself.*Train without teacher_cache"):
+        MODELS.build(taught('gfl', 'gfl', name, teacher_cache='no such folder'))
+
+
+@pytest.mark.parametrize('teacher', ['faster_rcnn', 'detr'])
+def test_a_head_that_maps_alone_do_not_feed_is_no_teacher_of_cross_head(teacher):
+    with pytest.raises(ValueError, match=r"'Towers' needs a dense head.*prediction_rows"):
+        MODELS.build(taught('retinanet', teacher, 'cross_head'))
+
+
+def test_towers_of_other_widths_are_seen():
+    config = taught('fcos', 'retinanet', 'crosskd')
+    config.architecture.bbox_head.feat_channels = 8
+    loss = MODELS.build(config).distiller.distill_losses['crosskd_loss_cross']
+    assert [(conv.in_channels, conv.out_channels) for conv in loss.adapters] == [(8, 16)] * 2
+    config.architecture.bbox_head.feat_channels = 16
+    loss = MODELS.build(config).distiller.distill_losses['crosskd_loss_cross']
+    assert not loss.adapters
+
+
 ROWS = ('prediction_rows', 'soft_ground_truth', 'score_imitation')
 
 

@@ -71,7 +71,9 @@ class Models:
                 return None
         if name == 'channels':
             found = self.probes[own.side].channels(own.record)
-            return found if own.levels is None else [found[level] for level in own.levels]
+            if own.levels is None or not isinstance(found, list):
+                return found
+            return [found[level] for level in own.levels]
         head = self.head(own.side, own.record or None)
         return None if head is None else HEAD_FACTS[name](head)
 

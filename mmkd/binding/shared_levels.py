@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from mmkd.binding.arguments import class_of
 from mmkd.binding.facts import SIDES, Models
 from mmkd.binding.probe import Probe, Sizes
-from mmkd.connectors import ChosenLevels, EachLevelConnector, FeatureAdapter, StandardLevels
+from mmkd.connectors import EachLevelConnector, FeatureAdapter, StandardLevels
 from mmkd.rules.paired_arguments import paired_arguments
 
 #: By loss and argument, which levels of the record are taken.

@@ -93,7 +93,8 @@ class NonFiniteHook(Hook):
         raise NonFiniteError(
             f'{message} The weights before this step are in {path}; the last regular checkpoint: '
             f'{last}. Look at the images and at the term; a lower learning rate or loss_weight, a '
-            f'longer warm-up or clip_grad may help{_without_amp(runner)}. To leave out such batches: '
+            f'longer warm-up or clip_grad may help{_without_amp(runner)}. '
+            'To leave out such batches: '
             "default_hooks=dict(non_finite=dict(type='NonFiniteHook', max_skips=10))."
         )
 

@@ -63,3 +63,15 @@ def test_facts_of_heads(mmdet_scope):
     assert len(found) == 9 and found[-1] == 'anchors, but the head of the teacher is FCOSHead'
     [classes, levels] = unmet(['equal classes', 'equal levels'], ssd, retina)
     assert 'num_classes=3' in classes and 'strides [8, 16, 32, 64]' in levels
+
+
+def test_pyramids_with_a_level_in_common(mmdet_scope):
+    yolox, faster, retina = (
+        build_detector(small(n)) for n in ('yolox', 'faster_rcnn', 'retinanet')
+    )
+    for student, teacher in ((yolox, faster), (faster, retina), (retina, retina)):
+        assert unmet(['a level in common'], student, teacher) == []
+    [levels] = unmet(['equal levels'], faster, retina)
+    assert 'strides [4, 8, 16, 32, 64] and [8, 16, 32, 64, 128]' in levels
+    retina.neck = faster.neck = None  # their backbones have strides 4 to 32
+    assert unmet(['equal levels'], faster, retina) == []
