@@ -1,10 +1,13 @@
 """mmdet's own detectors, made small: 64-px images take milliseconds."""
 
+import copy
 import functools
 from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
+
+from tests.tiny import method, tiny_ssd, tiny_yolov5
 
 _CONFIGS = dict(
     retinanet='retinanet/retinanet_r50_fpn_1x_coco.py',
@@ -16,6 +19,7 @@ _CONFIGS = dict(
     yolox='yolox/yolox_s_8xb8-300e_coco.py',
     yolov3='yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py',
     detr='detr/detr_r50_8xb2-150e_coco.py',
+    dino='dino/dino-4scale_r50_8xb2-12e_coco.py',
     deformable_detr='deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py',
 )
 _CHANNELS = 16
@@ -62,8 +66,8 @@ def small(name: str, classes: int = 3, **head: Any) -> ConfigDict:
             roi['mask_head'].update(
                 in_channels=_CHANNELS, conv_out_channels=8, num_convs=1, num_classes=classes
             )
-    if 'detr' in name:
-        model['num_queries'] = 5
+    if 'detr' in name or name == 'dino':
+        model.update(num_queries=5, test_cfg=dict(max_per_img=5))
         for part in ('encoder', 'decoder'):
             model[part]['num_layers'] = 2
     return ConfigDict(model)
@@ -127,3 +131,56 @@ def narrow(backbone: dict, neck: dict) -> None:
     neck['in_channels'] = [8 * 2**stage for stage in stages]
     if neck['type'] == 'FPN':
         neck['out_channels'] = _CHANNELS
+
+
+def taught(student: str, teacher: str, *methods: str, **changes: Any) -> ConfigDict:
+    """A pair of two detectors, taught by one or several methods of ``configs/``.
+
+    Args:
+        student: what is taught, by a name of :func:`detector`.
+        teacher: what teaches.
+        methods: by the name of the file; the names of their parts are prefixed with it.
+        changes: of the pair.
+    """
+    distiller: dict[str, Any] = dict(type='ConfigurableDistiller')
+    for name in methods:
+        recipe = copy.deepcopy(_method(name))
+        for part in ('student_recorders', 'teacher_recorders', 'connectors', 'distill_losses'):
+            found = {f'{name}_{key}': value for key, value in recipe.get(part, {}).items()}
+            distiller.setdefault(part, {}).update(found)
+        mappings = recipe['loss_forward_mappings']
+        for mapping in mappings.values():
+            for record in mapping.values():
+                for key in ('recorder', 'connector'):
+                    if key in record:
+                        record[key] = f'{name}_{record[key]}'
+        named = {f'{name}_{key}': value for key, value in mappings.items()}
+        distiller.setdefault('loss_forward_mappings', {}).update(named)
+    return ConfigDict(
+        _scope_='mmrazor',
+        type='DetectionDistill',
+        architecture=detector(student),
+        teacher=detector(teacher),
+        distiller=distiller,
+        **changes,
+    )
+
+
+def detector(name: str) -> ConfigDict:
+    """A detector by name: those of :func:`small`, 'ssd', and MMYOLO's 'yolov5' and 'yolov8'."""
+    if name == 'ssd':
+        return ConfigDict(tiny_ssd())
+    if not name.startswith('yolov') or name == 'yolov3':
+        return ConfigDict(small(name), _scope_='mmdet')
+    model = ConfigDict(tiny_yolov5(), _scope_='mmyolo')
+    if name == 'yolov8':
+        module = {k: v for k, v in model.bbox_head.head_module.items() if k != 'type'}
+        head = dict(type='YOLOv8Head', head_module=dict(module, type='YOLOv8HeadModule', reg_max=8))
+        model.bbox_head = ConfigDict(head)
+        model.train_cfg = dict(assigner=dict(type='BatchTaskAlignedAssigner', num_classes=3))
+    return model
+
+
+@functools.cache
+def _method(name: str) -> dict:
+    return method(name).to_dict()['distiller']

@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from mmrazor.registry import MODELS
+
 #: Of MMRazor's connectors; some others of its arguments are named alike and mean another thing.
 _OF_MMRAZOR = {
     'ConvModuleConnector': {'in_channel': 'channels', 'out_channel': 'counterpart_channels'},
@@ -53,3 +55,14 @@ def left_out(settings: Mapping[str, Any], argument: str) -> bool:
     """Whether a config leaves an argument to the models: missing, None or an empty dict or list."""
     value = settings.get(argument)
     return value is None or (isinstance(value, dict | list | tuple) and not value)
+
+
+def class_of(settings: Any) -> type:
+    """The class that a config names; ``object`` for none, of which the builder says what is wrong.
+
+    >>> class_of(dict(type='FeatureAdapter')).__name__, class_of(None)
+    ('FeatureAdapter', <class 'object'>)
+    """
+    kind = settings.get('type') if isinstance(settings, Mapping) else None
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    return found if inspect.isclass(found) else object

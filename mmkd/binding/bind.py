@@ -2,16 +2,16 @@
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
-from mmrazor.registry import MODELS
 from torch import nn
 
-from mmkd.binding.arguments import from_models, left_out
+from mmkd.binding.arguments import class_of, from_models, left_out
 from mmkd.binding.facts import Fed, Models
+from mmkd.binding.shared_levels import Cuts, level_cuts, take_levels
 from mmkd.rules.distiller_rules import check_distiller
 from mmkd.rules.paired_arguments import paired_arguments
 from mmkd.rules.side import SIDES, side_of
@@ -46,9 +46,11 @@ def bind(distiller: Any, student: nn.Module, teacher: nn.Module) -> Any:
                 recorder['source'] = 'neck' if has_neck else 'backbone'
     check_distiller(config, student, teacher)
     models = Models(student, teacher, config)
-    filled = [*_fill_losses(config, models), *_fill_connectors(config, models)]
+    cuts = level_cuts(config, models)
+    filled = [*_fill_losses(config, models), *_fill_connectors(config, models, cuts)]
     if filled:
         print_log(f'from the two models: {", ".join(filled)}', 'current')
+    take_levels(config, cuts)
     return config
 
 
@@ -64,10 +66,10 @@ def _fill_losses(config: Any, models: Models) -> Iterator[str]:
         yield from _fill(f'distill_losses.{name}', settings, models, own, other)
 
 
-def _fill_connectors(config: Any, models: Models) -> Iterator[str]:
+def _fill_connectors(config: Any, models: Models, cuts: Cuts) -> Iterator[str]:
     for name, settings in _dict(config.get('connectors')).items():
         chain = settings if isinstance(settings, list | tuple) else [settings]
-        uses = list(_uses(name, config))
+        uses = list(_uses(name, config, cuts))
         if not uses:
             continue
         fed, other = uses[0]
@@ -77,23 +79,26 @@ def _fill_connectors(config: Any, models: Models) -> Iterator[str]:
                 for own, _ in uses:
                     _check_channels(where, link, models, own)
             yield from _fill(where, link, models, fed, other)
-            if 'counterpart_channels' in from_models(_class(link)).values():
+            if 'counterpart_channels' in from_models(class_of(link)).values():
                 fed = other or fed  # what comes next gets the channels of the other side
 
 
-def _uses(connector: str, config: Any) -> Iterator[tuple[Fed, Fed | None]]:
+def _uses(connector: str, config: Any, cuts: Cuts) -> Iterator[tuple[Fed, Fed | None]]:
     """The records that mappings send through a connector, each with its counterpart."""
-    for mapping in _dict(config.get('loss_forward_mappings')).values():
+    for loss, mapping in _dict(config.get('loss_forward_mappings')).items():
         partner = dict(paired_arguments(mapping))
         partner.update({second: first for first, second in partner.items()})
         for argument, record in mapping.items():
             if record.get('connector') == connector:
                 other = partner.get(argument)
-                yield _fed(record), _fed(mapping[other]) if other else None
+                yield (
+                    _fed(record, cuts.get((loss, argument))),
+                    _fed(mapping[other], cuts.get((loss, other))) if other else None,
+                )
 
 
-def _fed(record: Mapping[str, Any]) -> Fed:
-    return Fed(side_of(record), record)
+def _fed(record: Mapping[str, Any], levels: Sequence[int] | None) -> Fed:
+    return Fed(side_of(record), record, levels)
 
 
 def _own(mapping: Mapping[str, Any], argument: str) -> bool:
@@ -101,7 +106,7 @@ def _own(mapping: Mapping[str, Any], argument: str) -> bool:
 
 
 def _fill(where: str, settings: Any, models: Models, own: Fed, other: Fed | None) -> Iterator[str]:
-    for argument, fact in from_models(_class(settings)).items():
+    for argument, fact in from_models(class_of(settings)).items():
         given = settings.get(argument)
         partial = isinstance(given, Mapping) and given and 'type' not in given
         if not left_out(settings, argument) and not partial:
@@ -123,7 +128,7 @@ def _with_changes(part: Any, changes: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _check_channels(where: str, settings: Any, models: Models, own: Fed) -> None:
     """A connector that states the channels of its input must state those that come."""
-    for argument, fact in from_models(_class(settings)).items():
+    for argument, fact in from_models(class_of(settings)).items():
         if fact != 'channels' or left_out(settings, argument):
             continue
         given, found = settings[argument], models.fact(fact, own, None)
@@ -135,12 +140,6 @@ def _check_channels(where: str, settings: Any, models: Models, own: Fed) -> None
                 f'{where}.{argument} must be the channels of what it is fed, {found} of {recorder}'
                 f', but got {given}. Leave it out: it is taken from the model.'
             )
-
-
-def _class(settings: Any) -> type:
-    kind = _dict(settings).get('type')
-    found = MODELS.get(kind) if isinstance(kind, str) else kind
-    return found if inspect.isclass(found) else object  # the builder says what is wrong with it
 
 
 def _dict(value: Any) -> Mapping[str, Any]:

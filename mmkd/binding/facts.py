@@ -1,22 +1,24 @@
 """The facts that arguments take: of the head that feeds them, of the maps that they are fed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmrazor.registry import TASK_UTILS
 from torch import nn
 
 from mmkd.binding.probe import Probe
-from mmkd.heads import describe_head
+from mmkd.heads import describe_head, predicting_head
+from mmkd.heads.towers import TOWERS, towers
 from mmkd.rules.side import SIDES
 from mmkd.rules.taps import tap
 
 
 class Fed(NamedTuple):
-    """A record that a mapping takes, on one side."""
+    """A record that a mapping takes, on one side; of its levels those at ``levels``, or all."""
 
     side: str
     record: Mapping[str, Any]
+    levels: Sequence[int] | None = None
 
 
 class Models:
@@ -51,19 +53,38 @@ class Models:
 
         Args:
             name: one of ``HEAD_FACTS`` or 'channels', of the record itself, or with
-                ``counterpart_`` in front, of what the other side gives for it.
+                ``counterpart_`` in front, of what the other side gives for it; 'tower_channels', of
+                towers where those of the two heads differ.
             own: the record that is fed.
             other: its counterpart, if it has one.
         """
+        if name in ('tower_channels', 'counterpart_tower_channels'):
+            widths = [self._tower_channels(fed) for fed in (own, other)]
+            if None in widths or widths[0] == widths[1]:
+                return None
+            return widths[name.startswith('counterpart_')]
         if name.startswith('counterpart_'):
             side = SIDES[1 - SIDES.index(own.side)]
             own, name = other or Fed(side, {}), name.removeprefix('counterpart_')
             if name == 'channels' and other is None:
                 return None
         if name == 'channels':
-            return self.probes[own.side].channels(own.record)
+            found = self.probes[own.side].channels(own.record)
+            if own.levels is None or not isinstance(found, list):
+                return found
+            return [found[level] for level in own.levels]
         head = self.head(own.side, own.record or None)
         return None if head is None else HEAD_FACTS[name](head)
+
+    def _tower_channels(self, fed: Fed | None) -> int | None:
+        recorder = self.recorders[fed.side].get(fed.record.get('recorder')) if fed else None
+        if fed is None or recorder is None or recorder['type'] != 'Towers':
+            return None
+        model = self.models[fed.side]
+        source = recorder.get('source') or predicting_head(model)[0]
+        found = towers(model.get_submodule(source), TOWERS[0]) if recorder.get('depth') != 0 else []
+        convs = [m for m in found[0][0].modules() if isinstance(m, nn.Conv2d)] if found else []
+        return convs[-1].out_channels if convs else None
 
 
 #: By name what a head tells.

@@ -1,6 +1,6 @@
 """What recorders would record, seen in one small forward of a model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from mmkd.datasets.channels import input_channels
 
 _SIZES = (128, 320, 640)  # pixels; the first at which the model runs
+
+#: Of each map (H, W).
+Sizes = list[tuple[int, int]]
 
 
 class Probe:
@@ -34,38 +37,43 @@ class Probe:
             if recorder.get('type') in ('ModuleOutputs', 'ModuleInputs')
         }
         self._records: dict[str, list[Any]] | None = None
-        self._size = 0
+        self._sized: dict[int, dict[str, list[Any]]] = {}
 
     def channels(self, record: Mapping[str, Any]) -> int | list[int] | None:
         """Channels of what a mapping takes of a record, of each level if it is a list.
 
         None where they cannot be seen: another kind of recorder, or a part that did not run.
         """
-        if record['recorder'] not in self.kinds:
-            return None
         if self._records is None:
-            self._records = self._run()
+            self._records = self._run(_SIZES)
+        return _channels(self._value(self._records, record))
+
+    def sizes(self, record: Mapping[str, Any], pixels: int) -> Sizes | None:
+        """(H, W) of the maps that a mapping takes, of images of ``pixels`` squared.
+
+        None where they cannot be seen, or where the model does not run on such images.
+        """
+        if pixels not in self._sized:
+            self._sized[pixels] = self._run([pixels])
+        maps = self._value(self._sized[pixels], record)
+        maps = [maps] if isinstance(maps, Tensor) else maps
+        if not isinstance(maps, list | tuple) or not maps:
+            return None
+        if not all(isinstance(m, Tensor) and m.dim() == 4 for m in maps):
+            return None
+        return [(m.size(2), m.size(3)) for m in maps]
+
+    def _value(self, records: Mapping[str, list[Any]], record: Mapping[str, Any]) -> Any:
+        if record.get('recorder') not in self.kinds:
+            return None
         kind, source = self.kinds[record['recorder']]
         try:
-            value = self._records[kind + source][record.get('record_idx') or 0]
-            if record.get('data_idx') is not None:
-                value = value[record['data_idx']]
+            value = records[kind + source][record.get('record_idx') or 0]
+            return value if record.get('data_idx') is None else value[record['data_idx']]
         except (IndexError, KeyError, TypeError):
             return None
-        return _channels(value)
 
-    def strides(self, recorder: str) -> list[int] | None:
-        """How many pixels of the input a cell of each recorded map spans; None if unseen."""
-        if self._records is None:
-            self._records = self._run()
-        kind, source = self.kinds[recorder]
-        maps = (self._records.get(kind + source) or [None])[0]
-        maps = [maps] if isinstance(maps, Tensor) else maps
-        if not isinstance(maps, list | tuple) or not all(isinstance(m, Tensor) for m in maps):
-            return None
-        return [round(self._size / m.size(-1)) for m in maps]
-
-    def _run(self) -> dict[str, list[Any]]:
+    def _run(self, sizes: Iterable[int]) -> dict[str, list[Any]]:
         records: dict[str, list[Any]] = {}
         modes = {module: module.training for module in self.model.modules()}
         with ExitStack() as stack:
@@ -76,9 +84,8 @@ class Probe:
                 hook = self.model.get_submodule(source).register_forward_hook(partial(keep, source))
                 stack.callback(hook.remove)
             self.model.eval()
-            for size in _SIZES:
+            for size in sizes:
                 records.clear()
-                self._size = size
                 with suppress(Exception):  # too small for it, or it needs what only a run has
                     self._forward(size, records)
                 if len(records) == len(set(self.kinds.values())):

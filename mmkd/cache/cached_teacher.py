@@ -9,7 +9,7 @@ from mmkd.cache.key import check_key, digest, teacher_key
 from mmkd.cache.record import RecordLayout, as_before, plan_fields
 from mmkd.cache.store import read_index
 from mmkd.cache.views import RECORD
-from mmkd.recorders.predictions_recorder import records_rows
+from mmkd.recorders.predictions_recorder import PredictionsRecorder
 from mmkd.teachers.frozen_teacher import FrozenTeacher
 
 #: Of what codecs write: another number when it changes.
@@ -43,8 +43,8 @@ class CachedTeacher:
         preprocessor: nn.Module,
     ) -> None:
         folder, codecs = cache_config(cache)
-        index = read_index(folder)
         fields = plan_fields(distiller, student, codecs)
+        index = read_index(folder)
         own = algorithm_key(teacher, fields)
         older = {**own, 'recorders': _recorders(as_before(fields))}
         check_key(folder, index['key'], older if older.items() <= index['key'].items() else own)
@@ -54,7 +54,7 @@ class CachedTeacher:
         self._recorders = distiller.teacher_recorders
         recorders: Any = self._recorders
         for recorder in recorders.recorders.values():
-            if records_rows(recorder):
+            if isinstance(recorder, PredictionsRecorder):
                 recorder.release()
         self._records: Tensor | None = None
         preprocessor.register_forward_pre_hook(self._take)

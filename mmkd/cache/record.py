@@ -31,7 +31,8 @@ def plan_fields(
             'dense32', or the automatic one. Defaults to None.
 
     Raises:
-        ValueError: an unknown codec, or a distiller whose teacher feeds more than losses.
+        ValueError: an unknown codec, or a distiller whose teacher feeds more than losses, or
+            more than can be kept.
     """
     if getattr(distiller.deliveries, 'deliveries', None):
         raise ValueError(
@@ -50,6 +51,14 @@ def plan_fields(
                 found[place] = dict(codec='dense16')
     whole = {(recorder, index) for recorder, index, data_idx in found if data_idx is None}
     recorders = distiller.teacher_recorders.recorders
+    for recorder, _, _ in found:
+        reason = getattr(recorders[recorder], 'uncached', '')
+        if reason:
+            raise ValueError(
+                f'a teacher cache keeps what the teacher says of an image, but teacher_recorders.'
+                f'{recorder} ({type(recorders[recorder]).__name__}) holds {reason}. Train without '
+                'teacher_cache, or take another method.'
+            )
     fields = []
     for (recorder, index, data_idx), codec in sorted(found.items(), key=str):
         parts = [found[place] for place in found if place[:2] == (recorder, index)]

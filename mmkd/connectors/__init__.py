@@ -4,6 +4,7 @@ A connector is called with one argument, the record. ``needs_equal`` and ``align
 needs equal of student and teacher, and what it makes equal (see :mod:`mmkd.rules`).
 """
 
+from mmkd.connectors.chosen_levels import ChosenLevels
 from mmkd.connectors.each_level_connector import EachLevelConnector
 from mmkd.connectors.feature_adapter import FeatureAdapter
 from mmkd.connectors.flatten_cls import FlattenCls
@@ -13,6 +14,7 @@ from mmkd.connectors.split_pred_maps import SplitPredMaps
 from mmkd.connectors.standard_levels import StandardLevels
 
 __all__ = [
+    'ChosenLevels',
     'EachLevelConnector',
     'FeatureAdapter',
     'FlattenCls',

@@ -93,9 +93,16 @@ class NonFiniteHook(Hook):
         raise NonFiniteError(
             f'{message} The weights before this step are in {path}; the last regular checkpoint: '
             f'{last}. Look at the images and at the term; a lower learning rate or loss_weight, a '
-            'longer warm-up or clip_grad may help. To leave out such batches: '
+            f'longer warm-up or clip_grad may help{_without_amp(runner)}. '
+            'To leave out such batches: '
             "default_hooks=dict(non_finite=dict(type='NonFiniteHook', max_skips=10))."
         )
+
+
+def _without_amp(runner: Runner) -> str:
+    """bfloat16 and float16 may be the cause, on a CPU of single convolutions, too."""
+    amp = 'Amp' in type(runner.optim_wrapper).__name__  # mmengine's, and mmkd's for the CPU
+    return ', and so may a run in float32 (without --amp, or type="OptimWrapper")' if amp else ''
 
 
 def _steps_each_time(wrapper: Any) -> bool:

@@ -49,7 +49,8 @@ class CrossHead(nn.Module):
     R are the predictions of the teacher's head from the student's maps: those inside its towers,
     brought to the mean and deviation of the teacher's channels (``type='Towers'`` on both sides),
     or, for heads without towers, the adapted features of the neck, against the teacher's (with its
-    head for ``head_T``, recorded at ``depth=0``). The teacher's weights stay as they are; the
+    head for ``head_T``, recorded at ``depth=0``). A level that the student lacks is the teacher's
+    own, and teaches nothing. The teacher's weights stay as they are; the
     gradient reaches the student's layers before the cut, and its own predictors learn of the
     ground truth alone.
 
@@ -72,8 +73,9 @@ class CrossHead(nn.Module):
         box_weight (float): of the boxes beside the classes. Defaults to 1.0.
         align (bool): bring the maps to the statistics of the teacher's. Defaults to True.
         in_channels (int, optional): of the student's towers, where they are not the teacher's: a
-            1x1 convolution for each tower, trained with the student. Defaults to None.
-        out_channels (int, optional): of the teacher's towers. Defaults to None.
+            1x1 convolution for each tower, trained with the student. Defaults to None: in a pair
+            those of the two models where they differ.
+        out_channels (int, optional): of the teacher's towers, likewise. Defaults to None.
 
     Raises:
         ValueError: for other records, and for maps that do not fit the teacher's head.
@@ -84,6 +86,8 @@ class CrossHead(nn.Module):
     """
 
     needs_equal = ('classes',)
+    pairs_levels = ('preds_S',)
+    from_models = {'in_channels': 'tower_channels', 'out_channels': 'counterpart_tower_channels'}
     statistics = {'cls': Statistic('its classes'), 'box': Statistic('its boxes')}
 
     def __init__(
@@ -156,13 +160,27 @@ class CrossHead(nn.Module):
             levels = [upcast(level) for level in own]
             if self.adapters:
                 levels = [self.adapters[i](level) for level in levels]
-            _check_towers(levels, other)
-            if self.align:
-                levels = [upcast(level) for level in levels]
-                both = zip(levels, map(upcast, other), strict=True)
-                levels = [aligned(s, t) for s, t in both]
-            towers.append(levels)
+            towers.append(self._at_places(levels, [level.detach() for level in other]))
         return towers
+
+    def _at_places(self, levels: list[Tensor], other: Sequence[Tensor]) -> list[Tensor]:
+        """The student's maps in the places of the teacher's; where it has none, the teacher's."""
+        left = list(levels)
+        found = []
+        for there in map(upcast, other):
+            if left and left[0].shape[1:] == there.shape[1:]:
+                own = upcast(left.pop(0))
+                found.append(aligned(own, there) if self.align else own)
+            else:
+                found.append(there)
+        if left or not levels:
+            shapes = [[(m.size(1), *m.shape[2:]) for m in maps] for maps in (levels, other)]
+            raise ValueError(
+                "the student's maps must have the channels and sizes (C, H, W) of the teacher's, "
+                f'got {shapes[0]} and {shapes[1]}. Set in_channels and out_channels where the '
+                'channels of towers differ; adapt features with FeatureAdapter.'
+            )
+        return found
 
     @staticmethod
     def _check(crossed: Predictions, rows_T: Predictions) -> None:
@@ -174,13 +192,3 @@ class CrossHead(nn.Module):
                 f'but made boxes of {shapes[0]} for {shapes[1]} (images, rows, 4). Take maps of '
                 "the same strides as the teacher's, or adapt them with FeatureAdapter."
             )
-
-
-def _check_towers(levels: Sequence[Tensor], other: Sequence[Tensor]) -> None:
-    found = [[(m.size(1), *m.shape[2:]) for m in maps] for maps in (levels, other)]
-    if found[0] != found[1]:
-        raise ValueError(
-            "the student's maps must have the channels and sizes (C, H, W) of the teacher's, "
-            f'got {found[0]} and {found[1]}. Set in_channels and out_channels where the '
-            'channels of towers differ; adapt features with FeatureAdapter.'
-        )

@@ -70,6 +70,7 @@ class FineGrainedImitation(nn.Module):
         tensor(9.)
     """
 
+    pairs_levels = ('preds_S', 'preds_T', 'mask')
     idle_without = 'coverage'
     statistics = {
         'coverage': Statistic(

@@ -8,6 +8,7 @@ from mmdet.models.detectors.base_detr import DetectionTransformer
 from torch import nn
 
 from mmkd.binding.probe import Probe
+from mmkd.binding.shared_levels import both_sizes, equal_levels, strides
 from mmkd.heads import describe_head, find_reader
 from mmkd.heads.distributions import bins_of
 from mmkd.heads.towers import TOWERS, towers
@@ -63,14 +64,32 @@ FACTS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _differing_levels(student: Any, teacher: Any) -> str:
-    found = []
+def _levels(student: Any, teacher: Any) -> tuple[list[tuple[int, int]], str]:
+    """Which level of the student has the stride of which of the teacher; the strides in words.
+
+    Both are empty where the levels of the two are equal.
+    """
+    probes = []
     for model in (student, teacher):
         source = 'neck' if FACTS['neck'](model) else 'backbone'
-        found.append(
-            Probe(model, {'maps': dict(type='ModuleOutputs', source=source)}).strides('maps')
-        )
-    return '' if found[0] == found[1] else f'their maps have strides {found[0]} and {found[1]}'
+        probes.append(Probe(model, {'maps': dict(type='ModuleOutputs', source=source)}))
+    seen = both_sizes(probes, [dict(recorder='maps')] * 2)
+    if seen is None:
+        return [], 'they cannot be seen'
+    own, other, pixels = seen
+    if own == other:
+        return [], ''
+    found = strides(own, pixels), strides(other, pixels)
+    return equal_levels(own, other), f'their maps have strides {found[0]} and {found[1]}'
+
+
+def _differing_levels(student: Any, teacher: Any) -> str:
+    return _levels(student, teacher)[1]
+
+
+def _no_level(student: Any, teacher: Any) -> str:
+    shared, apart = _levels(student, teacher)
+    return '' if shared else apart
 
 
 def _of_heads(name: str) -> Callable[[Any, Any], str]:
@@ -83,6 +102,7 @@ EQUAL: dict[str, Callable[[Any, Any], str]] = {
     'equal priors': _of_heads('priors'),
     'equal coder': _of_heads('coder'),
     'equal levels': _differing_levels,
+    'a level in common': _no_level,
 }
 
 

@@ -55,12 +55,17 @@ class DistributionsRecorder(PredictionsRecorder):
 
     def __enter__(self) -> None:
         super().__enter__()
+        if self._model is None:
+            return
         self._giver = giver_of_bins(self._head())
         if self._giver is not None:
             self._mode = self._giver.training
             self._giver.training = True  # of this module alone: its BatchNorm keep their mode
 
     def __exit__(self, *error: Any) -> None:
+        if self._model is None:
+            super().__exit__(*error)
+            return
         if self._giver is not None:
             self._giver.training = self._mode
         super().__exit__(*error)

@@ -45,6 +45,8 @@ class ScoreMapsRecorder(PredictionsRecorder):
 
     def __enter__(self) -> None:
         super().__enter__()
+        if self._model is None:
+            return
         self._features: list[tuple[Any, Any]] = []  # the images' (H, W) and the levels' sizes
 
         def keep(arguments: dict[str, Any], maps: Any) -> None:
@@ -57,6 +59,9 @@ class ScoreMapsRecorder(PredictionsRecorder):
 
     @torch.no_grad()
     def __exit__(self, *error: Any) -> None:
+        if self._model is None:
+            super().__exit__(*error)
+            return
         self._sizes.close()
         super().__exit__(*error)
         for i, run in enumerate(self._data_buffer):

@@ -4,6 +4,7 @@ import functools
 from contextlib import ExitStack
 from typing import Any
 
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmrazor.registry import TASK_UTILS
 from torch import Tensor, nn
 
@@ -25,11 +26,15 @@ class TowersRecorder(PredictionsRecorder):
             the last but one, or the only one.
 
     Raises:
-        ValueError: at the start, no head that can be read, or no towers that are deep enough.
+        ValueError: at the start, no head that can be read, or no towers that are deep enough; at
+            depth 0, one that is not dense.
 
     Example:
         >>> recorders = dict(towers=dict(type='Towers'))  # for student and teacher
     """
+
+    #: Why no cache can keep the record.
+    uncached = "the teacher's head itself, which runs on the student's maps"
 
     def __init__(self, source: str = '', depth: int | None = None) -> None:
         super().__init__(source)
@@ -39,11 +44,17 @@ class TowersRecorder(PredictionsRecorder):
         """Find the head and its towers.
 
         Raises:
-            ValueError: there are none, or they are not deep enough.
+            ValueError: there are none, or they are not deep enough; or the head is not dense.
         """
         super().prepare_from_model(model)
         head = self._head()
         if self.depth == 0:
+            if not isinstance(head, BaseDenseHead):
+                raise ValueError(
+                    "the recorder 'Towers' needs a dense head, which predicts from maps alone, but "
+                    f'{self._source} is {type(head).__name__}. Take another teacher, or a method '
+                    'that compares predictions (prediction_rows, soft_ground_truth).'
+                )
             return
         shortest = min(min(map(len, towers(head, name)), default=0) for name in TOWERS)
         depth = max(shortest - 1, 1) if self.depth is None else self.depth

@@ -14,9 +14,12 @@ from mmkd.cache import fill_cache
 from mmkd.cache.record import RecordLayout
 from mmkd.cache.rows import MOST, Rows, row_tree
 from mmkd.heads import Predictions
+from tests.cache.conftest import config_of
 from tests.cache.test_cache import batches, build, train
 from tests.heads.models import small
 from tests.tiny import tiny_ssd
+from tests.zoo import small as small_of_zoo
+from tests.zoo import taught
 
 
 def boxes(*shape):
@@ -178,3 +181,26 @@ def test_items_from_either_end_of_a_record(config):
     buffer.clear()
     layout.decode(data, recorders)
     assert [int(buffer[0][i][0, 0]) for i in (0, -1, 1)] == [0, 4, 1]
+
+
+@pytest.mark.parametrize('name', ['score_imitation', 'ld'])
+def test_scores_and_distributions_are_cached(name, root, tmp_path, mmdet_scope):
+    """Records that are made of a head's rows come from the cache as from the running teacher."""
+    torch.manual_seed(3)
+    teacher = MODELS.build(small_of_zoo('gfl'))
+    teacher.init_weights()
+    torch.save(teacher.state_dict(), tmp_path / 'gfl.pth')
+    model = taught('gfl', 'gfl', name, teacher_ckpt=str(tmp_path / 'gfl.pth'))
+    if name == 'ld':
+        model.distiller.distill_losses.ld_loss_sides.score_thr = 0.0
+    cfg = config_of(root)
+    cfg.model = model
+    folder = f'{tmp_path}/cache'
+    fill_cache(cfg, folder, views=1, batch_size=2)
+    found = []
+    for cache in (None, folder):
+        cfg.model.teacher_cache = cache
+        found.append(train(build(cfg), batches(root, folder, 1))[0])
+    for key in (key for key in found[0] if key.startswith(f'distill.{name}')):
+        torch.testing.assert_close(found[1][key], found[0][key], rtol=1e-2, atol=1e-6)
+        assert found[0][key] > 0

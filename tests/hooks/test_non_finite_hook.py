@@ -173,3 +173,14 @@ def test_images_of_a_batch_without_paths_come_from_the_sampler(epoch):
 def test_max_skips_below_0_is_refused():
     with pytest.raises(ValueError, match='got -1'):
         NonFiniteHook(max_skips=-1)
+
+
+@pytest.mark.parametrize(
+    ('wrapper', 'told'), [('OptimWrapper', False), ('CpuAmpOptimWrapper', True)]
+)
+def test_mixed_precision_is_named_as_a_cause(tmp_path, wrapper, told):
+    """Of small maps torch's bfloat16 convolutions on a CPU may give infinite gradients."""
+    settings = dict(type=wrapper, optimizer=dict(type='SGD', lr=0.01))
+    with pytest.raises(NonFiniteError) as error:
+        train(tmp_path, [bad(0)], optim_wrapper=settings)
+    assert ('without --amp' in str(error.value)) is told

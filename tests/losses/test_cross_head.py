@@ -213,3 +213,14 @@ def test_gradcheck():
 
     leaves = [m.clone().requires_grad_() for tower in S.maps for m in tower]
     assert torch.autograd.gradcheck(by_maps, leaves)
+
+
+def test_a_level_that_the_student_lacks_teaches_nothing():
+    given = features(1)
+    S, there, T = given['preds_S'], given['preds_T'], given['head_T']
+    loss = CrossHead(align=False)
+    whole = loss([S[0], there[1]], there, T)
+    assert loss([S[0]], there, T) == whole > 0
+    assert loss([S[1]], there, T) == loss([there[0], S[1]], there, T)
+    with pytest.raises(ValueError, match='channels and sizes'):
+        loss([S[0][:, :1]], there, T)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmrazor.models.losses import PKDLoss
 
 from mmkd.connectors import EachLevelConnector, FeatureAdapter, StandardLevels
 from mmkd.losses import EachLevel
@@ -122,3 +123,15 @@ def test_an_adapter_where_channels_differ():
     assert len(list(adapter.parameters())) == 2
     with pytest.raises(ValueError, match=r'must have \[3, 3\] channels'):
         adapter([m[:, 1:] for m in maps])
+
+
+def test_a_level_of_a_single_cell_has_no_pattern():
+    """PKDLoss alone is NaN there; if not, ``_term`` of EachLevel is no longer needed."""
+    cell, other = torch.randn(1, 3, 1, 1, requires_grad=True), torch.randn(1, 3, 1, 1)
+    assert PKDLoss()(cell, other).isnan()
+    maps = [torch.randn(1, 3, 4, 4), cell], [torch.randn(1, 3, 4, 4), other]
+    loss = EachLevel(dict(type='PKDLoss'))
+    found = loss(*maps)
+    found.backward()
+    assert found == loss(maps[0][0], maps[1][0]) > 0
+    assert not cell.grad.any()

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.pairing.methods import Gain, Method, ranked, read_methods
 from mmkd.pairing.needs import EQUAL, FACTS, unmet
+from tests import zoo
 from tests.pairing.models import small
 from tests.tiny import ROOT, tiny_ssd
 
@@ -63,3 +64,12 @@ def test_facts_of_heads(mmdet_scope):
     assert len(found) == 9 and found[-1] == 'anchors, but the head of the teacher is FCOSHead'
     [classes, levels] = unmet(['equal classes', 'equal levels'], ssd, retina)
     assert 'num_classes=3' in classes and 'strides [8, 16, 32, 64]' in levels
+
+
+def test_pyramids_with_a_level_in_common(mmdet_scope):
+    names = ('yolox', 'faster_rcnn', 'retinanet')
+    yolox, faster, retina = (build_detector(zoo.small(name)) for name in names)
+    for student, teacher in ((yolox, faster), (faster, retina), (retina, retina)):
+        assert unmet(['a level in common'], student, teacher) == []
+    [levels] = unmet(['equal levels'], faster, retina)
+    assert 'strides [4, 8, 16, 32, 64] and [8, 16, 32, 64, 128]' in levels

@@ -30,6 +30,7 @@ from mmkd.runner.exact_runner import ExactRunner
 from mmkd.runner.resume import prepare_resume
 from tests.processes import start as start_process
 from tests.tiny import tiny_pair, tiny_ssd, write_coco
+from tests.zoo import taught
 
 CLASSES = ('ant', 'bee', 'cat')
 
@@ -223,6 +224,20 @@ def test_killed_anywhere_and_resumed_the_end_is_the_same(run, straight):
     assert_same_end(folder, straight)
     [log, *_] = sorted(folder.glob('*/vis_data/scalars.json'), reverse=True)
     assert 'coco/bbox_mAP' in json.loads(log.read_text().splitlines()[-1])
+
+
+def test_a_pair_taught_by_many_methods_is_resumed_exactly(run):
+    """Of those that draw at random, count steps, or train parts of their own."""
+    names = ('mgd', 'soft_ground_truth', 'crosskd', 'cross_head', 'score_imitation', 'ld')
+    model = taught('gfl', 'gfl', *names, balance=dict(shares=0.5, interval=3))
+    changes = {'model': dict(_delete_=True, **model), 'randomness.seed': 1}
+    changes['train_cfg.val_interval'] = 9
+    folder, code = run('many', **changes)
+    assert code == 0, folder.with_suffix('.stderr').read_text()
+    assert run('many_killed', ('train', 6), **changes)[1] == -signal.SIGKILL
+    other, code = run('many_killed', resume=True, **changes)
+    assert code == 0
+    assert_same_end(other, folder)
 
 
 def test_workers_that_live_on_change_nothing(run, straight):

@@ -2,7 +2,7 @@
 # student's features, adapted, run through the whole of the teacher's head. Gains are not published.
 __method__ = dict(
     teaches="what the teacher's head predicts from the student's features",
-    needs=['teacher: dense', 'teacher: priors', 'equal classes', 'equal levels'],
+    needs=['teacher: dense', 'teacher: priors', 'equal classes', 'a level in common'],
     source='Wang et al., CVPR 2024 (arXiv 2306.11369), from the first layer on',
 )
 balance = dict(shares=0.5)

@@ -2,7 +2,7 @@
 # sides, as RTMDet and DAMO-YOLO take it.
 __method__ = dict(
     teaches='where in the image each channel of the features is strongest',
-    needs=['equal levels'],
+    needs=['a level in common'],
     source='Shu et al., ICCV 2021 (arXiv 2011.13256), with BatchNorm',
     published=1.2,
 )

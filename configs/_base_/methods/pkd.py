@@ -2,7 +2,7 @@
 # their pattern is taught. A level of other channels than the teacher's gets a 1x1 convolution.
 __method__ = dict(
     teaches='the pattern of each channel of the features',
-    needs=['equal levels'],
+    needs=['a level in common'],
     source='Cao et al., NeurIPS 2022 (arXiv 2207.02039)',
     published=3.8,
 )

@@ -4,7 +4,7 @@
 # processes; the adapter is one convolution per level.
 __method__ = dict(
     teaches="the teacher's features where it is sure of an object",
-    needs=['teacher: rows', 'equal levels'],
+    needs=['teacher: rows', 'a level in common'],
     source='Ultralytics 8.4 (distillation guide), in the form of Wang et al., CVPR 2019',
 )
 balance = dict(shares=0.5)

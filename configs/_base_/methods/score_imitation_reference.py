@@ -3,7 +3,7 @@
 # to their models: features are not standardised.
 __method__ = dict(
     teaches="the teacher's features where it is sure of an object, as Ultralytics does",
-    needs=['teacher: rows', 'equal levels'],
+    needs=['teacher: rows', 'a level in common'],
     source='Ultralytics 8.4 (distillation guide)',
     published=0.4,  # the least of +0.4 to +1.0
 )
