@@ -67,7 +67,7 @@ def write_pair(request: Request) -> Written:
     else:
         _check_equal_classes(student, teacher, request)
     models = [_built(student), _built(teacher)]
-    method, why = _choose(request, student, *models)
+    method, why = _choose(request, *models)
 
     texts = {}
     ckpt, named = request.teacher_ckpt, named_from(request.teacher, request)
@@ -196,11 +196,10 @@ def _check_equal_classes(student: Config, teacher: Config, request: Request) -> 
         )
 
 
-def _choose(
-    request: Request, student: Config, student_model: Any, teacher_model: Any
-) -> tuple[Method, str]:
+def _choose(request: Request, student_model: Any, teacher_model: Any) -> tuple[Method, str]:
     methods = read_methods(request.configs)
     lacking = {m.name: unmet(m.needs, student_model, teacher_model) for m in methods}
+    fitting = [m for m in methods if not lacking[m.name]]
     if request.method is not None:
         named = [m for m in methods if m.name == request.method]
         if not named:
@@ -211,13 +210,13 @@ def _choose(
             )
         if lacking[request.method]:
             raise ValueError(
-                f'--method {request.method} needs {"; ".join(lacking[request.method])}. Leave it '
-                'out to have one chosen, or see "mmkd pair --list".'
+                f'--method {request.method} needs {"; ".join(lacking[request.method])}. Of these '
+                f'two the needs of {", ".join(m.name for m in fitting)} are met: name one, or leave '
+                '--method out to have it chosen.'
             )
         return named[0], 'it was asked for'
-    fitting = [m for m in methods if not lacking[m.name]]
     faults = [f'{name} needs {"; ".join(found)}' for name, found in lacking.items() if found]
-    for method, why in ranked(fitting, request.configs, student.model):
+    for method, why in ranked(fitting, request.configs, student_model, teacher_model):
         distiller = method_distiller(request.configs, method)
         at_necks(distiller, [student_model, teacher_model])
         try:

@@ -57,7 +57,7 @@ def test_retinanet_teaches_fcos_on_own_data_from_config_to_figures(here, capsys,
     monkeypatch.setattr('sys.argv', ['mmkd'])
     assert pair(*RETINA_FCOS, *OWN, '--classes', *CLASSES) == 0
     said = capsys.readouterr().out
-    assert 'my_pair.py: written' in said and 'method: prediction_rows, since' in said
+    assert 'my_pair.py: written' in said and 'method: pkd, since its authors report +3.8 (FCOS to Retina)' in said
     text = Path('my_pair.py').read_text()
     code = [line for line in text.split('"""')[2].splitlines() if line]
     assert len(code) <= 25 and not {'channels', 'prior', 'recorder'} & set(text.split())
@@ -108,7 +108,7 @@ def test_what_the_checks_refuse_is_not_left_behind(here, capsys):
         (RETINA_FCOS, '--teacher-ckpt must name .* but is missing'),
         ((*RETINA_FCOS, '--teacher-ckpt', 'techer.pth'), r'no "techer\.pth".*teacher\.pth'),
         ((*RETINA_FCOS, *OWN, '--method', 'prediction_row'), 'Did you mean prediction_rows'),
-        ((*RETINA_FCOS, *OWN, '--method', 'ssd_balanced'), 'needs SSDHead, but the head of the'),
+        ((*RETINA_FCOS, *OWN, '--method', 'ssd_balanced'), 'needs SSDHead, but .*the needs of .*pkd, prediction_rows.* are met'),
         ((*RETINA_FCOS, *OWN, '--classes', 'ant', 'wasp'), 'categories.*ant, bee, cat.*got wasp'),
         ((*RETINA_FCOS, *OWN[:3], 'nowhere'), 'no "nowhere"'),
         ((*RETINA_FCOS, *OWN[:2], '--classes', 'ant'), 'of --data, which is missing'),
@@ -148,12 +148,14 @@ def test_data_in_voc_form_get_their_files(here, capsys):
     assert Path('voc/annotations/val.json').is_file()
 
 
-def test_the_list_has_every_method_with_its_gains(capsys):
+def test_the_list_has_every_method_with_its_gains(capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
     assert pair('--list') == 0
     said = capsys.readouterr().out
     names = {path.stem for path in (ROOT / 'configs/_base_/methods').glob('*.py')}
     assert {line.split(':')[0] for line in said.splitlines() if line[0] != ' '} == names
     assert '(ssd_kd_r18_to_r18w8_digits)' in said
+    assert max(map(len, said.splitlines())) <= 80
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / 'configs').glob('*_kd_*.py')), ids=lambda p: p.stem)
