@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmkd.datasets.channels import input_channels
 
-_SIZES = (128, 320, 640)  # pixels; the first at which the model runs
+_SIZES = (128, 320, 640)  # pixels; the first at which a model may run, then at which it runs
 
 
 class Probe:
@@ -76,7 +76,7 @@ class Probe:
                 hook = self.model.get_submodule(source).register_forward_hook(partial(keep, source))
                 stack.callback(hook.remove)
             self.model.eval()
-            for size in _SIZES:
+            for size in _sizes(self.model):
                 records.clear()
                 self._size = size
                 with suppress(Exception):  # too small for it, or it needs what only a run has
@@ -107,6 +107,15 @@ class Probe:
             )
         )
         self.model(image, [sample], mode='tensor')
+
+
+def _sizes(model: nn.Module) -> list[int]:
+    """The sizes to try: those of at least a cell of the coarsest level, as of SSD's last maps."""
+    strides = [0.0]
+    for module in model.modules():
+        for stride in getattr(getattr(module, 'prior_generator', None), 'strides', None) or ():
+            strides.append(max(stride) if isinstance(stride, list | tuple) else stride)
+    return [size for size in _SIZES if size >= max(strides)] or [_SIZES[-1]]
 
 
 def _keep(

@@ -146,9 +146,9 @@ def ranked(
 
     What was measured here with students of the same head counts most, then what was measured with
     others, then what its authors report of these two heads, then of pairs that are alike (of two
-    equal heads, or of two that differ), then of any. Of a DETR the figures of others say nothing. Of methods
-    without a figure the one that is made for fewer detectors comes first. A method that gained
-    nothing here comes last.
+    equal heads, or of two that differ), then of any. Of a DETR the figures of others say nothing.
+    Of methods without a figure the one that is made for fewer detectors comes first. A method that
+    gained nothing here comes last.
 
     Args:
         methods: those that fit the two detectors.

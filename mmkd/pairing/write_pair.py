@@ -210,8 +210,8 @@ def _choose(request: Request, student_model: Any, teacher_model: Any) -> tuple[M
             )
         if lacking[request.method]:
             raise ValueError(
-                f'--method {request.method} needs {"; ".join(lacking[request.method])}. Of these '
-                f'two the needs of {", ".join(m.name for m in fitting)} are met: name one, or leave '
+                f'--method {request.method} needs {"; ".join(lacking[request.method])}. Here '
+                f'the needs of {", ".join(m.name for m in fitting)} are met: name one, or leave '
                 '--method out to have it chosen.'
             )
         return named[0], 'it was asked for'
