@@ -1,5 +1,6 @@
 """Patches of how mmengine finds configs."""
 
+import copy
 import functools
 from os.path import isabs
 from typing import Any
@@ -44,3 +45,26 @@ def find_shipped_configs() -> None:
     hub.hub._get_package_and_cfg_path = package_and_path
     hub.hub._get_cfg_metainfo = config_metainfo
     hub.get_model = hub.hub.get_model = model
+
+
+def keep_scopes_from_functions() -> None:
+    """mmengine marks what a config inherits from another package with that package's scope.
+
+    It takes the mark out of what it builds, but not of the functions of a data loader, which get it
+    as an argument: a config that inherits one of MMYOLO's would fail at its first batch.
+    """
+    from mmengine.runner import Runner
+
+    build = Runner.build_dataloader
+
+    @functools.wraps(build)
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(dataloader, dict):
+            dataloader = copy.copy(dataloader)
+            for key in ('collate_fn', 'worker_init_fn'):
+                function = dataloader.get(key)
+                if isinstance(function, dict):
+                    dataloader[key] = {k: v for k, v in function.items() if k != '_scope_'}
+        return build(dataloader, *args, **kwargs)
+
+    Runner.build_dataloader = staticmethod(build_dataloader)

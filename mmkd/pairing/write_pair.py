@@ -28,6 +28,7 @@ from mmkd.pairing.pair_text import (
     method_distiller,
     named_from,
     pair_text,
+    scaled_from,
     teacher_text,
 )
 from mmkd.rules.distiller_rules import check_alignment
@@ -85,6 +86,7 @@ def write_pair(request: Request) -> Written:
             write_atomic(path, text.encode())
         classes = data.classes if data is not None else None
         notes = check_pair(request.out, request.teacher_ckpt is not None, classes)
+        notes += _unscaled(request) if data is not None else []
     except BaseException:
         for path, content in before.items():
             if content is None:
@@ -232,6 +234,17 @@ def _choose(request: Request, student_model: Any, teacher_model: Any) -> tuple[M
     raise ValueError(
         'some method must fit the two detectors, but none does:\n  ' + '\n  '.join(faults)
     )
+
+
+def _unscaled(request: Request) -> list[str]:
+    """Installed configs that do not say how many images of a step their learning rate is for."""
+    return [
+        f'{what}: auto_scale_lr.base_batch_size is missing in "{source}", so its learning rate '
+        'stays that of its authors, mostly for 8 processes. Set optim_wrapper.optimizer.lr for '
+        'fewer.'
+        for what, source in (('teacher', request.teacher), ('student', request.student))
+        if '::' in source and not scaled_from(read_config(source))
+    ]
 
 
 def _last_checkpoint(teacher: Config, path: Path) -> str:

@@ -85,6 +85,8 @@ def test_figures_of_other_heads_say_nothing_of_a_detr():
     detr = build_detector(zoo.small('detr'))
     methods = [method('features', published=[('GFL', 'GFL', 5.0)]), method('queries', needs=('a',))]
     assert names(methods, detr, detr) == ['queries', 'features']
+    [lacking] = unmet(['sigmoid', 'equal classes', 'equal priors'], detr, detr)[-1:]
+    assert lacking == 'equal priors, but neither of them has a prior_generator'
 
 
 @pytest.mark.parametrize('width', [10, 40, 80])

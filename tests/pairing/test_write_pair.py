@@ -173,11 +173,25 @@ def test_the_shipped_pairs_look_like_what_is_written(path):
     assert {'teacher', 'teacher_ckpt'} <= {keyword.arg for keyword in call.keywords}
 
 
-def test_the_command_of_the_docs(here):
+def test_the_command_of_the_docs(here, capsys):
     """Detectors of mmdet at their full size: they are built, not trained."""
     text = (ROOT / 'docs/your_own_data.md').read_text().replace('\\\n', '')
     [command] = re.findall(r'^mmkd (pair .*)', text, re.M)
     shutil.copytree('mine', 'data/mine')
     assert main(command.split()) == 0
     assert Path('my_pair_teacher.py').is_file()
-    assert Config.fromfile('my_pair.py').model.architecture.bbox_head.num_classes == 3
+    config = Config.fromfile('my_pair.py')
+    assert config.model.architecture.bbox_head.num_classes == 3
+    teacher = Config.fromfile('my_pair_teacher.py')
+    for one in (config, teacher):
+        assert one.auto_scale_lr == dict(enable=True, base_batch_size=16)
+    assert 'base_batch_size' not in capsys.readouterr().out, 'there is nothing to note'
+
+
+def test_a_learning_rate_that_cannot_be_scaled_is_noted(here, capsys):
+    pytest.importorskip('mmyolo')
+    yolo = 'mmyolo::yolov8/yolov8_n_syncbn_fast_8xb16-500e_coco.py'
+    assert pair(yolo, yolo, '--data', 'mine', '--out', 'my_pair.py') == 0
+    said = capsys.readouterr().out
+    assert 'note: student: auto_scale_lr.base_batch_size is missing in "mmyolo::' in said
+    assert 'auto_scale_lr' not in Path('my_pair.py').read_text()
