@@ -4,6 +4,7 @@ mmkd pair TEACHER.py STUDENT.py --teacher-ckpt teacher.pth --data data/mine --ou
 """
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -33,11 +34,9 @@ def run(args: argparse.Namespace) -> int:
 
     configs = shipped('configs')
     if args.list:
+        width = shutil.get_terminal_size().columns
         for method in read_methods(configs):
-            print(f'{method.name}: {method.teaches}')
-            print(f'    needs   {", ".join(method.needs) or "nothing"}')
-            print(f'    source  {method.source}')
-            print(f'    gained  {method.gained()}')
+            print('\n'.join(method.lines(min(width, 100))))
         return 0
     lacking = [name for name in ('teacher', 'student', 'out') if getattr(args, name) is None]
     if lacking:

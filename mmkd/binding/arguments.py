@@ -41,18 +41,29 @@ def from_models(cls: type) -> Mapping[str, str]:
         >>> from_models(FeatureAdapter)
         {'in_channels': 'channels', 'out_channels': 'counterpart_channels'}
     """
-    said = getattr(cls, 'from_models', None)
-    if isinstance(said, Mapping):
+    said = declared(cls)
+    if said is not None:
         return said
-    if cls.__module__.startswith('mmrazor.'):
-        return _OF_MMRAZOR.get(cls.__name__, {})
     parameters = inspect.signature(cls).parameters
     required = [name for name, p in parameters.items() if p.default is p.empty]
     return {name: _BY_NAME[name] for name in required if name in _BY_NAME}
 
 
-def left_out(settings: Mapping[str, Any], argument: str) -> bool:
-    """Whether a config leaves an argument to the models: missing, None or an empty dict or list."""
+def declared(cls: type) -> Mapping[str, str] | None:
+    """The same, where it is known what the arguments mean; None where their names alone tell."""
+    said = getattr(cls, 'from_models', None)
+    if isinstance(said, Mapping):
+        return said
+    return _OF_MMRAZOR.get(cls.__name__, {}) if cls.__module__.startswith('mmrazor.') else None
+
+
+def left_out(cls: type, settings: Mapping[str, Any], argument: str) -> bool:
+    """Whether a config leaves an argument to the models: missing, None or an empty dict or list.
+
+    To a class that does not declare it, what is given may mean anything: there it must be missing.
+    """
+    if declared(cls) is None:
+        return argument not in settings
     value = settings.get(argument)
     return value is None or (isinstance(value, dict | list | tuple) and not value)
 

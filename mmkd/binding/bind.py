@@ -3,16 +3,19 @@
 import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from torch import nn
 
-from mmkd.binding.arguments import class_of, from_models, left_out
+from mmkd.binding.arguments import class_of, declared, from_models, left_out
 from mmkd.binding.facts import Fed, Models
 from mmkd.binding.shared_levels import Cuts, level_cuts, take_levels
+from mmkd.losses.each_level import EachLevel
+from mmkd.losses.fine_grained_imitation import FineGrainedImitation
 from mmkd.rules.distiller_rules import check_distiller
+from mmkd.rules.loss_facts import NEEDS
 from mmkd.rules.paired_arguments import paired_arguments
 from mmkd.rules.side import SIDES, side_of
 
@@ -72,28 +75,41 @@ def _fill_connectors(config: Any, models: Models, cuts: Cuts) -> Iterator[str]:
         uses = list(_uses(name, config, cuts))
         if not uses:
             continue
-        fed, other = uses[0]
+        fed, other, _ = uses[0]
         for place, link in enumerate(chain):
             where = f'connectors.{name}' if len(chain) == 1 else f'connectors.{name}[{place}]'
             if place == 0:
-                for own, _ in uses:
-                    _check_channels(where, link, models, own)
+                for use in uses:
+                    _check_channels(where, link, 'channels', use.own, models)
+            if place == len(chain) - 1:
+                for use in uses:
+                    if use.other and 'connector' not in use.other.record and use.compares:
+                        _check_channels(where, link, 'counterpart_channels', use.other, models)
             yield from _fill(where, link, models, fed, other)
             if 'counterpart_channels' in from_models(class_of(link)).values():
                 fed = other or fed  # what comes next gets the channels of the other side
 
 
-def _uses(connector: str, config: Any, cuts: Cuts) -> Iterator[tuple[Fed, Fed | None]]:
-    """The records that mappings send through a connector, each with its counterpart."""
+class _Use(NamedTuple):
+    """A record that a mapping sends through a connector."""
+
+    own: Fed
+    other: Fed | None  # its counterpart
+    compares: bool  # whether the loss needs equal channels of both
+
+
+def _uses(connector: str, config: Any, cuts: Cuts) -> Iterator[_Use]:
+    losses = _dict(config.get('distill_losses'))
     for loss, mapping in _dict(config.get('loss_forward_mappings')).items():
         partner = dict(paired_arguments(mapping))
         partner.update({second: first for first, second in partner.items()})
         for argument, record in mapping.items():
             if record.get('connector') == connector:
                 other = partner.get(argument)
-                yield (
+                yield _Use(
                     _fed(record, cuts.get((loss, argument))),
                     _fed(mapping[other], cuts.get((loss, other))) if other else None,
+                    _compares_channels(losses.get(loss)),
                 )
 
 
@@ -106,10 +122,12 @@ def _own(mapping: Mapping[str, Any], argument: str) -> bool:
 
 
 def _fill(where: str, settings: Any, models: Models, own: Fed, other: Fed | None) -> Iterator[str]:
-    for argument, fact in from_models(class_of(settings)).items():
+    cls = class_of(settings)
+    for argument, fact in from_models(cls).items():
         given = settings.get(argument)
         partial = isinstance(given, Mapping) and given and 'type' not in given
-        if not left_out(settings, argument) and not partial:
+        partial = partial and declared(cls) is not None
+        if not left_out(cls, settings, argument) and not partial:
             continue
         value = models.fact(fact, own, other)
         if value is None:
@@ -126,20 +144,35 @@ def _with_changes(part: Any, changes: Mapping[str, Any]) -> Mapping[str, Any]:
     return {'type': type(part), **needed, **changes}
 
 
-def _check_channels(where: str, settings: Any, models: Models, own: Fed) -> None:
-    """A connector that states the channels of its input must state those that come."""
-    for argument, fact in from_models(class_of(settings)).items():
-        if fact != 'channels' or left_out(settings, argument):
+def _check_channels(where: str, settings: Any, fact: str, fed: Fed, models: Models) -> None:
+    """A connector that states the channels of one side must state those that this side gives."""
+    cls = class_of(settings)
+    for argument, known in (declared(cls) or {}).items():
+        if known != fact or left_out(cls, settings, argument):
             continue
-        given, found = settings[argument], models.fact(fact, own, None)
+        given, found = settings[argument], models.fact('channels', fed, None)
         levels = found if isinstance(found, list) else [found]
         stated = list(given) if isinstance(given, list | tuple) else [given] * len(levels)
         if found is not None and stated != levels:
-            recorder = f'{own.side}_recorders.{own.record["recorder"]}'
+            recorder = f'{fed.side}_recorders.{fed.record["recorder"]}'
+            what = 'what it is fed' if fact == 'channels' else 'what its output is compared with'
             raise ValueError(
-                f'{where}.{argument} must be the channels of what it is fed, {found} of {recorder}'
+                f'{where}.{argument} must be the channels of {what}, {found} of {recorder}'
                 f', but got {given}. Leave it out: it is taken from the model.'
             )
+
+
+def _compares_channels(settings: Any) -> bool:
+    """Whether a loss is sure to refuse maps of other channels, once it gets them."""
+    cls: Any = class_of(settings)
+    if cls is EachLevel:
+        return _compares_channels(_dict(settings).get('loss'))
+    if getattr(cls, 'accepts_other_shapes', False):
+        return False
+    return cls is FineGrainedImitation or (
+        cls.__module__.startswith('mmrazor.')
+        and NEEDS.get(cls.__name__, 'shape') in ('shape', 'pkd')
+    )
 
 
 def _dict(value: Any) -> Mapping[str, Any]:

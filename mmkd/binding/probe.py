@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmkd.datasets.channels import input_channels
 
-_SIZES = (128, 320, 640)  # pixels; the first at which the model runs
+_SIZES = (128, 320, 640)  # pixels; the first at which a model may run, then at which it runs
 
 #: Of each map (H, W).
 Sizes = list[tuple[int, int]]
@@ -45,7 +45,7 @@ class Probe:
         None where they cannot be seen: another kind of recorder, or a part that did not run.
         """
         if self._records is None:
-            self._records = self._run(_SIZES)
+            self._records = self._run(_sizes(self.model))
         return _channels(self._value(self._records, record))
 
     def sizes(self, record: Mapping[str, Any], pixels: int) -> Sizes | None:
@@ -114,6 +114,15 @@ class Probe:
             )
         )
         self.model(image, [sample], mode='tensor')
+
+
+def _sizes(model: nn.Module) -> list[int]:
+    """The sizes to try: those of at least a cell of the coarsest level, as of SSD's last maps."""
+    strides = [0.0]
+    for module in model.modules():
+        for stride in getattr(getattr(module, 'prior_generator', None), 'strides', None) or ():
+            strides.append(max(stride) if isinstance(stride, list | tuple) else stride)
+    return [size for size in _SIZES if size >= max(strides)] or [_SIZES[-1]]
 
 
 def _keep(

@@ -10,7 +10,11 @@ from mmkd.compat.checkpoints import (
     remove_checkpoints_late,
     write_checkpoints_whole,
 )
-from mmkd.compat.configs import find_shipped_configs, lay_out_configs_once
+from mmkd.compat.configs import (
+    find_shipped_configs,
+    keep_scopes_from_functions,
+    lay_out_configs_once,
+)
 from mmkd.compat.datasets import (
     check_loaded_images,
     hold_boxes_to_the_rules,
@@ -51,6 +55,7 @@ PATCHES = (
     placeholder_quantization,
     find_shipped_configs,
     lay_out_configs_once,
+    keep_scopes_from_functions,
     allow_checkpoint_globals,
     read_without_running,
     load_data_without_running,

@@ -1,5 +1,6 @@
 """Patches of how mmengine finds configs, and writes them."""
 
+import copy
 import functools
 from os.path import isabs
 from typing import Any
@@ -66,3 +67,26 @@ def lay_out_configs_once() -> None:
         return last[key]
 
     Config.pretty_text = property(pretty_text)
+
+
+def keep_scopes_from_functions() -> None:
+    """mmengine marks what a config inherits from another package with that package's scope.
+
+    It takes the mark out of what it builds, but not of the functions of a data loader, which get it
+    as an argument: a config that inherits one of MMYOLO's would fail at its first batch.
+    """
+    from mmengine.runner import Runner
+
+    build = Runner.build_dataloader
+
+    @functools.wraps(build)
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(dataloader, dict):
+            dataloader = copy.copy(dataloader)
+            for key in ('collate_fn', 'worker_init_fn'):
+                function = dataloader.get(key)
+                if isinstance(function, dict):
+                    dataloader[key] = {k: v for k, v in function.items() if k != '_scope_'}
+        return build(dataloader, *args, **kwargs)
+
+    Runner.build_dataloader = staticmethod(build_dataloader)

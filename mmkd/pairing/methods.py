@@ -1,15 +1,18 @@
 """The methods of ``configs/_base_/methods/``: what they need, and what they gained here."""
 
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 from mmengine.config import Config
+from torch import nn
 
 from mmkd.config.config_literals import read_literals
+from mmkd.pairing.needs import FACTS, head_of
 
 
 class Gain(NamedTuple):
@@ -21,6 +24,17 @@ class Gain(NamedTuple):
     student: str  # config of its student
 
 
+class Figure(NamedTuple):
+    """What its authors report that a method gains with a pair of heads, in points of box AP."""
+
+    teacher: str  # class of its head
+    student: str
+    points: float
+
+    def __str__(self) -> str:
+        return f'{self.points:+.1f} ({_spoken(self.teacher)} to {_spoken(self.student)})'
+
+
 @dataclass(frozen=True)
 class Method:
     """A method, as ``__method__`` of its file and the index of models tell.
@@ -30,7 +44,7 @@ class Method:
         teaches: in a line.
         needs: see :func:`mmkd.pairing.needs.unmet`.
         source: paper or repository.
-        published: gain in points that its authors report, if any.
+        published: what its authors report of pairs of heads that are known here.
         gains: of the shipped pairs that use it.
     """
 
@@ -38,16 +52,37 @@ class Method:
     teaches: str
     needs: tuple[str, ...]
     source: str
-    published: float | None = None
+    published: tuple[Figure, ...] = ()
     gains: tuple[Gain, ...] = field(default=())
 
     def gained(self) -> str:
         """What it gained here, in words."""
         if self.gains:
             return ', '.join(f'{gain.points:+.1f} ({gain.pair})' for gain in self.gains)
-        if self.published is not None:
-            return f'not measured here; its authors report {self.published:+.1f}'
+        if self.published:
+            return f'not measured here; its authors report {", ".join(map(str, self.published))}'
         return 'not measured here'
+
+    def lines(self, width: int) -> list[str]:
+        """What is known of it, in lines of at most ``width`` characters where words allow it."""
+        said = {
+            'needs': ', '.join(self.needs) or 'nothing',
+            'source': self.source,
+            'gained': self.gained(),
+        }
+        texts = [(f'{self.name}: ', self.teaches)]
+        texts += [(f'    {key:8}', text) for key, text in said.items()]
+        lines = []
+        for head, text in texts:
+            indent = ' ' * (4 if head[0] != ' ' else 12)
+            lines += textwrap.wrap(
+                head + text,
+                max(width, 2 * len(indent)),
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        return lines
 
 
 def read_methods(configs: Path) -> list[Method]:
@@ -75,7 +110,7 @@ def read_methods(configs: Path) -> list[Method]:
                 said['teaches'],
                 tuple(said['needs']),
                 said['source'],
-                said.get('published'),
+                tuple(Figure(*figure) for figure in said.get('published', ())),
                 tuple(gains.get(path.stem, ())),
             )
         )
@@ -105,25 +140,30 @@ def _methods_of(pair: Path) -> Iterator[str]:
 
 
 def ranked(
-    methods: Iterable[Method], configs: Path, student: Mapping[str, Any]
+    methods: Iterable[Method], configs: Path, student: nn.Module, teacher: nn.Module
 ) -> list[tuple[Method, str]]:
     """Methods, the best supported first, each with the reason.
 
     What was measured here with students of the same head counts most, then what was measured with
-    others, then what its authors report. A method that gained nothing here comes last.
+    others, then what its authors report of these two heads, then of pairs that are alike (of two
+    equal heads, or of two that differ), then of any. Of a DETR the figures of others say nothing.
+    Of methods without a figure the one that is made for fewer detectors comes first. A method that
+    gained nothing here comes last.
 
     Args:
         methods: those that fit the two detectors.
         configs: the folder of configs that the gains are of.
-        student: the student's model config.
+        student: the built student.
+        teacher: the built teacher.
     """
-    kind = _head(student)
+    heads = tuple(type(head_of(model)).__name__ for model in (teacher, student))
+    is_detr = FACTS['DETR'](student)
 
     def judge(method: Method) -> tuple[int, float, str]:
-        own = [gain.points for gain in method.gains if _student_head(configs, gain) == kind]
+        own = [g.points for g in method.gains if _student_head(configs, g) == heads[1]]
         for rank, points, whose in (
-            (3, own, kind),
-            (2, [g.points for g in method.gains], 'others'),
+            (5, own, heads[1]),
+            (4, [g.points for g in method.gains], 'others'),
         ):
             if points:
                 gain = mean(points)
@@ -133,10 +173,17 @@ def ranked(
                     f'{len(points)} pairs ({names})'
                 )
                 return (rank if gain > 0 else -1), gain, why
-        if method.published is not None:
-            why = f'not measured here; its authors report {method.published:+.1f} points'
-            return 1, method.published, why
-        return 0, 0.0, 'not measured here, and it fits these heads'
+        exact = [f for f in method.published if (f.teacher, f.student) == heads]
+        others = () if is_detr else method.published
+        mixed = heads[0] != heads[1]
+        alike = [f for f in others if (f.teacher != f.student) == mixed]
+        for rank, figures in ((3, exact), (2, alike), (1, others)):
+            if figures:
+                said = ', '.join(map(str, figures))
+                why = f'its authors report {said}; it was not measured here'
+                return rank, mean(f.points for f in figures), why
+        why = 'it fits these heads; of such a pair no gain was measured here or published'
+        return 0, len(method.needs), why
 
     found = [(judge(method), method) for method in methods]
     found.sort(key=lambda item: item[0][:2], reverse=True)
@@ -145,13 +192,12 @@ def ranked(
 
 def _student_head(configs: Path, gain: Gain) -> str:
     try:
-        return _head(Config.fromfile(configs / Path(gain.student).name).model)
+        model = Config.fromfile(configs / Path(gain.student).name).model
     except (ImportError, FileNotFoundError):  # it needs a package that is not installed
         return ''
+    head = (model.get('roi_head') or model).get('bbox_head') or {}
+    return str(head.get('type', '')).split('.')[-1] if isinstance(head, Mapping) else ''
 
 
-def _head(model: Mapping[str, Any]) -> str:
-    for name in ('roi_head', 'bbox_head'):
-        if isinstance(model.get(name), Mapping):
-            return str(model[name].get('type', '')).split('.')[-1]
-    return str(model.get('type', '')).split('.')[-1]
+def _spoken(head: str) -> str:
+    return head.removesuffix('Head')

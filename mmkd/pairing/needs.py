@@ -92,6 +92,13 @@ def _no_level(student: Any, teacher: Any) -> str:
     return '' if shared else apart
 
 
+def _differing_priors(student: Any, teacher: Any) -> str:
+    """Proposals and queries are no priors, though neither head has any."""
+    if not FACTS['priors'](student) and not FACTS['priors'](teacher):
+        return 'neither of them has a prior_generator'
+    return DIFFERENCE['priors'](head_of(student), head_of(teacher))
+
+
 def _of_heads(name: str) -> Callable[[Any, Any], str]:
     return lambda student, teacher: DIFFERENCE[name](head_of(student), head_of(teacher))
 
@@ -99,7 +106,7 @@ def _of_heads(name: str) -> Callable[[Any, Any], str]:
 #: Of both: how they differ, '' where they do not.
 EQUAL: dict[str, Callable[[Any, Any], str]] = {
     'equal classes': _of_heads('classes'),
-    'equal priors': _of_heads('priors'),
+    'equal priors': _differing_priors,
     'equal coder': _of_heads('coder'),
     'equal levels': _differing_levels,
     'a level in common': _no_level,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from torch import nn
 
 from mmkd.config.read_config import read_config
@@ -129,8 +130,18 @@ def teacher_text(request: Request, data: OwnData) -> str:
 
 def _data_of(source: str, data: OwnData | None) -> Iterator[str]:
     if data is not None:
-        yield from data_lines(read_config(source), data)
+        config = read_config(source)
+        yield from data_lines(config, data)
+        if scaled_from(config):
+            yield '# One process or several: the learning rate is scaled by the images of a step.'
+            yield 'auto_scale_lr = dict(enable=True)'
         yield 'set_classes(_base_.model, len(classes))'
+
+
+def scaled_from(config: Config) -> int | None:
+    """The images of a step that a config's learning rate is meant for, if it says so."""
+    found: int | None = (config.get('auto_scale_lr') or {}).get('base_batch_size')
+    return found
 
 
 def _base(source: str, request: Request) -> str:

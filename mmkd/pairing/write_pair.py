@@ -28,6 +28,7 @@ from mmkd.pairing.pair_text import (
     method_distiller,
     named_from,
     pair_text,
+    scaled_from,
     teacher_text,
 )
 from mmkd.rules.distiller_rules import check_alignment
@@ -67,7 +68,7 @@ def write_pair(request: Request) -> Written:
     else:
         _check_equal_classes(student, teacher, request)
     models = [_built(student), _built(teacher)]
-    method, why = _choose(request, student, *models)
+    method, why = _choose(request, *models)
 
     texts = {}
     ckpt, named = request.teacher_ckpt, named_from(request.teacher, request)
@@ -85,6 +86,7 @@ def write_pair(request: Request) -> Written:
             write_atomic(path, text.encode())
         classes = data.classes if data is not None else None
         notes = check_pair(request.out, request.teacher_ckpt is not None, classes)
+        notes += _unscaled(request) if data is not None else []
     except BaseException:
         for path, content in before.items():
             if content is None:
@@ -196,11 +198,10 @@ def _check_equal_classes(student: Config, teacher: Config, request: Request) -> 
         )
 
 
-def _choose(
-    request: Request, student: Config, student_model: Any, teacher_model: Any
-) -> tuple[Method, str]:
+def _choose(request: Request, student_model: Any, teacher_model: Any) -> tuple[Method, str]:
     methods = read_methods(request.configs)
     lacking = {m.name: unmet(m.needs, student_model, teacher_model) for m in methods}
+    fitting = [m for m in methods if not lacking[m.name]]
     if request.method is not None:
         named = [m for m in methods if m.name == request.method]
         if not named:
@@ -211,13 +212,13 @@ def _choose(
             )
         if lacking[request.method]:
             raise ValueError(
-                f'--method {request.method} needs {"; ".join(lacking[request.method])}. Leave it '
-                'out to have one chosen, or see "mmkd pair --list".'
+                f'--method {request.method} needs {"; ".join(lacking[request.method])}. Here '
+                f'the needs of {", ".join(m.name for m in fitting)} are met: name one, or leave '
+                '--method out to have it chosen.'
             )
         return named[0], 'it was asked for'
-    fitting = [m for m in methods if not lacking[m.name]]
     faults = [f'{name} needs {"; ".join(found)}' for name, found in lacking.items() if found]
-    for method, why in ranked(fitting, request.configs, student.model):
+    for method, why in ranked(fitting, request.configs, student_model, teacher_model):
         distiller = method_distiller(request.configs, method)
         at_necks(distiller, [student_model, teacher_model])
         try:
@@ -233,6 +234,17 @@ def _choose(
     raise ValueError(
         'some method must fit the two detectors, but none does:\n  ' + '\n  '.join(faults)
     )
+
+
+def _unscaled(request: Request) -> list[str]:
+    """Installed configs that do not say how many images of a step their learning rate is for."""
+    return [
+        f'{what}: auto_scale_lr.base_batch_size is missing in "{source}", so its learning rate '
+        'stays that of its authors, mostly for 8 processes. Set optim_wrapper.optimizer.lr for '
+        'fewer.'
+        for what, source in (('teacher', request.teacher), ('student', request.student))
+        if '::' in source and not scaled_from(read_config(source))
+    ]
 
 
 def _last_checkpoint(teacher: Config, path: Path) -> str:

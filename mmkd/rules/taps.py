@@ -18,7 +18,7 @@ from mmengine.utils import get_object_from_string
 from mmrazor.models.task_modules.recorder import ModuleInputsRecorder, ModuleOutputsRecorder
 from torch import nn
 
-from mmkd.heads import describe_head
+from mmkd.heads import describe_head, predicting_head
 from mmkd.recorders.predictions_recorder import PredictionsRecorder
 
 #: Of these parts of a RoI head the rows are proposals; others, such as a semantic head, see maps.
@@ -61,7 +61,8 @@ def tap(model: nn.Module, recorder: Any) -> Tap:
         part = '' if inputs or head is None else _part(head, source[len(path) + 1 :])
         return Tap(source, head, path, part, _drawn(model, source, inputs))
     if isinstance(recorder, PredictionsRecorder):
-        return Tap(source, model.get_submodule(source), source)
+        path = source or predicting_head(model)[0]  # as it finds it when the pair is built
+        return Tap(path, model.get_submodule(path) if path else None, path)
     if type(recorder).__name__.startswith(('Method', 'Function')):
         return _tap_of_call(model, source, 'Outputs' in type(recorder).__name__)
     return Tap(source)

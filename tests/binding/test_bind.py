@@ -6,9 +6,12 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
+from mmrazor.registry import MODELS as RAZOR
+from torch import nn
 
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.binding import bind
+from mmkd.binding.probe import Probe
 from mmkd.losses import ObjScaledBoxCls
 from tests.tiny import method, tiny_pair, tiny_ssd, tiny_yolov5, tiny_yolov5_pair
 
@@ -118,13 +121,91 @@ def test_channels_that_are_not_those_of_the_maps_are_refused_before_a_run():
         build(pair)
 
 
+def feature_pair(loss, preds=('preds_S', 'preds_T'), connector=None, teachers=None, **link):
+    """The third maps of the necks, of 64 and 128 channels, compared behind a connector."""
+    record = dict(type='ModuleOutputs', source='neck')
+    fed = dict(recorder='maps', data_idx=2)
+    theirs = dict(connector='teachers') if teachers else {}
+    distiller = dict(
+        type='ConfigurableDistiller',
+        student_recorders=dict(maps=record),
+        teacher_recorders=dict(maps=record),
+        connectors=dict(ours=connector or dict(type='FeatureAdapter', **link)),
+        distill_losses=dict(loss_maps=loss),
+        loss_forward_mappings=dict(
+            loss_maps={
+                preds[0]: dict(fed, from_student=True, connector='ours'),
+                preds[1]: dict(fed, from_student=False, **theirs),
+            }
+        ),
+    )
+    if teachers:
+        distiller['connectors']['teachers'] = teachers
+    return tiny_pair(distiller=distiller, student_loss_weights=None)
+
+
+@pytest.mark.parametrize(
+    ('loss', 'connector', 'argument'),
+    [
+        (dict(type='PKDLoss'), dict(type='FeatureAdapter', out_channels=64), 'out_channels'),
+        (
+            dict(type='ChannelWiseDivergence'),
+            dict(type='ConvModuleConnector', in_channel=64, out_channel=64),
+            'out_channel',
+        ),
+        (
+            dict(type='MGDLoss'),
+            dict(type='MGDConnector', student_channels=64, teacher_channels=32),
+            'teacher_channels',
+        ),
+    ],
+)
+def test_what_a_connector_gives_must_be_the_channels_of_the_teacher(loss, connector, argument):
+    rule = rf'connectors\.ours\.{argument} must be the channels of what its output is compared '
+    with pytest.raises(ValueError, match=rule + r'with, 128 of teacher_recorders\.maps, but got'):
+        build(feature_pair(loss, connector=connector))
+
+
+class OwnConnector(nn.Module):
+    """Its channels are not those of the map that it gets; None and a dict mean what it says."""
+
+    def __init__(self, in_channels, out_channels, num_classes, prior_generator):
+        super().__init__()
+        self.stated = (in_channels, out_channels, num_classes, prior_generator)
+        self.conv = nn.Conv2d(in_channels // 2, out_channels, 1)
+
+    def forward(self, maps):
+        return self.conv(maps)
+
+
+@pytest.fixture
+def own_parts():
+    RAZOR.register_module(module=OwnConnector, force=True)
+    yield
+    RAZOR.module_dict.pop('OwnConnector')
+
+
+def test_channels_that_mean_another_thing_or_need_not_be_equal_stay(own_parts):
+    adapter = dict(type='FeatureAdapter')
+    hidden = [dict(adapter, out_channels=7), dict(adapter, in_channels=7, out_channels=128)]
+    same = dict(adapter, in_channels=128, out_channels=7)
+    own = dict(in_channels=128, out_channels=128, num_classes=None, prior_generator=dict(a=1))
+    build(feature_pair(dict(type='PKDLoss'), connector=hidden))
+    build(feature_pair(dict(type='PKDLoss'), teachers=same, out_channels=7))
+    build(feature_pair(dict(type='ATLoss'), ('s_feature', 't_feature'), out_channels=7))
+    pair = feature_pair(dict(type='PKDLoss'), connector=dict(own, type='OwnConnector'))
+    assert build(pair).distiller.connectors['ours'].stated == tuple(own.values())
+
+
 def test_what_is_stated_stays():
     pair = ssd_pair(source='backbone')
     anchors = [[(2.0, 3.0)]]
     pair['distiller']['connectors']['mask'].update(prior_generator=anchors[0], strides=[8, 16, 32])
-    pair['distiller']['connectors']['adapter'].update(in_channels=[16, 32, 64], out_channels=5)
+    pair['distiller']['connectors']['adapter'].update(
+        in_channels=[16, 32, 64], out_channels=[32, 64, 128]
+    )
     connectors = build(pair).distiller.connectors
-    assert [c.out_channels for c in connectors['adapter'].convs] == [5, 5, 5]
+    assert [c.out_channels for c in connectors['adapter'].convs] == [32, 64, 128]
     assert connectors['mask'].anchors[0].sizes.tolist() == [[16.0, 24.0]]
 
 
@@ -143,6 +224,18 @@ def test_looking_at_the_models_changes_nothing_of_them():
     for key, value in student.state_dict().items():
         assert torch.equal(value.nan_to_num(), before[key].nan_to_num()), key
     assert not student.neck._forward_hooks
+
+
+@pytest.mark.parametrize(('strides', 'size'), [(None, 128), ([8, 16, 32, 64, 100, 300], 320)])
+def test_a_model_runs_once_at_a_size_that_is_large_enough_for_its_coarsest_level(strides, size):
+    model = build_detector(tiny_ssd())
+    if strides is not None:
+        model.bbox_head.prior_generator.strides = [(stride, stride) for stride in strides]
+    seen = []
+    model.backbone.register_forward_hook(lambda _, images, __: seen.append(images[0].size(-1)))
+    probe = Probe(model, dict(maps=dict(type='ModuleOutputs', source='neck')))
+    assert probe.channels(dict(recorder='maps')) == [16, 32, 64, 32]
+    assert seen == [size]
 
 
 def test_the_classes_of_the_maps_do_where_none_are_given():

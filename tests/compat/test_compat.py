@@ -22,6 +22,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config, get_model
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
 
 import mmkd
 from mmkd import compat
@@ -159,6 +160,7 @@ def test_every_patch_is_tested():
         'tell_of_the_student',
         'decay_the_students_layers',
         'read_logged_values_late',
+        'keep_scopes_from_functions',
     )
     assert {patch.__name__ for patch in compat.PATCHES} == {*NEEDS, *elsewhere}
 
@@ -833,3 +835,17 @@ def test_values_that_are_read_late_are_the_same(steps):
     with waits() as read:
         update(plain, 'a', torch.ones(()))
     assert sum(read.values()) == 1
+
+
+def test_functions_of_a_data_loader_get_no_scope():
+    loader = dict(
+        batch_size=2,
+        num_workers=0,
+        dataset=[dict(a=1), dict(a=2)],
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='pseudo_collate', _scope_='mmengine'),
+    )
+    assert next(iter(Runner.build_dataloader(loader))) == dict(a=[1, 2])
+    assert loader['collate_fn']['_scope_'] == 'mmengine', 'the config itself is not changed'
+    with pytest.raises(TypeError, match='_scope_'):
+        next(iter(Runner.build_dataloader.__wrapped__(loader)))

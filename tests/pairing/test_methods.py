@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmkd.algorithms.build_detector import build_detector
-from mmkd.pairing.methods import Gain, Method, ranked, read_methods
+from mmkd.pairing.methods import Figure, Gain, Method, ranked, read_methods
 from mmkd.pairing.needs import EQUAL, FACTS, unmet
 from tests import zoo
 from tests.pairing.models import small
@@ -33,26 +33,71 @@ def test_a_method_that_says_nothing_is_told(tmp_path):
         read_methods(tmp_path / 'configs')
 
 
-def method(name, *points, published=None, student=SSD):
+def method(name, *points, published=(), student=SSD, needs=()):
     gains = tuple(Gain(p, 'data', 'pair', student) for p in points)
-    return Method(name, 'teaches', (), 'source', published, gains)
+    figures = tuple(Figure(f'{t}Head', f'{s}Head', p) for t, s, p in published)
+    return Method(name, 'teaches', needs, 'source', figures, gains)
 
 
-def test_what_was_measured_counts_more_than_what_was_published():
-    student = Config.fromfile(ROOT / SSD).model
+@pytest.fixture
+def models(mmdet_scope):
+    sources = dict(ssd=tiny_ssd(), fcos=small('fcos'), retina=small('retinanet'))
+    return {name: build_detector(model) for name, model in sources.items()}
+
+
+def names(methods, student, teacher):
+    return [m.name for m, _ in ranked(methods, CONFIGS, student, teacher)]
+
+
+def test_what_was_measured_counts_more_than_what_was_published(models):
     methods = [
         method('unknown'),
         method('harmful', -1.0, 0.5),
-        method('published', published=9.0),
+        method('published', published=[('SSD', 'SSD', 9.0)]),
         method('better', 2.0, 4.0),
         method('good', 2.5),
     ]
-    names = [m.name for m, _ in ranked(methods, CONFIGS, student)]
-    assert names == ['better', 'good', 'published', 'unknown', 'harmful']
-    other = small('fcos')
-    found = ranked([method('others', 1.0), method('published', published=9.0)], CONFIGS, other)
+    order = ['better', 'good', 'published', 'unknown', 'harmful']
+    assert names(methods, models['ssd'], models['ssd']) == order
+    others = [method('others', 1.0), method('published', published=[('FCOS', 'FCOS', 9.0)])]
+    found = ranked(others, CONFIGS, models['fcos'], models['fcos'])
     assert [m.name for m, _ in found] == ['others', 'published']
     assert 'students with others gained +1.0' in found[0][1]
+
+
+def test_of_what_was_published_these_heads_count_first_and_then_pairs_that_are_alike(models):
+    methods = [
+        method('general'),
+        method('made for it', needs=('rows', 'equal classes')),
+        method('equal', published=[('FCOS', 'FCOS', 2.0), ('GFL', 'GFL', 3.0)]),
+        method('mixed', published=[('FCOS', 'Retina', 1.0)]),
+        method('large', published=[('GFL', 'GFL', 5.0)]),
+    ]
+    fcos, retina = models['fcos'], models['retina']
+    assert names(methods, fcos, fcos) == ['equal', 'large', 'mixed', 'made for it', 'general']
+    assert names(methods, retina, fcos)[0] == 'mixed'
+    assert names(methods, fcos, retina)[0] == 'mixed', 'of two heads that differ, too'
+    [first, *_] = ranked(methods, CONFIGS, fcos, fcos)
+    assert 'its authors report +2.0 (FCOS to FCOS)' in first[1]
+
+
+def test_figures_of_other_heads_say_nothing_of_a_detr():
+    detr = build_detector(zoo.small('detr'))
+    methods = [method('features', published=[('GFL', 'GFL', 5.0)]), method('queries', needs=('a',))]
+    assert names(methods, detr, detr) == ['queries', 'features']
+    [lacking] = unmet(['sigmoid', 'equal classes', 'equal priors'], detr, detr)[-1:]
+    assert lacking == 'equal priors, but neither of them has a prior_generator'
+
+
+@pytest.mark.parametrize('width', [10, 40, 80])
+def test_the_lines_of_a_method_fit_the_terminal(width):
+    for one in read_methods(CONFIGS):
+        lines = one.lines(width)
+        assert lines[0].startswith(f'{one.name}:')
+        said = ' '.join(' '.join(lines).split())
+        assert said == ' '.join(' '.join(one.lines(999)).split()), 'no word is lost'
+        for line in lines:
+            assert len(line) <= max(width, 24) or len(line.split()) <= 2
 
 
 def test_facts_of_heads(mmdet_scope):

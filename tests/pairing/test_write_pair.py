@@ -57,7 +57,8 @@ def test_retinanet_teaches_fcos_on_own_data_from_config_to_figures(here, capsys,
     monkeypatch.setattr('sys.argv', ['mmkd'])
     assert pair(*RETINA_FCOS, *OWN, '--classes', *CLASSES) == 0
     said = capsys.readouterr().out
-    assert 'my_pair.py: written' in said and 'method: pkd, since' in said
+    assert 'my_pair.py: written' in said
+    assert 'method: pkd, since its authors report +3.8 (FCOS to Retina)' in said
     text = Path('my_pair.py').read_text()
     code = [line for line in text.split('"""')[2].splitlines() if line]
     assert len(code) <= 25 and not {'channels', 'prior', 'recorder'} & set(text.split())
@@ -108,7 +109,10 @@ def test_what_the_checks_refuse_is_not_left_behind(here, capsys):
         (RETINA_FCOS, '--teacher-ckpt must name .* but is missing'),
         ((*RETINA_FCOS, '--teacher-ckpt', 'techer.pth'), r'no "techer\.pth".*teacher\.pth'),
         ((*RETINA_FCOS, *OWN, '--method', 'prediction_row'), 'Did you mean prediction_rows'),
-        ((*RETINA_FCOS, *OWN, '--method', 'ssd_balanced'), 'needs SSDHead, but the head of the'),
+        (
+            (*RETINA_FCOS, *OWN, '--method', 'ssd_balanced'),
+            'SSDHead.*needs of .*pkd, prediction_rows.* met',
+        ),
         ((*RETINA_FCOS, *OWN, '--classes', 'ant', 'wasp'), 'categories.*ant, bee, cat.*got wasp'),
         ((*RETINA_FCOS, *OWN[:3], 'nowhere'), 'no "nowhere"'),
         ((*RETINA_FCOS, *OWN[:2], '--classes', 'ant'), 'of --data, which is missing'),
@@ -148,12 +152,14 @@ def test_data_in_voc_form_get_their_files(here, capsys):
     assert Path('voc/annotations/val.json').is_file()
 
 
-def test_the_list_has_every_method_with_its_gains(capsys):
+def test_the_list_has_every_method_with_its_gains(capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
     assert pair('--list') == 0
     said = capsys.readouterr().out
     names = {path.stem for path in (ROOT / 'configs/_base_/methods').glob('*.py')}
     assert {line.split(':')[0] for line in said.splitlines() if line[0] != ' '} == names
     assert '(ssd_kd_r18_to_r18w8_digits)' in said
+    assert max(map(len, said.splitlines())) <= 80
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / 'configs').glob('*_kd_*.py')), ids=lambda p: p.stem)
@@ -167,11 +173,25 @@ def test_the_shipped_pairs_look_like_what_is_written(path):
     assert {'teacher', 'teacher_ckpt'} <= {keyword.arg for keyword in call.keywords}
 
 
-def test_the_command_of_the_docs(here):
+def test_the_command_of_the_docs(here, capsys):
     """Detectors of mmdet at their full size: they are built, not trained."""
     text = (ROOT / 'docs/your_own_data.md').read_text().replace('\\\n', '')
     [command] = re.findall(r'^mmkd (pair .*)', text, re.M)
     shutil.copytree('mine', 'data/mine')
     assert main(command.split()) == 0
     assert Path('my_pair_teacher.py').is_file()
-    assert Config.fromfile('my_pair.py').model.architecture.bbox_head.num_classes == 3
+    config = Config.fromfile('my_pair.py')
+    assert config.model.architecture.bbox_head.num_classes == 3
+    teacher = Config.fromfile('my_pair_teacher.py')
+    for one in (config, teacher):
+        assert one.auto_scale_lr == dict(enable=True, base_batch_size=16)
+    assert 'base_batch_size' not in capsys.readouterr().out, 'there is nothing to note'
+
+
+def test_a_learning_rate_that_cannot_be_scaled_is_noted(here, capsys):
+    pytest.importorskip('mmyolo')
+    yolo = 'mmyolo::yolov8/yolov8_n_syncbn_fast_8xb16-500e_coco.py'
+    assert pair(yolo, yolo, '--data', 'mine', '--out', 'my_pair.py') == 0
+    said = capsys.readouterr().out
+    assert 'note: student: auto_scale_lr.base_batch_size is missing in "mmyolo::' in said
+    assert 'auto_scale_lr' not in Path('my_pair.py').read_text()

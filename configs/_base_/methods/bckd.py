@@ -5,7 +5,7 @@ __method__ = dict(
     teaches='classes and boxes of the rows where student and teacher disagree',
     needs=['rows', 'sigmoid', 'equal classes', 'equal priors'],
     source='Yang et al., ICCV 2023 (arXiv 2308.14286)',
-    published=3.0,
+    published=[('GFLHead', 'GFLHead', 3.0)],
 )
 balance = dict(shares=0.5)
 distiller = dict(

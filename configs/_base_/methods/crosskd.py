@@ -5,7 +5,12 @@ __method__ = dict(
     teaches="what the teacher's head predicts from the student's maps",
     needs=['rows', 'tower', 'equal classes', 'equal levels'],
     source='Wang et al., CVPR 2024 (arXiv 2306.11369)',
-    published=3.5,
+    published=[
+        ('GFLHead', 'GFLHead', 3.5),
+        ('FCOSHead', 'FCOSHead', 2.6),
+        ('ATSSHead', 'ATSSHead', 2.4),
+        ('RetinaHead', 'RetinaHead', 2.3),
+    ],
 )
 balance = dict(shares=0.5)
 distiller = dict(

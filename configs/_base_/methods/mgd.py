@@ -4,7 +4,7 @@ __method__ = dict(
     teaches="the teacher's features, made of a part of the student's",
     needs=['a level in common'],
     source='Yang et al., ECCV 2022 (arXiv 2205.01529)',
-    published=3.6,
+    published=[('RetinaHead', 'RetinaHead', 3.6)],
 )
 balance = dict(shares=0.5)
 distiller = dict(

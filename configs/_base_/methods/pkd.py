@@ -4,7 +4,7 @@ __method__ = dict(
     teaches='the pattern of each channel of the features',
     needs=['a level in common'],
     source='Cao et al., NeurIPS 2022 (arXiv 2207.02039)',
-    published=3.8,
+    published=[('FCOSHead', 'RetinaHead', 3.8)],
 )
 balance = dict(shares=0.5)
 distiller = dict(

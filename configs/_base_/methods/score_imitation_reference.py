@@ -5,7 +5,7 @@ __method__ = dict(
     teaches="the teacher's features where it is sure of an object, as Ultralytics does",
     needs=['teacher: rows', 'a level in common'],
     source='Ultralytics 8.4 (distillation guide)',
-    published=0.4,  # the least of +0.4 to +1.0
+    published=[('YOLO26', 'YOLO26', 0.4)],  # the least of +0.4 to +1.0
 )
 _base_ = './score_imitation.py'
 balance = None
