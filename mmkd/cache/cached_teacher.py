@@ -58,7 +58,8 @@ class CachedTeacher:
             if records_rows(recorder):
                 recorder.release()
         # mmkd's losses read rows without a copy; others may ``view`` what they get.
-        self._plain = any(_of_others(loss) for loss in distiller.distill_losses.values())
+        losses: Any = distiller.distill_losses
+        self._plain = any(map(_of_others, losses.values()))
         self._records: Tensor | None = None
         preprocessor.register_forward_pre_hook(self._take)
 

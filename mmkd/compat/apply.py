@@ -10,7 +10,7 @@ from mmkd.compat.checkpoints import (
     remove_checkpoints_late,
     write_checkpoints_whole,
 )
-from mmkd.compat.configs import find_shipped_configs
+from mmkd.compat.configs import find_shipped_configs, put_arguments_in_the_place_of_auto
 from mmkd.compat.datasets import (
     check_loaded_images,
     hold_boxes_to_the_rules,
@@ -50,6 +50,7 @@ PATCHES = (
     accept_mmcv_version,
     placeholder_quantization,
     find_shipped_configs,
+    put_arguments_in_the_place_of_auto,
     allow_checkpoint_globals,
     read_without_running,
     load_data_without_running,

@@ -1,4 +1,4 @@
-"""Patches of how mmengine finds configs."""
+"""Patches of how mmengine finds configs and merges them."""
 
 import functools
 from os.path import isabs
@@ -44,3 +44,22 @@ def find_shipped_configs() -> None:
     hub.hub._get_package_and_cfg_path = package_and_path
     hub.hub._get_cfg_metainfo = config_metainfo
     hub.get_model = hub.hub.get_model = model
+
+
+def put_arguments_in_the_place_of_auto() -> None:
+    """mmengine merges a dict into a dict only, and shipped pairs say ``lean_teacher='auto'``.
+
+    Arguments in a config that is built on such a pair, or in ``--cfg-options``, take its place.
+    """
+    from mmengine.config import Config, ConfigDict
+
+    merge = Config._merge_a_into_b
+
+    def merged(a: dict[str, Any], b: Any, allow_list_keys: bool = False) -> Any:
+        before = b.get('lean_teacher', {}) if isinstance(b, dict) else {}
+        if isinstance(a.get('lean_teacher'), dict) and not isinstance(before, dict):
+            b = b.copy()
+            b['lean_teacher'] = ConfigDict()
+        return merge(a, b, allow_list_keys)
+
+    Config._merge_a_into_b = staticmethod(merged)
