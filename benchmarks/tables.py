@@ -17,7 +17,7 @@ PAIRS = {
     'ssd': ('ssd_kd_vgg_to_mbv2', 'SSD300-VGG16 to MobileNetV2'),
     'yolov5': ('yolov5_kd_m_to_s', 'YOLOv5m to YOLOv5s'),
 }
-_ROW = re.compile(r'^(\S.*?) +([\d.]+|-) +([\d.]+)(?:  (met|missed)?)?$', re.M)
+_ROW = re.compile(r'^(\S.*?) +([\d.]+|-) +(-?[\d.]+)(?:  (met|missed)?)?$', re.M)
 _PLACE = r'(<!-- {} in {} -->\n).*?(<!-- end -->)'
 
 
