@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=9)
     parser.add_argument('--heads', nargs='+', choices=HEADS, default=list(HEADS))
     parser.add_argument('--threads', nargs='+', type=int, default=[1, 2], help='of a CPU')
+    parser.add_argument('--cpu-time', action='store_true', help='count CPU seconds, not wall time')
     args = parser.parse_args()
     on_cpu = args.device == 'cpu' and not args.quick
     threads = args.threads if on_cpu else [torch.get_num_threads()]
@@ -150,7 +151,9 @@ def main() -> None:
             peaks = [peak_bytes(steps[what], args.device) for what in ('at once', 'mmdet')]
             for number in threads:
                 torch.set_num_threads(number)
-                seconds = paired_seconds(steps, 1 if args.quick else args.rounds)
+                seconds = paired_seconds(
+                    steps, 1 if args.quick else args.rounds, cpu_time=args.cpu_time
+                )
                 print(
                     f'{name}, {images:2} images, {number} threads: time ratio '
                     f'{ratio(seconds, "at once", "mmdet"):.3f} of {seconds["mmdet"][0]:.3f} s, '

@@ -21,7 +21,8 @@ from typing import Any
 import mmkd  # noqa: F401  (first: it makes mmdet importable)
 
 # isort: split
-import run
+import pairs
+import steps
 import torch
 from measure import peak_bytes
 from mmengine.config import Config
@@ -45,7 +46,7 @@ FIGURES = {
 
 def build(classes: int, teacher: str) -> Any:
     """The pair with other classes and another teacher, untrained."""
-    config = Config.fromfile(run.ROOT / 'configs/yolov5_kd_m_to_s.py')
+    config = Config.fromfile(pairs.ROOT / 'configs/yolov5_kd_m_to_s.py')
     model = config.model
     model.update(teacher_ckpt=None)
     model.teacher = Config.fromfile(model.teacher).model
@@ -75,8 +76,8 @@ def measured(rounds: int, teacher: str = 'm', **sizes: int) -> dict[str, Any]:
     start = time.process_time()
     model = build(classes, teacher)
     start = time.process_time() - start
-    batch = run.make_batch('yolov5', side, images, objects, classes)
-    step = run.stepper(model, batch)
+    batch = pairs.make_batch('yolov5', side, images, objects, classes)
+    step = steps.stepper(model, batch)
     step()
     seconds = min(cpu_seconds(step) for _ in range(rounds))
     memory = peak_bytes(step) / 1e6

@@ -22,7 +22,8 @@ import mmkd  # noqa: F401  (first: it makes mmdet importable)
 # isort: split
 import cv2
 import numpy as np
-import run
+import pairs
+import steps
 import torch
 from mmdet.registry import TRANSFORMS
 from mmengine.config import Config
@@ -83,7 +84,7 @@ def milliseconds(function: Any, *args: Any) -> tuple[float, Any]:
 
 def measure(name: str, infos: list[dict[str, Any]], rounds: int) -> float:
     """Print each transform's cost; milliseconds of an image."""
-    config = Config.fromfile(run.ROOT / f'configs/{PIPELINES[name]}.py')
+    config = Config.fromfile(pairs.ROOT / f'configs/{PIPELINES[name]}.py')
     with DefaultScope.overwrite_default_scope(config.default_scope):
         transforms = [TRANSFORMS.build(t) for t in pipeline_of(config.train_dataloader.dataset)]
     images = Images(infos, transforms)
@@ -104,9 +105,9 @@ def measure(name: str, infos: list[dict[str, Any]], rounds: int) -> float:
 
 def step_cost(name: str, rounds: int) -> float:
     """CPU milliseconds of a lean distillation step, an image."""
-    _, size, images, objects = run.PAIRS[name]
-    batch = run.make_batch(name, size, images, objects, run.CLASSES[name])
-    step = run.stepper(run.build(name, 'cpu', lean_teacher={}), batch)
+    _, size, images, objects = pairs.PAIRS[name]
+    batch = pairs.make_batch(name, size, images, objects, pairs.CLASSES[name])
+    step = steps.stepper(pairs.build(name, 'cpu', lean_teacher={}), batch)
     step()
     return min(milliseconds(step)[0] for _ in range(rounds)) / images
 

@@ -1,5 +1,6 @@
 """Time and memory, measured side by side: what the benchmarks share."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,23 +10,36 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def paired_seconds(
-    contenders: Mapping[str, Callable[[], object]], rounds: int
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    limit: float = math.inf,
+    cpu_time: bool = False,
 ) -> dict[str, list[float]]:
     """Seconds of each contender in each round; a round runs all, after one round to warm up.
 
     The order turns by one from round to round, so that none always runs after the same one.
+
+    Args:
+        contenders: functions that take no arguments.
+        rounds: at most; fewer, but no fewer than three, where they take longer than ``limit``.
+        limit: seconds.
+        cpu_time: count the process's CPU time, all threads together, in place of wall time.
     """
+    clock = time.process_time if cpu_time else time.perf_counter
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    begin = time.perf_counter()
     for number in range(rounds + 1):
+        if number > 3 and time.perf_counter() - begin > limit:
+            break
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            start = time.perf_counter()
+            start = clock()
             contenders[name]()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()  # it works on after the call
             if number:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

@@ -28,7 +28,7 @@ from unittest import mock
 import mmkd  # noqa: F401  (first: it makes mmdet importable)
 
 # isort: split
-import run
+import pairs
 import torch
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
@@ -54,16 +54,16 @@ def work(rank: int, processes: int, rounds: int, images: int, folder: str) -> No
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     distributed.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=processes)
-    batch = run.make_batch('ssd', 300, images, 6, run.CLASSES['ssd'])
+    batch = pairs.make_batch('ssd', 300, images, 6, pairs.CLASSES['ssd'])
     changes = dict(lean_teacher={})
-    own = stepper(run.build('ssd', 'cpu', **changes), batch)
+    own = stepper(pairs.build('ssd', 'cpu', **changes), batch)
 
     def apart() -> None:
         with mock.patch.object(distributed, 'is_initialized', return_value=False):  # ask nobody
             own()
 
     model = MMDistributedDataParallel(
-        run.build('ssd', 'cpu', **changes), broadcast_buffers=False, device_ids=None
+        pairs.build('ssd', 'cpu', **changes), broadcast_buffers=False, device_ids=None
     )
     together = stepper(model, batch)
     apart(), together()

@@ -11,6 +11,7 @@ from mmkd.cache.store import read_index
 from mmkd.cache.views import RECORD
 from mmkd.recorders.predictions_recorder import PredictionsRecorder
 from mmkd.teachers.frozen_teacher import FrozenTeacher
+from mmkd.teachers.lean_teacher import plain_records
 
 #: Of what codecs write: another number when it changes.
 FORMAT = 1
@@ -56,6 +57,9 @@ class CachedTeacher:
         for recorder in recorders.recorders.values():
             if isinstance(recorder, PredictionsRecorder):
                 recorder.release()
+        # mmkd's losses read rows without a copy; others may ``view`` what they get.
+        losses: Any = distiller.distill_losses
+        self._plain = any(map(_of_others, losses.values()))
         self._records: Tensor | None = None
         preprocessor.register_forward_pre_hook(self._take)
 
@@ -74,6 +78,8 @@ class CachedTeacher:
                 'runner.train().'
             )
         self._layout.decode(records.to(inputs.device), self._recorders)
+        if self._plain:
+            plain_records(self._recorders)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> 'CachedTeacher':
         return self
@@ -84,6 +90,13 @@ def cache_config(cache: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if isinstance(cache, str):
         return cache, {}
     return cache['folder'], dict(cache.get('codecs') or {})
+
+
+def _of_others(loss: nn.Module) -> bool:
+    """Whether a loss declares a codec and is not mmkd's own."""
+    return bool(getattr(loss, 'teacher_reads', None)) and not type(loss).__module__.startswith(
+        'mmkd.'
+    )
 
 
 def algorithm_key(teacher: FrozenTeacher, fields: list[dict[str, Any]]) -> dict[str, str]:

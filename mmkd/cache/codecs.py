@@ -37,9 +37,12 @@ class Dense:
         return _as_bytes(flat.clamp(-limit, limit).to(self.dtype))
 
     def decode(self, data: Tensor) -> list[Tensor]:
-        """(B, nbytes), uint8 -> float32 tensors (B, ...)."""
-        parts = _from_bytes(data, self.dtype).float().split(self.numel, dim=1)
-        return [part.unflatten(1, s) for part, s in zip(parts, self.shapes, strict=True)]
+        """(B, nbytes), uint8 -> float32 tensors (B, ...), each contiguous."""
+        parts = _from_bytes(data, self.dtype).split(self.numel, dim=1)
+        return [
+            part.float().contiguous().unflatten(1, shape)
+            for part, shape in zip(parts, self.shapes, strict=True)
+        ]
 
 
 class Softmax:

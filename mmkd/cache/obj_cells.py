@@ -7,8 +7,7 @@ from torch import Tensor
 
 from mmkd.heads.obj_rows import ObjRow, ObjRows, class_rows, row_places
 
-_BYTES = 174_000  # of a view, for rows, whatever the number of classes
-_OBJ = 16.0  # logits of objectness beyond it count as it
+_BYTES = 149_000  # of a view, for rows, whatever the number of classes
 
 
 class ObjCells:
@@ -20,8 +19,8 @@ class ObjCells:
     weight of the rest. So the sum of weights is exact, and the estimate is unbiased but for the
     order of the priors, in value and in gradient. What is drawn follows from the view alone.
 
-    Logits of objectness and of classes are kept as a byte each, those of classes between the
-    least and the greatest of a level; boxes and the objectness of the sample as float16.
+    Logits of classes are kept as a byte each, between the least and the greatest of a level; boxes
+    and all objectness as float16. (In a byte nearly all background would be rounded to one side.)
 
     Args:
         shapes: of the levels without the batch axis: (A * C, H, W) of all levels, then
@@ -42,13 +41,13 @@ class ObjCells:
         count = len(shapes) // 3
         self.levels = [tuple(shape) for shape in shapes[2 * count :]]
         self.classes = shapes[0][0] // self.levels[0][0]
-        row = 4 + 4 + 2 + 8 + self.classes  # place, weight, objectness, box, classes
+        row = 4 + 4 + 8 + self.classes  # place, weight, box, classes
         most = max(1, _BYTES // (row * count)) if most is None else most
         self.priors = [a * h * w for a, h, w in self.levels]
         self.rows = [min(most, n) for n in self.priors]
         total = sum(self.rows)
-        self.sizes = [4 * total, 4 * total, 2 * total, 8 * total, self.classes * total]
-        self.sizes += [8 * count, sum(self.priors)]
+        self.sizes = [4 * total, 4 * total, 8 * total, self.classes * total]
+        self.sizes += [8 * count, 2 * sum(self.priors)]
         self.nbytes = sum(self.sizes)
 
     @staticmethod
@@ -79,11 +78,10 @@ class ObjCells:
                 [
                     index.int(),
                     weight,
-                    _half(flat.gather(1, index)),
                     _half(class_rows(box.unflatten(1, (anchors, 4)), index)),
                     ((classes - low) / step).round().byte(),
                     torch.cat([low, step], dim=1),
-                    (flat.clamp(-_OBJ, _OBJ) * (127 / _OBJ) + 127).round().byte(),
+                    _half(flat),
                 ]
             )
         parts = [part for kind in zip(*kept, strict=True) for part in kind]
@@ -91,23 +89,22 @@ class ObjCells:
 
     def decode(self, data: Tensor) -> ObjRows:
         """(B, nbytes), uint8 -> what :class:`mmkd.losses.ObjScaledBoxCls` reads of a teacher."""
-        widths = (4, 4, 2, 8, self.classes)
+        widths = (4, 4, 8, self.classes)
         sizes = [[width * rows for rows in self.rows] for width in widths]
-        sizes += [[8] * len(self.rows), self.priors]
+        sizes += [[8] * len(self.rows), [2 * number for number in self.priors]]
         kinds = [
             part.split(size, dim=1)
             for part, size in zip(data.split(self.sizes, dim=1), sizes, strict=True)
         ]
         levels = []
         for (anchors, height, width), *parts in zip(self.levels, *kinds, strict=True):
-            place, weight, logit, box, cls, span, obj = (
+            place, weight, box, cls, span, obj = (
                 part.clone(memory_format=torch.contiguous_format) for part in parts
             )
             index = place.view(torch.int32).long()
             weight = weight.view(torch.float32)
             low, step = span.view(torch.float32).split(1, dim=1)
-            objectness = obj.float().sub_(127).mul_(_OBJ / 127)
-            objectness.scatter_(1, index, logit.view(torch.float16).float())
+            objectness = obj.view(torch.float16).float()
             boxes = objectness.new_zeros(len(data), anchors * 4 * height * width)
             places = row_places(index, 4, height * width).flatten(1)
             boxes.scatter_(1, places, box.view(torch.float16).float())

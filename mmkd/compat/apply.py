@@ -14,6 +14,7 @@ from mmkd.compat.configs import (
     find_shipped_configs,
     keep_scopes_from_functions,
     lay_out_configs_once,
+    put_arguments_in_the_place_of_auto,
 )
 from mmkd.compat.datasets import (
     check_loaded_images,
@@ -56,6 +57,7 @@ PATCHES = (
     find_shipped_configs,
     lay_out_configs_once,
     keep_scopes_from_functions,
+    put_arguments_in_the_place_of_auto,
     allow_checkpoint_globals,
     read_without_running,
     load_data_without_running,

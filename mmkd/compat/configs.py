@@ -1,4 +1,4 @@
-"""Patches of how mmengine finds configs, and writes them."""
+"""Patches of how mmengine finds configs, merges and writes them."""
 
 import copy
 import functools
@@ -90,3 +90,22 @@ def keep_scopes_from_functions() -> None:
         return build(dataloader, *args, **kwargs)
 
     Runner.build_dataloader = staticmethod(build_dataloader)
+
+
+def put_arguments_in_the_place_of_auto() -> None:
+    """mmengine merges a dict into a dict only, and shipped pairs say ``lean_teacher='auto'``.
+
+    Arguments in a config that is built on such a pair, or in ``--cfg-options``, take its place.
+    """
+    from mmengine.config import Config, ConfigDict
+
+    merge = Config._merge_a_into_b
+
+    def merged(a: dict[str, Any], b: Any, allow_list_keys: bool = False) -> Any:
+        before = b.get('lean_teacher', {}) if isinstance(b, dict) else {}
+        if isinstance(a.get('lean_teacher'), dict) and not isinstance(before, dict):
+            b = b.copy()
+            b['lean_teacher'] = ConfigDict()
+        return merge(a, b, allow_list_keys)
+
+    Config._merge_a_into_b = staticmethod(merged)

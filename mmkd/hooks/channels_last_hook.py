@@ -96,7 +96,8 @@ def channels_last(detector: Any) -> str:
             part.to(memory_format=torch.channels_last)
         worst = max(map(deviation, before, _maps(detector)), default=0.0)
         if worst <= TOLERANCE:
-            parts[-1].register_forward_hook(_leave)
+            # Before the recorders' own hooks, so that the maps are copied once for all.
+            parts[-1].register_forward_hook(_leave, prepend=True)
             return ''
         reason = f'in the other its maps differ by {worst:.1e} of their largest value.'
     except Exception as error:  # of whatever kind: the model is good without

@@ -88,11 +88,12 @@ def _costs(
     overlaps = assigner.iou_calculator(predicted[:, None], boxes)[:, 0]
     overlap_cost = -torch.log(overlaps + _EPS) * assigner.iou_weight
 
-    soft = F.one_hot(labels.long(), scores.size(1)).float() * overlaps[..., None]
+    soft = torch.zeros(*labels.shape, scores.size(1), device=scores.device)
+    soft.scatter_(2, labels.long()[..., None], overlaps[..., None].float())
     logits = scores[:, None].expand_as(soft).contiguous()
-    scale = soft - logits.sigmoid()
     class_cost = F.binary_cross_entropy_with_logits(logits, soft, reduction='none')
-    class_cost = (class_cost * scale.abs().pow(2.0)).sum(dim=-1)
+    scale = soft.sub_(scores.sigmoid()[:, None]).abs_().pow_(2.0)
+    class_cost = class_cost.mul_(scale).sum(dim=-1)
     return class_cost + overlap_cost + off_centre, overlaps
 
 

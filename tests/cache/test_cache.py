@@ -14,10 +14,12 @@ from mmdet.registry import MODELS
 from mmengine.dataset import pseudo_collate
 from mmengine.model import ExponentialMovingAverage
 from mmengine.optim import OptimWrapper
+from mmrazor.registry import MODELS as LOSSES
 
 from mmkd.cache import fill, fill_cache
 from mmkd.cache.store import Store
 from mmkd.cache.views import CachedViews, collate_with_records
+from mmkd.losses import WeightedSoftCls
 from tests.cache.conftest import CLASSES, PIPELINE, dataset
 from tests.tiny import raw_batch, tiny_ssd, write_coco
 
@@ -74,6 +76,25 @@ def test_copies_and_evaluation_share_the_cached_teacher(config, root, filled):
     del batch['teacher_record']
     with torch.no_grad():
         assert len(average.eval().val_step(batch)) == 2  # the student's predictions
+
+
+class ViewingSoftCls(WeightedSoftCls):
+    """A loss of a user, which asks its maps for the usual layout."""
+
+    def forward(self, preds_S, preds_T, targets):
+        assert all(maps.view(-1).numel() for maps in [*preds_S, *preds_T])
+        return super().forward(preds_S, preds_T, targets)
+
+
+@pytest.mark.parametrize('codecs', [{}, dict(head='dense16'), dict(head='dense32')])
+def test_losses_of_others_may_view_what_comes_from_a_cache(config, root, tmp_path, codecs):
+    folder = f'{tmp_path}/cache'
+    cfg = config(teacher_cache=dict(folder=folder, codecs=codecs))
+    LOSSES.register_module(module=ViewingSoftCls, force=True)
+    cfg.model.distiller.distill_losses.loss_soft.type = 'ViewingSoftCls'
+    fill_cache(cfg, folder, views=1, batch_size=2)
+    [log] = train(build(cfg), batches(root, folder, 1))
+    assert log['distill.loss_soft'] > 0.01
 
 
 def test_features_and_heads_are_kept_side_by_side(config, root, tmp_path):

@@ -134,6 +134,7 @@ def test_every_patch_is_tested():
         'require_pkg_resources',
         'find_shipped_configs',
         'lay_out_configs_once',  # tests/compat/test_configs.py
+        'put_arguments_in_the_place_of_auto',  # tests/compat/test_configs.py
         'allow_checkpoint_globals',
         'read_without_running',  # tests/checkpoints/test_detector_checkpoint.py
         'load_data_without_running',  # here and in tests/checkpoints/test_plain_pickle.py

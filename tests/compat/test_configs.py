@@ -1,8 +1,53 @@
-"""The text of a config is laid out once, however often a run asks for it."""
+"""What a config that is built on a shipped pair may say; its text is laid out once."""
+
+import inspect
 
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from yapf.yapflib import yapf_api
+
+from mmkd.compat.configs import put_arguments_in_the_place_of_auto
+
+PAIR = 'mmkd::ssd_kd_vgg_to_mbv2.py'
+ARGUMENTS = dict(dtype='bfloat16')
+
+
+@pytest.mark.parametrize('value', [ARGUMENTS, {}, None, 'auto', 'form.json'])
+def test_a_config_that_is_built_on_a_pair_says_how_the_teacher_runs(value, tmp_path):
+    child = tmp_path / 'child.py'
+    child.write_text(f'_base_ = {PAIR!r}\nmodel = dict(lean_teacher={value!r})\n')
+    model = Config.fromfile(child).model
+    assert model.lean_teacher == value and model.type.endswith('DetectionDistill')
+    again = tmp_path / 'again.py'
+    again.write_text("_base_ = './child.py'\nmodel = dict(lean_teacher=dict(fold_bn=False))\n")
+    inherited = value if isinstance(value, dict) else {}
+    assert Config.fromfile(again).model.lean_teacher == {**inherited, 'fold_bn': False}
+
+
+def test_so_does_an_option_of_the_command():
+    cfg = Config(dict(model=dict(lean_teacher='auto')))
+    cfg.merge_from_dict({'model.lean_teacher.dtype': 'bfloat16'})
+    assert cfg.model == dict(lean_teacher=ARGUMENTS) and type(cfg.model) is ConfigDict
+    cfg.merge_from_dict({'model.lean_teacher': None})
+    assert cfg.model.lean_teacher is None
+    cfg.merge_from_dict({'model.lean_teacher': dict(ARGUMENTS, _delete_=True)})
+    assert cfg.model.lean_teacher == ARGUMENTS
+    cfg = Config(dict(parts=[dict(lean_teacher='auto'), 1]))
+    cfg.merge_from_dict({'parts.0.lean_teacher.dtype': 'bfloat16'})
+    assert cfg.parts == [dict(lean_teacher=ARGUMENTS), 1]
+
+
+def test_arguments_in_the_place_of_auto_need_the_patch(monkeypatch):
+    patched = Config._merge_a_into_b
+    original = inspect.getclosurevars(patched).nonlocals['merge']
+    monkeypatch.setattr(Config, '_merge_a_into_b', staticmethod(original))
+    new, old = dict(lean_teacher=ARGUMENTS), dict(lean_teacher='auto')
+    with pytest.raises(TypeError, match='cannot inherit from base'):
+        Config._merge_a_into_b(new, old)
+    put_arguments_in_the_place_of_auto()
+    assert Config._merge_a_into_b(new, old) == new and old == dict(lean_teacher='auto')
+    with pytest.raises(TypeError, match='cannot inherit from base'):
+        Config._merge_a_into_b(dict(other={}), dict(other='text'))
 
 
 @pytest.fixture
@@ -18,7 +63,7 @@ def laid_out(monkeypatch):
     return texts
 
 
-def test_the_patch_is_needed(laid_out):
+def test_laying_out_once_is_needed(laid_out):
     config = Config(dict(only_here=1))
     for _ in range(2):
         Config.pretty_text.fget.__wrapped__(config)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 
 import pytest
 import torch
@@ -17,7 +18,17 @@ from mmkd.runner.choose_teacher import choose_teacher
 from mmkd.runner.exact_runner import ExactRunner
 from mmkd.teachers.lean_teacher import EXACT, LeanTeacher
 from tests.runner.test_resume import CLASSES, config
-from tests.tiny import raw_batch, tiny_pair, tiny_runner, tiny_ssd_with_adapters, write_coco
+from tests.test_methods import PAIRS
+from tests.test_methods import build as pair_of
+from tests.tiny import (
+    fast_batch,
+    raw_batch,
+    tiny_pair,
+    tiny_runner,
+    tiny_ssd_with_adapters,
+    tiny_yolov5_pair,
+    write_coco,
+)
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
 
@@ -112,6 +123,54 @@ def test_the_fastest_within_1_percent_is_taken_kept_and_not_chosen_anew(
     assert 'which does not run here (RuntimeError: no such op)' in logged()
 
 
+def in_a_long_run(monkeypatch, compile_):
+    """As if there were a compiler, and the teacher had much to do."""
+    monkeypatch.setattr(teacher_forms, '_WORTH', 0.0)
+    monkeypatch.setattr(teacher_forms.shutil, 'which', lambda name: name)
+    monkeypatch.setattr(torch, 'compile', compile_)
+    teaching_as_slow(monkeypatch, exact=3.0, channels_last=2.0, compiled=1.0)
+
+
+def test_a_compiled_teacher_is_taken_where_it_is_the_fastest(tmp_path, monkeypatch, logged):
+    calls = []
+
+    def compile_(function):
+        def compiled(*args):
+            calls.append(function.__self__)
+            return function(*args)
+
+        return compiled
+
+    in_a_long_run(monkeypatch, compile_)
+    runner, _ = train(tmp_path, 'auto')
+    assert runner.model.teacher_source.lean == LeanTeacher(compile=True)
+    assert calls[-2:] == [runner.model.teacher.backbone, runner.model.teacher.neck]
+    calls.clear()
+    resumed = dict(
+        resume=True,
+        load_from=str(tmp_path / 'epoch_1.pth'),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+    )
+    again, _ = train(tmp_path, 'auto', **resumed)
+    assert again.iter == 4 and len(calls) >= 4, 'the resumed run compiles, too'
+
+
+@pytest.mark.parametrize('slow', [False, True])
+def test_what_does_not_compile_or_not_in_time_is_left_out(monkeypatch, slow):
+    def compile_(function):
+        if not slow:
+            raise RuntimeError('no backend')
+        return lambda *args: time.sleep(60)
+
+    in_a_long_run(monkeypatch, compile_)
+    if slow:
+        monkeypatch.setattr(teacher_forms, '_PATIENCE', 0.05)
+    pair = build('auto')
+    form, table = choose_form(pair, raw_batch(), 100)
+    assert form == vars(LeanTeacher())
+    assert ('TimeoutError: it took more than' if slow else 'RuntimeError: no backend') in table
+
+
 def refuse(self, model, tapped):
     if self != LeanTeacher(**EXACT):
         raise RuntimeError('no such op')
@@ -156,6 +215,28 @@ def test_each_recorder_is_fed_by_the_form(recipe):
         trial = teacher_forms._Trial(pair, raw_batch())
         form = Form('bfloat16', LeanTeacher(dtype='bfloat16'))
         assert trial._try(form) is not None and 0 < form.deviation < 0.1, form
+
+
+# Recorders that hold parts of the teacher, or what is inside its head.
+METHODS = [case for case in PAIRS if case[0] in ('crosskd', 'ld', 'cross_head', 'matched_queries')]
+
+
+@pytest.mark.parametrize('case', METHODS, ids=lambda case: '-'.join(case[:3]))
+def test_what_losses_of_methods_read_comes_from_the_form(case):
+    pair = pair_of(*case)
+    pair.balance = None  # it counts
+    with teacher_forms._undisturbed(pair), torch.no_grad():
+        trial = teacher_forms._Trial(pair, raw_batch())
+        form = Form('bfloat16', LeanTeacher(dtype='bfloat16'))
+        assert trial._try(form) is not None and 0 < form.deviation < 0.5, form
+
+
+@pytest.mark.parametrize('batch', [fast_batch(raw_batch(1)), fast_batch(raw_batch(2, boxes=0))])
+def test_a_batch_of_mmyolo_is_measured(batch):
+    pytest.importorskip('mmyolo')
+    pair = build('auto', tiny_yolov5_pair)
+    form, table = choose_form(pair, batch, 100)
+    assert table.count('chosen') == 1 and LeanTeacher(**form).compile is False
 
 
 def test_a_taken_form_feeds_the_recorders():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from mmdet.structures.bbox import HorizontalBoxes
 
 from mmkd.targets import ground_truth as blocks
 from mmkd.targets import ssd_head
@@ -89,12 +90,15 @@ USUAL = dict(
     train_cfg=train_cfgs,
     decoded=st.booleans(),
     pairs=st.sampled_from([1, 2**15, 2**22]),
+    of_type=st.booleans(),
 )
-@example(batch=MANY, train_cfg=USUAL, decoded=False, pairs=2**22)
-@example(batch=NONE, train_cfg=USUAL, decoded=False, pairs=2**22)
-def test_as_in_mmdet(config, batch, train_cfg, decoded, pairs):
+@example(batch=MANY, train_cfg=USUAL, decoded=False, pairs=2**22, of_type=False)
+@example(batch=NONE, train_cfg=USUAL, decoded=False, pairs=2**22, of_type=True)
+def test_as_in_mmdet(config, batch, train_cfg, decoded, pairs, of_type):
     head, batched = both({**config, 'reg_decoded_bbox': decoded}, train_cfg)
     truth, metas, ignored = ground_truth(batch)
+    for one in truth if of_type else ():
+        one.bboxes = HorizontalBoxes(one.bboxes)
     anchors = head.get_anchors(MAPS, metas, device='cpu')
     with mock.patch.dict(blocks._PAIRS, cpu=pairs):
         try:

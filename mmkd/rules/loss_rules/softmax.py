@@ -6,7 +6,7 @@ from torch import nn
 
 from mmkd.connectors import FlattenCls
 from mmkd.heads import describe_head
-from mmkd.rules.loss_facts import author, softmax_scores
+from mmkd.rules.loss_facts import softmax_scores
 from mmkd.rules.loss_rules.feed import Feed
 from mmkd.rules.taps import bins_per_side
 
@@ -24,12 +24,18 @@ def check_softmax(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
         assert head is not None
         where = feed.where
         found = f'{feed.recorder} taps {feed.tap.source} of {type(head).__name__}'
-        fault = _softmax_fault(feed, head, flat[0] if flat else None, author(loss) == 'mmkd')
+        fault = _softmax_fault(feed, head, flat[0] if flat else None, _makes_rows(loss))
         if fault:
             raise ValueError(
                 f'{where} must be the classes of one softmax in each row, since {kind} takes a '
                 f'softmax over them, but {found}, {fault}'
             )
+
+
+def _makes_rows(loss: nn.Module) -> bool:
+    """Whether it is of mmkd, or derived: what says there where the softmax is makes the rows."""
+    says = next((kind for kind in type(loss).__mro__ if 'softmax_scores' in vars(kind)), nn.Module)
+    return says.__module__.startswith('mmkd.')
 
 
 _INSTEAD = (
