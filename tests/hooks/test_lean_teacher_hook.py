@@ -18,7 +18,7 @@ from mmkd.runner.choose_teacher import choose_teacher
 from mmkd.runner.exact_runner import ExactRunner
 from mmkd.teachers.lean_teacher import EXACT, LeanTeacher
 from tests.runner.test_resume import CLASSES, config
-from tests.test_methods import PAIRS
+from tests.test_methods import PAIRS, batch_of
 from tests.test_methods import build as pair_of
 from tests.tiny import (
     fast_batch,
@@ -226,7 +226,7 @@ def test_what_losses_of_methods_read_comes_from_the_form(case):
     pair = pair_of(*case)
     pair.balance = None  # it counts
     with teacher_forms._undisturbed(pair), torch.no_grad():
-        trial = teacher_forms._Trial(pair, raw_batch())
+        trial = teacher_forms._Trial(pair, batch_of(case[1]))
         form = Form('bfloat16', LeanTeacher(dtype='bfloat16'))
         assert trial._try(form) is not None and 0 < form.deviation < 0.5, form
 
