@@ -18,7 +18,7 @@ from mmengine.utils import get_object_from_string
 from mmrazor.models.task_modules.recorder import ModuleInputsRecorder, ModuleOutputsRecorder
 from torch import nn
 
-from mmkd.heads import describe_head
+from mmkd.heads import describe_head, predicting_head
 from mmkd.recorders.predictions_recorder import PredictionsRecorder
 
 #: Of these parts of a RoI head the rows are proposals; others, such as a semantic head, see maps.
@@ -61,6 +61,7 @@ def tap(model: nn.Module, recorder: Any) -> Tap:
         part = '' if inputs or head is None else _part(head, source[len(path) + 1 :])
         return Tap(source, head, path, part, _drawn(model, source, inputs))
     if isinstance(recorder, PredictionsRecorder):
+        source = source or predicting_head(model)[0]  # before it is initialised
         return Tap(source, model.get_submodule(source), source)
     if type(recorder).__name__.startswith(('Method', 'Function')):
         return _tap_of_call(model, source, 'Outputs' in type(recorder).__name__)
