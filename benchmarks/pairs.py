@@ -103,9 +103,7 @@ def _stages(folder: Path, own: Path, teacher: str, student: str) -> Iterator[tup
     config.work_dir = str(own / 'work')
     train(config)
     yield 'predict', written.method
-    model = init_detector(
-        str(own / 'work/student.py'), str(own / 'work/student.pth'), device='cpu'
-    )
+    model = init_detector(str(own / 'work/student.py'), str(own / 'work/student.pth'), device='cpu')
     image = next((folder / 'data/JPEGImages').glob('val*.jpg'))
     found = inference_detector(model, str(image)).pred_instances
     if not (found.bboxes.isfinite().all() and len(found.bboxes) == len(found.scores)):

@@ -208,7 +208,7 @@ def _data_of(data: Path, whole: Config, masks: bool) -> dict:
     pipelines = dict(
         train=[dict(type='LoadImageFromFile'), load, *resize, dict(type=pack)],
         val=[
-            dict(type='LoadImageFromFile'),
+            dict(type='LoadImageFromFile', to_float32=bool(own)),
             *(own or resize),
             dict(type=pack, meta_keys=keys),
         ],
