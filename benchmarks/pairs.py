@@ -27,7 +27,8 @@ from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from small_detectors import KINDS, small_config, write_config, write_data, write_weights
 
@@ -45,7 +46,6 @@ from mmkd_cli.shipped import shipped
 
 STAGES = ('pair', 'check', 'train', 'predict')
 DONE = 'done'
-LEGEND = dict(zip(STAGES, ('p', 'c', 't', 'i'), strict=True))
 
 
 @cache
@@ -95,9 +95,9 @@ def _stages(folder: Path, own: Path, teacher: str, student: str) -> Iterator[tup
     )
     yield 'check', written.method
     report = examine(Config.fromfile(out), images=0)
-    errors = [f for f in report.findings if f.severity == 'error']
+    errors = [f.found for f in report.findings if f.severity == 'error']
     if errors:
-        raise ConfigError(errors[0].found)
+        raise ConfigError(errors[0])
     yield 'train', written.method
     config = Config.fromfile(out)
     config.work_dir = str(own / 'work')
@@ -193,7 +193,41 @@ def main() -> None:
 
 
 def page(rows: dict[tuple[str, str], dict], kinds: list[str]) -> str:
-    return ''
+    """The matrix in Markdown: a row for each student, a cell for each teacher that was tried."""
+    done = [row for row in rows.values() if row['stage'] == DONE]
+    lines = [
+        '# Which detector teaches which',
+        '',
+        f'Of the {len(kinds) ** 2} pairs of {len(kinds)} kinds, {len(rows)} were tried at reduced '
+        f'size, and {len(done)} went through all stages: `mmkd pair` writes the pair and picks the '
+        'method, `mmkd check` finds no error, a training takes two steps and leaves the student, '
+        'mmdet loads it and predicts on an image. Weights are random, so this says nothing about '
+        'gains ([results.md](results.md)). The ring, in which each kind teaches the next, comes '
+        'first; the others follow in a random order. This runs those that are left, and writes '
+        'the page:',
+        '',
+        '```bash',
+        'python benchmarks/pairs.py --log docs/logs/pairs.json --write docs/matrix.md --jobs 2',
+        '```',
+        '',
+        '| student | pairs | teacher: method |',
+        '| --- | --- | --- |',
+    ]
+    for kind in kinds:
+        own = [rows[teacher, kind] for teacher in kinds if (teacher, kind) in rows]
+        cells = [
+            f'{row["teacher"]}: '
+            + (row['method'] if row['stage'] == DONE else f'**{row["stage"]} fails**')
+            for row in own
+        ]
+        passed = sum(row['stage'] == DONE for row in own)
+        lines.append(f'| {kind} | {passed} of {len(own)} | {"; ".join(cells)} |')
+    failed = [row for row in rows.values() if row['stage'] != DONE]
+    if failed:
+        lines += ['', '## What fails', '']
+    for row in failed:
+        lines.append(f'- {row["teacher"]} → {row["student"]}, at {row["stage"]}: {row["error"]}')
+    return '\n'.join(lines) + '\n'
 
 
 if __name__ == '__main__':
