@@ -1,6 +1,6 @@
 """Which pairs of two kinds of detectors work, from their configs to a prediction.
 
-    python benchmarks/pairs.py --log docs/logs/pairs.json --write docs/matrix.md [--jobs 2]
+    python benchmarks/pairs.py --log docs/matrix.json --write docs/matrix.md [--jobs 2]
 
 Every kind teaches every kind at reduced size (small_detectors.py). A pair goes through what a user
 does: "mmkd pair" writes it and picks the method, "mmkd check" examines it, a training takes two
@@ -207,7 +207,7 @@ def page(rows: dict[tuple[str, str], dict], kinds: list[str]) -> str:
         'the page:',
         '',
         '```bash',
-        'python benchmarks/pairs.py --log docs/logs/pairs.json --write docs/matrix.md --jobs 2',
+        'python benchmarks/pairs.py --log docs/matrix.json --write docs/matrix.md --jobs 2',
         '```',
         '',
         '| student | pairs | teacher: method |',
