@@ -2,11 +2,10 @@
 
 import logging
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-
-import mmkd.doctor.examine
 
 FOLDER = Path(__file__).resolve().parents[1] / 'benchmarks'
 
@@ -17,7 +16,7 @@ def pairs():
         patch.syspath_prepend(FOLDER)
         import pairs
 
-        patch.setattr(mmkd.doctor.examine, 'check_time', lambda *args: None)
+        patch.setattr(import_module('mmkd.doctor.examine'), 'check_time', lambda *args: None)
         patch.setattr('builtins.print', lambda *args, **kwargs: None)  # of pycocotools
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
