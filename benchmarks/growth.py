@@ -21,7 +21,7 @@ from typing import Any
 import mmkd  # noqa: F401  (first: it makes mmdet importable)
 
 # isort: split
-import pairs
+import measured_pairs as pairs
 import steps
 import torch
 from measure import peak_bytes

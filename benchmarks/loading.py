@@ -21,8 +21,8 @@ import mmkd  # noqa: F401  (first: it makes mmdet importable)
 
 # isort: split
 import cv2
+import measured_pairs as pairs
 import numpy as np
-import pairs
 import steps
 import torch
 from mmdet.registry import TRANSFORMS

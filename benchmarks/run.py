@@ -39,7 +39,7 @@ from typing import Any
 import torch
 from end_to_end import end_to_end
 from measure import paired_seconds, peak_bytes, ratio
-from pairs import CLASSES, PAIRS, build, make_batch
+from measured_pairs import CLASSES, PAIRS, build, make_batch
 from steps import loss_stepper, record_bytes, stepper, with_options
 
 # isort: split

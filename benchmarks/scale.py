@@ -28,7 +28,7 @@ from unittest import mock
 import mmkd  # noqa: F401  (first: it makes mmdet importable)
 
 # isort: split
-import pairs
+import measured_pairs as pairs
 import torch
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import pairs  # noqa: F401  (first: it makes mmdet importable)
+import measured_pairs  # noqa: F401  (first: it makes mmdet importable)
 import torch
 
 from mmkd.hooks.channels_last_hook import channels_last

@@ -1,6 +1,7 @@
 """The index of models, as OpenMMLab's tools read it, says what the configs and the logs say."""
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
@@ -28,6 +29,7 @@ def test_every_pair_is_listed():
 def test_a_pair_is_listed_with_its_own_models_and_figures(model):
     assert model['Config'] == f'configs/{model["Name"]}.py'
     named = {path.relative_to(ROOT).as_posix() for path in made_of(ROOT / model['Config'])}
+    named |= set(re.findall(r'\w+::[\w/.-]+', (ROOT / model['Config']).read_text()))  # installed
     about = model['Metadata']
     assert {about['Teacher']['Config'], about['Student']['Config']} <= named
     assert ('Results' in model) == ('Log' in about), 'a figure has a log'

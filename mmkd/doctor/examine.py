@@ -94,7 +94,7 @@ def _examine(
     with part('Statistics', 'statistic', 'value', 'meaning') as section:
         step.check_statistics(section, pair, taken)
     with part('Parameters', 'of the student and connectors', 'count') as section:
-        step.check_parameters(section, pair, taken)
+        step.check_parameters(section, pair, taken, runner.cfg)
     if show_dir is not None:
         with part('Pictures', 'file', 'shows') as section:
             check_pictures(section, pair, taken, show_dir)
@@ -133,6 +133,8 @@ def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
         )
     runner._init_model_weights()
     runner.load_or_resume()
+    for name in ('epoch', 'iter'):  # some heads and preprocessors ask for them in each step
+        runner.message_hub.update_info(name, 0)
     return runner, pair
 
 

@@ -225,16 +225,21 @@ def _finite(value: Any) -> bool:
     return all(map(_finite, value)) if isinstance(value, list | tuple) else True
 
 
-def check_parameters(section: Section, pair: DetectionDistill, step: Step) -> None:
-    """Trainable parameters that no term reaches."""
+def check_parameters(
+    section: Section, pair: DetectionDistill, step: Step, config: Mapping[str, Any]
+) -> None:
+    """Trainable parameters that no term reaches.
+
+    Some of mmdet's own detectors have such: where the run expects them, that is well.
+    """
     named = [(name, p) for name, p in pair.named_parameters() if p.requires_grad]
     total: Any = sum(step.terms.values())
     found = torch.autograd.grad(total, [p for _, p in named], retain_graph=True, allow_unused=True)
     lost = [name for (name, _), grad in zip(named, found, strict=True) if grad is None]
     section.rows.append(['trainable', len(named)])
     section.rows.append(['without gradient', len(lost)])
-    if lost:
-        section.error(
+    if lost and not config.get('find_unused_parameters'):
+        section.warn(
             f'{len(lost)} parameters get no gradient: {", ".join(lost[:5])}'
             + (f' and {len(lost) - 5} more.' if len(lost) > 5 else '.'),
             'Take out or freeze (requires_grad=False) what no loss reaches; distributed training '

@@ -15,6 +15,7 @@ import torch
 from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 from torch import nn
 
@@ -50,6 +51,16 @@ class SpareResNet(ResNet):
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
         self.spare = nn.Linear(1, 1)
+
+
+@MODELS.register_module(force=True)
+class AskingResNet(ResNet):
+    """A backbone that counts steps by what a run tells."""
+
+    def forward(self, x):
+        hub = MessageHub.get_current_instance()
+        assert hub.get_info('epoch') + hub.get_info('iter') == 0
+        return super().forward(x)
 
 
 MODELS.register_module('Factor', force=True, module=Factor)
@@ -268,6 +279,20 @@ def test_a_part_that_no_loss_reaches(findings):
     [found] = findings('model.architecture.backbone.type=SpareResNet').splitlines()
     assert '2 parameters get no gradient: architecture.backbone.spare.weight' in found
     assert '| Take out or freeze' in found
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        # As of mmdet's YOLOv3 on MobileNetV2, whose config says so.
+        ['model.architecture.backbone.type=SpareResNet', 'find_unused_parameters=True'],
+        # As heads of TOOD, YOLOv6 and PPYOLOE do, and the preprocessing of YOLOX.
+        ['model.architecture.backbone.type=AskingResNet'],
+    ],
+)
+def test_what_detectors_of_mmdet_do_is_well(check, options):
+    status, out = check('my_pair.py', '--json', '--images', '0', '--cfg-options', *options)
+    assert status == 0, out
 
 
 def test_a_key_without_loss_is_no_loss(check, folder):

@@ -3,7 +3,7 @@
 # place of the teacher's scores in the divisor where num_pos is mapped to the head's targets.
 __method__ = dict(
     teaches='classes and boxes of the rows where student and teacher disagree',
-    needs=['rows', 'sigmoid', 'equal classes', 'equal priors'],
+    needs=['rows', 'priors', 'sigmoid', 'equal classes', 'equal priors'],
     source='Yang et al., ICCV 2023 (arXiv 2308.14286)',
     published=[('GFLHead', 'GFLHead', 3.0)],
 )
