@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the comparison."""
     from mmkd.compare import Comparison, run_comparison
-    from mmkd.config.config_errors import message_first
+    from mmkd.config.config_errors import message_last
 
-    sys.excepthook = message_first
+    sys.excepthook = message_last
 
     comparison = Comparison(
         args.config,

@@ -50,10 +50,10 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 def config_of(args: argparse.Namespace) -> 'Config':
     """The config with what ``--cfg-options`` changes."""
-    from mmkd.config.config_errors import message_first
+    from mmkd.config.config_errors import message_last
     from mmkd.config.read_config import read_config
 
-    sys.excepthook = message_first
+    sys.excepthook = message_last
     return read_config(args.config, options=args.cfg_options)
 
 

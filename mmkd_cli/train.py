@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train the config."""
-    from mmkd.config.config_errors import message_first
+    from mmkd.config.config_errors import message_last
     from mmkd.runner.amp import use_amp
     from mmkd.runner.resume import prepare_resume
     from mmkd.runner.train import train
@@ -49,5 +49,5 @@ def run(args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume:
         prepare_resume(cfg, args.resume)
-    sys.excepthook = message_first
+    sys.excepthook = message_last
     train(cfg, args.launcher)

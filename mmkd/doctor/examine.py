@@ -17,7 +17,7 @@ from mmkd.doctor import models, step
 from mmkd.doctor.check_accuracy import check_accuracy
 from mmkd.doctor.check_pictures import check_pictures
 from mmkd.doctor.check_time import check_time
-from mmkd.doctor.report import Report, Section
+from mmkd.doctor.report import Report, Section, finding_of
 from mmkd.rules.batched_targets import wants_batched_targets
 from mmkd.rules.schedule import check_schedule
 
@@ -64,21 +64,24 @@ def _examine(
 
     with part('Build', 'data set', 'images', 'classes') as section:
         section.notes += check_data(cfg, ('train', 'val'))
-        runner, pair = build(cfg, folder)
+        runner, pair, untaught = build_without(cfg, folder)
         batch, dataset = training_batch(section, cfg, runner)
     if section.findings:
         section.notes.append('What needs the built pair is left out.')
         return
+    if untaught is not None:
+        section.findings.append(finding_of(untaught))
+        section.notes.append('All else is looked at with an untrained teacher.')
     classes = dataset.metainfo.get('classes')
     with part('Weights', 'model', 'file', 'keys loaded', 'of', 'share') as section:
-        models.check_weights(section, pair, runner.cfg, classes)
+        models.check_weights(section, pair, runner.cfg, classes, told=untaught is not None)
     with part('Preprocessing', 'setting', 'student', 'teacher') as section:
         models.check_preprocessing(section, pair)
     with part('Models', 'part', 'student', 'teacher', 'equal') as section:
         models.check_heads(section, pair)
     title = 'mAP on validation images'
     with part(title, 'model', 'input', 'mAP', 'images') as section:
-        check_accuracy(
+        teaches = check_accuracy(
             section, pair, runner, images, lambda done, total: progress(title, done, total)
         )
     taken = step.take_step(pair, batch)
@@ -90,9 +93,9 @@ def _examine(
     if taken.error is not None:
         return
     with part('Losses', 'term', 'value', 'gradient', 'ratio to task', 'loss_weight') as section:
-        step.check_losses(section, pair, taken)
+        step.check_losses(section, pair, taken, teaches)
     with part('Statistics', 'statistic', 'value', 'meaning') as section:
-        step.check_statistics(section, pair, taken)
+        step.check_statistics(section, pair, taken, teaches)
     with part('Parameters', 'of the student and connectors', 'count') as section:
         step.check_parameters(section, pair, taken)
     if show_dir is not None:
@@ -101,6 +104,27 @@ def _examine(
     del taken  # and with it the graph
     with part('Time of a step', 'part', 'seconds', 'share') as section:
         check_time(section, pair, batch)
+
+
+def build_without(
+    cfg: Config, folder: str
+) -> tuple[Runner, DetectionDistill, Exception | None]:
+    """As :func:`build`; without the teacher's weights where these are what stops it.
+
+    Returns:
+        tuple: the runner, the pair, and why the teacher has no weights, if that is so.
+    """
+    try:
+        return (*build(cfg, folder), None)
+    except Exception as error:
+        if not (cfg.get('model') or {}).get('teacher_ckpt'):
+            raise
+        bare = Config(cfg.to_dict(), filename=cfg.filename)
+        bare.model.teacher_ckpt = None
+        try:
+            return (*build(bare, folder), error)
+        except Exception:
+            raise error from None
 
 
 def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
