@@ -41,6 +41,13 @@ def add_config_options(parser: argparse.ArgumentParser, into: str = 'into the co
     )
 
 
+def add_epochs(parser: argparse.ArgumentParser) -> None:
+    """Add ``--epochs``."""
+    parser.add_argument(
+        '--epochs', type=int, help='train so long, the schedule in proportion; what came is printed'
+    )
+
+
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     """Add what a launcher of several processes passes."""
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')

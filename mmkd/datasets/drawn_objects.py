@@ -1,6 +1,8 @@
 """The objects of a data set as a training sees them, behind resize and augmentation."""
 
 import copy
+import math
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +24,9 @@ class DrawnObjects:
         sizes: of each image (height, width), as it goes to the data preprocessor.
         before: by the name of a transform, objects that came to it.
         lost: by the name of a transform, objects that it took away.
+        crops: names of transforms that crop, some of the time.
+        of_mosaics: names of mosaics and of transforms that come after one.
+        mosaics: whether there was one yet.
     """
 
     boxes: list[Tensor] = field(default_factory=list)
@@ -29,25 +34,35 @@ class DrawnObjects:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     before: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
+    crops: set[str] = field(default_factory=set)
+    of_mosaics: set[str] = field(default_factory=set)
+    mosaics: bool = False
 
     def __len__(self) -> int:
         """How many objects."""
         return sum(map(len, self.boxes))
 
 
-def draw_objects(dataset: Any, images: int = 64, seed: int = 0) -> DrawnObjects:
+def draw_objects(
+    dataset: Any, images: int = 64, seed: int = 0, seconds: float = math.inf
+) -> DrawnObjects:
     """Draw images spread evenly over a data set; neither it nor any generator is changed.
 
     Args:
         dataset: a training set of mmdet or MMYOLO, or a wrapper of some.
         images: how many at most.
         seed: the augmentation follows from it.
+        seconds: after which no more are drawn; at least one is.
     """
     found = DrawnObjects()
     own = _counting(dataset, found)
     count = min(len(dataset), images)
+    end = time.monotonic() + seconds
     with seeded(seed, 'draw_objects'):
-        for i in range(count):
+        # In an order by which those drawn so far are spread evenly, too.
+        for i in sorted(range(count), key=lambda i: int(f'{i:016b}'[::-1], 2)):
+            if found.sizes and time.monotonic() > end:
+                break
             item = own[i * len(dataset) // count]
             sample = item.get('data_samples') if isinstance(item, dict) else None
             if sample is None or not hasattr(sample, 'gt_instances'):
@@ -71,6 +86,12 @@ class _Counted:
         name, before = type(self.transform).__name__, _count(results)
         made = self.transform(results)
         after = _count(made) if made is not None else 0
+        if 'Mosaic' in name:
+            self.found.mosaics = True
+        if self.found.mosaics:
+            self.found.of_mosaics.add(name)
+        if 'Crop' in repr(self.transform):
+            self.found.crops.add(name)
         if before is not None and after is not None:
             self.found.before[name] += before
             self.found.lost[name] += max(before - after, 0)

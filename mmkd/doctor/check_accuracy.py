@@ -28,7 +28,7 @@ CLEARLY = 0.05
 class Figures(NamedTuple):
     """Of one model: its mAP, and by name its parts, AP75 and the AP of each class."""
 
-    mAP: float  # noqa: N815
+    mAP: float
     parts: dict[str, float]
 
 
@@ -64,7 +64,7 @@ def check_accuracy(
     ]
     translation: Any = pair.teacher_source.translation
     predictors: dict[tuple[str, str], Predict] = {}
-    if not trained:
+    if counts[0] == counts[1] and not trained:
         section.notes.append('The teacher is left out: it is untrained.')
     elif counts[0] == counts[1]:
         predictors['teacher', 'through the distillation pipeline'] = through_pipeline(pair)
@@ -126,7 +126,7 @@ def _judge_parts(section: Section, teacher: Figures, student: Figures) -> None:
     ]
     if worse:
         section.warn(
-            f"the teacher is worse than its student in {', '.join(worse)}.",
+            f'the teacher is worse than its student in {", ".join(worse)}.',
             'Train the teacher longer or with more data of that kind; a loss on classes or on '
             'boxes alone (docs/methods.md) leaves out what it is bad at.',
         )
@@ -195,7 +195,7 @@ def evaluate(
 
 
 def _parts(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """AP75 and the classes' AP, as COCO's metric names them; where there is no object, -1 or NaN."""
+    """AP75 and the classes' AP, by COCO's metric; -1 or NaN without objects."""
     names = {key: key.rpartition('/')[2] for key in metrics}
     parts = {
         'AP75' if name.endswith('mAP_75') else f'AP of {name.removesuffix("_precision")}': key

@@ -40,6 +40,7 @@ def check_priors(
     dataset: Any,
     classes: Sequence[str] | None = None,
     images: int = 64,
+    seconds: float = 30.0,
 ) -> None:
     """Compare the objects behind the training pipeline with what a detector can be taught.
 
@@ -49,10 +50,17 @@ def check_priors(
         model: the detector that is trained.
         dataset: its training set, as built.
         classes: their names.
-        images: how many are drawn.
+        images: how many are drawn at most.
+        seconds: after which no more are.
     """
-    drawn = draw_objects(dataset, images)
+    drawn = draw_objects(dataset, images, seconds=seconds)
+    _compare(section, model, drawn, classes)
     _check_lost(section, drawn)
+
+
+def _compare(
+    section: Section, model: Any, drawn: DrawnObjects, classes: Sequence[str] | None
+) -> None:
     if not len(drawn):
         section.notes.append('Left out: no object in the images that were drawn.')
         return
@@ -81,10 +89,10 @@ def check_priors(
 
 def line(section: Section) -> str:
     """The section in one line, for the start of a training; '' where nothing could be compared."""
-    if not section.rows:
+    whole = next((row for row in section.rows if row[0] == 'all'), None)
+    if whole is None:
         return ''
-    _, count, fit, _ = section.rows[0]
-    return f'Priors: {fit:.0%} of {count} objects have one that fits. {section.notes[-1]}'
+    return f'Priors: {whole[2]:.0%} of {whole[1]} objects have one that fits. {section.notes[-1]}'
 
 
 def _groups(
@@ -117,7 +125,9 @@ def _judge(
     strides = getattr(getattr(head, 'prior_generator', None), 'strides', None) or [0]
     finest = min(max(s) if isinstance(s, tuple) else s for s in strides)
     tiny = (sides < finest).double().mean().item()
-    section.rows.append([f'smaller than the finest stride, {finest}', int(count * tiny), None, None])
+    section.rows.append(
+        [f'smaller than the finest stride, {finest}', int(count * tiny), None, None]
+    )
     if not _clearly_below(share, count, LEAST):
         return
     section.warn(
@@ -142,8 +152,6 @@ def _remedy(head: Any, boxes: Tensor, share: float, tiny: float, finest: float) 
         )
     by_ratio = hasattr(head, 'prior_match_thr')
     limit = head.prior_match_thr if by_ratio else overlap_needed(head.assigner)[0]
-    if settings['type'] == 'YOLOAnchorGenerator' and not by_ratio:
-        limit = None  # fitted by ratio, as YOLOv5's; YOLOv3 asks for an IoU
     fitted = fit_anchors(boxes[:, 2:] - boxes[:, :2], settings, limit)
     if fitted.share <= share:
         return small.strip() or 'Enlarge the images (Resize), or take a head of other priors.'
@@ -163,8 +171,10 @@ def _check_lost(section: Section, drawn: DrawnObjects) -> None:
         before = drawn.before[name]
         if not lost:
             continue
-        share, crops = lost / before, 'Crop' in name
+        share, crops = lost / before, name in drawn.crops
         section.rows.append([f'lost by {name}', lost, None, None])
+        if name in drawn.of_mosaics:
+            continue  # a mosaic is larger than the image that is cut from it
         if 1 - share + math.sqrt(share * (1 - share) / before) < 1 - (
             MOST_CROPPED if crops else MOST_LOST
         ):

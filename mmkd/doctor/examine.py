@@ -13,13 +13,15 @@ from mmengine.runner import Runner
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.datasets.data_checks import check_data
 from mmkd.datasets.data_samples import ground_truth
-from mmkd.doctor import models, step
+from mmkd.doctor import check_priors, models, step
 from mmkd.doctor.check_accuracy import check_accuracy
+from mmkd.doctor.check_layers import LAYER_COLUMNS, SharedNorms, check_layers
 from mmkd.doctor.check_pictures import check_pictures
 from mmkd.doctor.check_time import check_time
 from mmkd.doctor.report import Report, Section, finding_of
 from mmkd.rules.batched_targets import wants_batched_targets
 from mmkd.rules.schedule import check_schedule
+from mmkd.rules.warm_up import long_warm_ups
 
 #: Told the part that is examined, how much of it is done, and of how much.
 Progress = Callable[[str, int, int], None]
@@ -65,13 +67,16 @@ def _examine(
     with part('Build', 'data set', 'images', 'classes') as section:
         section.notes += check_data(cfg, ('train', 'val'))
         runner, pair, untaught = build_without(cfg, folder)
-        batch, dataset = training_batch(section, cfg, runner)
+        batch, dataset, per_epoch = training_batch(section, cfg, runner)
     if section.findings:
         section.notes.append('What needs the built pair is left out.')
         return
     if untaught is not None:
         section.findings.append(finding_of(untaught))
         section.notes.append('All else is looked at with an untrained teacher.')
+    for found in long_warm_ups(cfg, per_epoch):
+        said, _, change = found.partition('. ')
+        section.warn(f'{said}.', change)
     classes = dataset.metainfo.get('classes')
     with part('Weights', 'model', 'file', 'keys loaded', 'of', 'share') as section:
         models.check_weights(section, pair, runner.cfg, classes, told=untaught is not None)
@@ -79,12 +84,19 @@ def _examine(
         models.check_preprocessing(section, pair)
     with part('Models', 'part', 'student', 'teacher', 'equal') as section:
         models.check_heads(section, pair)
-    title = 'mAP on validation images'
+    with part('Priors against objects', *check_priors.COLUMNS) as section:
+        check_priors.check_priors(section, pair.student, dataset, classes)
+    title, teaches = 'mAP on validation images', True
     with part(title, 'model', 'input', 'mAP', 'images') as section:
         teaches = check_accuracy(
             section, pair, runner, images, lambda done, total: progress(title, done, total)
         )
-    taken = step.take_step(pair, batch)
+    norms = SharedNorms()
+    with norms.watch('student', pair.student), norms.watch('teacher', pair.teacher):
+        taken = step.take_step(pair, batch)
+    with part('Layers', *LAYER_COLUMNS) as section:
+        check_layers(section, pair.student)
+        norms.tell(section)
     with part('Records', 'recorder', 'model', 'shapes') as section:
         step.check_records(section, taken)
     columns = ('loss', 'argument', 'model', 'recorder', 'connector', 'shapes')
@@ -106,9 +118,7 @@ def _examine(
         check_time(section, pair, batch)
 
 
-def build_without(
-    cfg: Config, folder: str
-) -> tuple[Runner, DetectionDistill, Exception | None]:
+def build_without(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill, Exception | None]:
     """As :func:`build`; without the teacher's weights where these are what stops it.
 
     Returns:
@@ -160,8 +170,10 @@ def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
     return runner, pair
 
 
-def training_batch(section: Section, cfg: Config, runner: Runner) -> tuple[Mapping[str, Any], Any]:
-    """The first collated training batch with an object in it, and the data set.
+def training_batch(
+    section: Section, cfg: Config, runner: Runner
+) -> tuple[Mapping[str, Any], Any, int]:
+    """The first collated training batch with an object in it, the data set, batches in an epoch.
 
     Raises:
         ValueError: none of the first batches has an object.
@@ -175,7 +187,7 @@ def training_batch(section: Section, cfg: Config, runner: Runner) -> tuple[Mappi
     count = 8
     for _, batch in zip(range(count), loader, strict=False):
         if len(ground_truth(batch['data_samples'])[0]):
-            return batch, dataset
+            return batch, dataset, len(loader)
     raise ValueError(
         f'a training batch must have objects, but the first {count} have none. Compare '
         'metainfo.classes and ann_file with the annotations.'

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmkd.geometry.prior_fit import shape_iou, shape_ratio
 
 #: More objects tell nothing new of a share.
-MOST = 4000
+MOST = 1000
 
 #: Quantiles of the objects' shapes from which settings are tried.
 _LOW, _HIGH = (0.01, 0.05, 0.1, 0.2), (0.8, 0.9, 0.95, 0.99)
@@ -40,8 +40,8 @@ def fit_anchors(
             (RetinaNet, RPN) or ``YOLOAnchorGenerator`` (YOLOv3, YOLOv5): at least ``type`` and
             ``strides``. Where it has no ratios, scales or base sizes, there are as many as
             SSD300, RetinaNet and YOLOv5 have.
-        threshold: the least IoU of an object and its anchor or, for a ``YOLOAnchorGenerator``, the
-            greatest ratio of widths or heights. Defaults to None: 0.5 and 4.
+        threshold: the least IoU of an object and its anchor or, above 1, the greatest ratio of
+            widths or heights. Defaults to None: 4 for a ``YOLOAnchorGenerator``, else 0.5.
 
     Returns:
         Fitted: for SSD ``min_sizes``, ``max_sizes`` and ``ratios``; for RetinaNet
@@ -68,30 +68,29 @@ def fit_anchors(
         sizes = sizes[torch.linspace(0, len(sizes) - 1, MOST).long()]
     strides = [max(s) if isinstance(s, Sequence) else s for s in generator['strides']]
     candidates = _FITS[kind](sizes, strides, generator)
-    measure = _ratios_share if kind == 'YOLOAnchorGenerator' else _iou_share
+    limit = (4.0 if kind == 'YOLOAnchorGenerator' else 0.5) if threshold is None else threshold
+    measure = _ratios_share if limit > 1 else _iou_share
     best, found = (-1.0, -1.0), {}
     for settings, anchors in candidates:
-        score = measure(sizes, anchors, strides, threshold)
+        score = measure(sizes, anchors, strides, limit)
         if score > best:
             best, found = score, settings
     return Fitted({**generator, **found}, best[0])
 
 
 def _iou_share(
-    sizes: Tensor, anchors: list[Tensor], strides: Sequence[float], threshold: float | None
+    sizes: Tensor, anchors: list[Tensor], strides: Sequence[float], limit: float
 ) -> tuple[float, float]:
     """Share of the objects that reach the threshold; to choose among equals, the mean best IoU."""
     offsets = [torch.full_like(a, s / 4) for a, s in zip(anchors, strides, strict=True)]
     best = shape_iou(sizes, torch.cat(anchors), torch.cat(offsets)).amax(1)
-    limit = 0.5 if threshold is None else threshold
     return (best >= limit).double().mean().item(), best.mean().item()
 
 
 def _ratios_share(
-    sizes: Tensor, anchors: list[Tensor], strides: Sequence[float], threshold: float | None
+    sizes: Tensor, anchors: list[Tensor], strides: Sequence[float], limit: float
 ) -> tuple[float, float]:
     best = shape_ratio(sizes, torch.cat(anchors)).amin(1)
-    limit = 4.0 if threshold is None else threshold
     return (best < limit).double().mean().item(), (1 / best).mean().item()
 
 
@@ -105,13 +104,16 @@ def _of_ssd(sizes: Tensor, strides: Sequence[float], generator: Mapping[str, Any
     for low, high in _ranges(sizes):
         steps = [low * (high / low) ** (i / levels) for i in range(levels + 1)]
         edges = [max(round(step), 1) for step in steps]
-        edges = [max(edge, edges[0] + i) for i, edge in enumerate(edges)]
+        edges = list(itertools.accumulate(edges, lambda last, edge: max(edge, last + 1)))
         for ratios in _ratios(sizes, most):
             of_level = [list(ratios[: len(one)]) for one in given]
             settings = dict(min_sizes=edges[:-1], max_sizes=edges[1:], ratios=of_level)
             yield (
                 settings,
-                [_of_ssd_level(*pair, of_level[i]) for i, pair in enumerate(itertools.pairwise(edges))],
+                [
+                    _of_ssd_level(*pair, of_level[i])
+                    for i, pair in enumerate(itertools.pairwise(edges))
+                ],
             )
 
 
@@ -177,7 +179,10 @@ def _of_yolo(sizes: Tensor, strides: Sequence[float], generator: Mapping[str, An
         for i in nearest.unique().tolist():
             centres[i] = points[nearest == i].mean(0)
     shapes = centres[centres.sum(1).argsort()].exp().round().clamp(min=1).int().tolist()
-    base = [[tuple(s) for s in shapes[i * each : (i + 1) * each]] for i in range(levels)]
+    finest_first = sorted(range(levels), key=strides.__getitem__)
+    base: list[Any] = [[]] * levels
+    for i, level in enumerate(finest_first):
+        base[level] = [tuple(shape) for shape in shapes[i * each : (i + 1) * each]]
     yield dict(base_sizes=base), [torch.tensor(level, dtype=torch.float64) for level in base]
 
 

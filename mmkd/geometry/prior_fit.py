@@ -44,10 +44,32 @@ def shape_ratio(sizes: Tensor, anchors: Tensor) -> Tensor:
     return torch.maximum(ratios, 1 / ratios).amax(-1)
 
 
-def box_iou(boxes: Tensor, priors: Tensor) -> Tensor:
-    """IoU (G, P) of boxes (G, 4) with priors (P, 4)."""
-    low = torch.maximum(boxes[:, None, :2], priors[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], priors[None, :, 2:])
-    overlap = (high - low).clamp(min=0).prod(-1)
-    areas = [(found[:, 2:] - found[:, :2]).clamp(min=0).prod(-1) for found in (boxes, priors)]
-    return overlap / (areas[0][:, None] + areas[1][None] - overlap).clamp(min=1e-9)
+def best_grid_iou(
+    boxes: Tensor, anchors: Tensor, stride: tuple[float, float], bounds: Tensor
+) -> Tensor:
+    """The highest IoU of each box with anchors that are repeated in each cell of a grid.
+
+    Of one shape the best is that whose centre is nearest, along x and along y, so that no other
+    cell is looked at.
+
+    Args:
+        boxes: (G, 4) in input pixels.
+        anchors: (A, 4), those of the first cell.
+        stride: of the grid, along x and along y.
+        bounds: (A, 2, 2), the first and the last cell along x and along y that an anchor has.
+
+    Returns:
+        Tensor: (G,); 0 where no anchor has a cell.
+    """
+    step = boxes.new_tensor(stride)
+    low, high = anchors[:, :2], anchors[:, 2:]
+    away = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2 - (low + high) / 2
+    first, last = bounds.to(boxes).unbind(-1)
+    shift = torch.minimum(torch.maximum((away / step).round(), first), last) * step
+    overlap = torch.minimum(boxes[:, None, 2:], high + shift) - torch.maximum(
+        boxes[:, None, :2], low + shift
+    )
+    overlap = overlap.clamp(min=0).prod(-1)
+    own = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(-1)
+    found = overlap / (own[:, None] + (high - low).prod(-1) - overlap).clamp(min=1e-9)
+    return torch.where((first <= last).all(-1), found, 0).amax(1)

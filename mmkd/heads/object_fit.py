@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mmkd.geometry.prior_fit import box_iou, shape_ratio
+from mmkd.geometry.prior_fit import best_grid_iou, shape_ratio
 from mmkd.heads.readers import names_of
 
 #: Assigners that choose in each step among the priors whose centre is in the object.
@@ -110,15 +110,21 @@ def _by_range(head: Any, boxes: Tensor, cells: list[tuple[int, int]]) -> ObjectF
 def _by_overlap(
     head: Any, assigner: Any, boxes: Tensor, cells: list[tuple[int, int]], size: tuple[int, int]
 ) -> ObjectFit:
-    levels = head.prior_generator.grid_priors(cells, device=boxes.device)
-    priors = torch.cat([getattr(level, 'tensor', level) for level in levels]).to(boxes)
+    generator = head.prior_generator
     border = (getattr(head, 'train_cfg', None) or {}).get('allowed_border', -1)
-    if border >= 0:
-        inside = (priors[:, :2] >= -border).all(1)
-        inside &= (priors[:, 2] < size[1] + border) & (priors[:, 3] < size[0] + border)
-        priors = priors[inside]
-    blocks = [box_iou(block, priors).amax(1) for block in boxes.split(32)] if len(priors) else []
-    best = torch.cat(blocks) if blocks else boxes.new_zeros(len(boxes))
+    best = boxes.new_zeros(len(boxes))
+    edge = boxes.new_tensor([size[1] + border, size[0] + border])
+    for anchors, stride, (rows, columns) in zip(
+        generator.base_anchors, generator.strides, cells, strict=False
+    ):
+        own, step = anchors.to(boxes), boxes.new_tensor(stride)
+        last = (boxes.new_tensor([columns, rows]) - 1).expand(len(own), 2)
+        first = torch.zeros_like(last)
+        if border >= 0:  # anchors that leave the image further take no part
+            first = torch.maximum(first, ((-border - own[:, :2]) / step).ceil())
+            last = torch.minimum(last, ((edge - own[:, 2:]) / step).ceil() - 1)
+        bounds = torch.stack([first, last], -1)
+        best = torch.maximum(best, best_grid_iou(boxes, own, stride, bounds))
     limit, forces = overlap_needed(assigner)
     fits = best >= limit
     least = getattr(assigner, 'min_pos_iou', 0.0)

@@ -9,6 +9,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
 from mmkd.datasets.seeding import SeededSampler
+from mmkd.hooks.data_report_hook import DataReportHook
 from mmkd.hooks.early_end_hook import EarlyEndHook
 from mmkd.hooks.exact_resume_hook import ExactResumeHook
 from mmkd.hooks.interrupted_validation_hook import InterruptedValidationHook
@@ -50,6 +51,7 @@ class ExactRunner(Runner):
         self.register_hook(EarlyEndHook())
         self.register_hook(NewLoaderHook())
         self.register_hook(StartChecksHook())
+        self.register_hook(DataReportHook())
         self.register_hook(LeanTeacherHook())
 
     def resume(self, *args: Any, **kwargs: Any) -> None:
