@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from logging import ERROR, WARNING
+from logging import ERROR, INFO, WARNING
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from mmkd.compare.report.run import Run, read_run
 from mmkd.config.config_errors import config_errors
 from mmkd.config.scaled_schedule import TrainingLength
 from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
+from mmkd.doctor.check_priors import told_of_priors
 from mmkd.rules.batched_targets import wants_batched_targets
 from mmkd.rules.schedule import check_schedule
 from mmkd.teachers.lean_teacher import is_open
@@ -199,9 +200,12 @@ class Comparison:
             scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
             try:
                 with config_errors(config), scope:
-                    MODELS.build(config.model)
+                    pair = MODELS.build(config.model)
+                    told = told_of_priors(pair.student, config)
             finally:
                 logger.setLevel(level)
+            for line in told:
+                print_log(line, 'current', INFO if line.startswith('Priors: ') else WARNING)
 
     def steps(self, inputs: Sequence[Path] = ()) -> list[Step]:
         """The job: training and evaluation of each detector; writes the configs.

@@ -47,7 +47,7 @@ class TrainingLength:
     def apply(self, pair: Config) -> None:
         """Set the length of the pair's training."""
         if self.epochs is not None:
-            own = (pair.get('train_cfg') or {}).get('max_epochs')
+            own: Any = (pair.get('train_cfg') or {}).get('max_epochs')
             self.lines += set_epochs(pair, self.epochs)
             self.factor = self.epochs / own
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS
 from torch import Tensor
 
 from mmkd.datasets.drawn_objects import DrawnObjects, draw_objects
-from mmkd.doctor.report import Section
+from mmkd.doctor.report import Report, Section
 from mmkd.geometry.fit_anchors import fit_anchors
 from mmkd.heads.object_fit import (
     generator_settings,
@@ -67,7 +69,7 @@ def _compare(
     fits, forced, rule = [], [], ''
     divisor = getattr(getattr(model, 'data_preprocessor', None), 'pad_size_divisor', 1) or 1
     for boxes, (height, width) in zip(drawn.boxes, drawn.sizes, strict=True):
-        padded = tuple(-(-side // divisor) * divisor for side in (height, width))
+        padded = (-(-height // divisor) * divisor, -(-width // divisor) * divisor)
         found = object_fit(model, boxes, padded)
         if isinstance(found, str):
             section.notes.append(f'Left out: {found}.')
@@ -87,6 +89,27 @@ def _compare(
     _judge(section, model, boxes, fit, sides, rule)
 
 
+def told_of_priors(model: Any, cfg: Config) -> list[str]:
+    """In a line what of a config's objects fits, and a line for each warning; it never fails.
+
+    Args:
+        model: the detector that is trained.
+        cfg: with the ``train_dataloader``.
+    """
+    report = Report('')
+    with report.section('Priors against objects', *COLUMNS) as section:
+        dataset: Any = DATASETS.build(cfg.train_dataloader.dataset)
+        classes = getattr(dataset, 'metainfo', {}).get('classes')
+        check_priors(section, model, dataset, classes, images=32, seconds=5.0)
+    return told(section)
+
+
+def told(section: Section) -> list[str]:
+    """The section's line, where anything could be compared, and its warnings."""
+    warnings = [f'{f.found} {f.change}' for f in section.findings if f.severity == 'warning']
+    return [found for found in (line(section), *warnings) if found]
+
+
 def line(section: Section) -> str:
     """The section in one line, for the start of a training; '' where nothing could be compared."""
     whole = next((row for row in section.rows if row[0] == 'all'), None)
@@ -103,8 +126,8 @@ def _groups(
     kinds = labels.unique().tolist()
     shares = {kind: _share(fit, labels == kind) for kind in kinds}
     for kind in sorted(kinds, key=shares.__getitem__)[:_MOST_CLASSES] if len(kinds) > 1 else []:
-        known = classes is not None and kind < len(classes)
-        groups.append((classes[kind] if known else f'class {kind}', labels == kind))
+        name = classes[kind] if classes and kind < len(classes) else f'class {kind}'
+        groups.append((name, labels == kind))
     return groups
 
 
@@ -114,7 +137,7 @@ def _share(what: Tensor, which: Tensor) -> float:
 
 def _clearly_below(share: float, count: int, least: float) -> bool:
     """By more than chance in so few objects."""
-    return share + math.sqrt(share * (1 - share) / count) < least
+    return share + 2 * math.sqrt(share * (1 - share) / count) < least
 
 
 def _judge(
@@ -175,9 +198,7 @@ def _check_lost(section: Section, drawn: DrawnObjects) -> None:
         section.rows.append([f'lost by {name}', lost, None, None])
         if name in drawn.of_mosaics:
             continue  # a mosaic is larger than the image that is cut from it
-        if 1 - share + math.sqrt(share * (1 - share) / before) < 1 - (
-            MOST_CROPPED if crops else MOST_LOST
-        ):
+        if _clearly_below(1 - share, before, 1 - (MOST_CROPPED if crops else MOST_LOST)):
             section.warn(
                 f'{name} takes away {share:.0%} of the {before} objects that come to it.',
                 'Weaken it, or lower the size from which it keeps a box (min_gt_bbox_wh, '

@@ -45,7 +45,7 @@ def object_fit(model: Any, boxes: Tensor, size: tuple[int, int]) -> ObjectFit | 
     boxes = boxes.float()
     if hasattr(head, 'prior_match_thr') and hasattr(head, 'priors_base_sizes'):
         return _by_ratio(head, boxes)
-    priors = getattr(head, 'prior_generator', None)
+    priors: Any = getattr(head, 'prior_generator', None)
     if not hasattr(priors, 'grid_priors'):
         return f'{type(head).__name__} has no priors'
     strides = [s if isinstance(s, tuple) else (s, s) for s in priors.strides]

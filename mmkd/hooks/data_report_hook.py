@@ -37,11 +37,8 @@ class DataReportHook(Hook):
         with report.section('Priors against objects', *check_priors.COLUMNS) as section:
             classes = getattr(dataset, 'metainfo', {}).get('classes')
             check_priors.check_priors(section, model, dataset, classes, IMAGES, SECONDS)
-        told = check_priors.line(section)
-        if told:
-            runner.logger.info(told)
-        for finding in section.findings:
-            if finding.severity == 'warning':
-                runner.logger.warning(f'{finding.found} {finding.change}')
+        for line in check_priors.told(section):
+            log = runner.logger.info if line.startswith('Priors: ') else runner.logger.warning
+            log(line)
         for note in long_warm_ups(runner.cfg, len(loader)):
             runner.logger.warning(note)
