@@ -23,6 +23,9 @@ from mmkd.heads.object_fit import (
 #: Share of the objects that must have a prior that fits.
 LEAST = 0.9
 
+#: Fewer objects than these are not judged.
+FEW = 30
+
 #: Share of the objects that a transform may take away; a crop is meant to.
 MOST_LOST, MOST_CROPPED = 0.05, 0.5
 
@@ -137,7 +140,7 @@ def _share(what: Tensor, which: Tensor) -> float:
 
 def _clearly_below(share: float, count: int, least: float) -> bool:
     """By more than chance in so few objects."""
-    return share + 2 * math.sqrt(share * (1 - share) / count) < least
+    return count >= FEW and share + 2 * math.sqrt(share * (1 - share) / count) < least
 
 
 def _judge(
