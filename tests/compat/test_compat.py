@@ -130,7 +130,7 @@ def test_patch_is_needed(patch, run):
 
 def test_every_patch_is_tested():
     elsewhere = (
-        'require_pkg_resources',
+        'reject_mixed_families',
         'hide_the_lack_of_an_unused_metric',
         'require_pkg_resources',
         'find_shipped_configs',
