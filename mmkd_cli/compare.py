@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmkd_cli.options import add_config_options
+from mmkd_cli.options import add_config_options, add_epochs
 
 ARMS = ('baseline', 'kd', 'shuffled')
 
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     teacher.add_argument('--train-teacher', action='store_true', help='even if it has weights')
     parser.add_argument('--workers', type=int, help='steps at once: by default a GPU or core each')
     parser.add_argument('--val-interval', type=int, help='epochs between validations')
+    add_epochs(parser)
     add_config_options(parser, 'for all arms')
     parser.set_defaults(run=run)
 
@@ -32,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the comparison."""
     from mmkd.compare import Comparison, run_comparison
-    from mmkd.config.config_errors import message_first
+    from mmkd.config.config_errors import message_last
 
-    sys.excepthook = message_first
+    sys.excepthook = message_last
 
     comparison = Comparison(
         args.config,
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         train_teacher=args.train_teacher,
         options=args.cfg_options,
         val_interval=args.val_interval,
+        epochs=args.epochs,
     )
+    print(''.join(f'{line}\n' for line in comparison.rescheduled), end='')
     title = f'{args.config.stem}: the proof'
     return run_comparison(comparison, title, ['mmkd', *args.argv], args.workers)

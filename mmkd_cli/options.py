@@ -41,6 +41,13 @@ def add_config_options(parser: argparse.ArgumentParser, into: str = 'into the co
     )
 
 
+def add_epochs(parser: argparse.ArgumentParser) -> None:
+    """Add ``--epochs``."""
+    parser.add_argument(
+        '--epochs', type=int, help='train so long, the schedule in proportion; what came is printed'
+    )
+
+
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     """Add what a launcher of several processes passes."""
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -50,10 +57,10 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 def config_of(args: argparse.Namespace) -> 'Config':
     """The config with what ``--cfg-options`` changes."""
-    from mmkd.config.config_errors import message_first
+    from mmkd.config.config_errors import message_last
     from mmkd.config.read_config import read_config
 
-    sys.excepthook = message_first
+    sys.excepthook = message_last
     return read_config(args.config, options=args.cfg_options)
 
 

@@ -62,9 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check everything, then predict."""
     config, checkpoint, words = split_words(args)
-    from mmkd.config.config_errors import message_first
+    from mmkd.config.config_errors import message_last
 
-    sys.excepthook = message_first
+    sys.excepthook = message_last
     from mmkd.predict.run_predict import run_predict
 
     return run_predict(

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate the detector."""
-    from mmkd.config.config_errors import message_first
+    from mmkd.config.config_errors import message_last
     from mmkd.export.student_config import student_config
     from mmkd.runner.evaluate import evaluate
 
@@ -35,5 +35,5 @@ def run(args: argparse.Namespace) -> None:
         dump = dict(type='mmdet.DumpDetResults', out_file_path=args.out)
         evaluators = cfg.test_evaluator
         cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
-    sys.excepthook = message_first
+    sys.excepthook = message_last
     evaluate(cfg, args.checkpoint, args.launcher)

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mmkd_cli.options import add_config_options, add_launcher, config_of, prepare_run
+from mmkd_cli.options import add_config_options, add_epochs, add_launcher, config_of, prepare_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const='auto',
         help='go on from this checkpoint, or without a value from the latest in the work dir',
     )
+    add_epochs(parser)
     add_config_options(parser)
     add_launcher(parser)
     parser.set_defaults(run=run)
@@ -31,12 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train the config."""
-    from mmkd.config.config_errors import message_first
+    from mmkd.config.config_errors import message_last
+    from mmkd.config.scaled_schedule import set_epochs
     from mmkd.runner.amp import use_amp
     from mmkd.runner.resume import prepare_resume
     from mmkd.runner.train import train
 
     cfg = config_of(args)
+    if args.epochs is not None:
+        print('\n'.join(set_epochs(cfg, args.epochs)))
     prepare_run(cfg, args)
     if args.amp:
         use_amp(cfg)
@@ -49,5 +53,5 @@ def run(args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume:
         prepare_resume(cfg, args.resume)
-    sys.excepthook = message_first
+    sys.excepthook = message_last
     train(cfg, args.launcher)

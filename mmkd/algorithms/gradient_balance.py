@@ -82,8 +82,9 @@ class GradientBalance(nn.Module):
         #: Smoothed gradient norms: the task's (''), each term's before its factor. 0: none was
         #: found yet; below 0: not looked for yet.
         self.norms = dict.fromkeys(['', *self.shares], -1.0)
-        #: Each term's share when it was last measured, with the factor it had until then.
-        self.reached = dict.fromkeys(self.shares, 0.0)
+        #: Each term's share when it was last measured, with the factor it had until then; below 0
+        #: before it had one.
+        self.reached = dict.fromkeys(self.shares, -1.0)
 
     def get_extra_state(self) -> Tensor:
         """What a checkpoint keeps."""
@@ -145,10 +146,10 @@ class GradientBalance(nn.Module):
 
     def logs(self, name: str) -> dict[str, Tensor]:
         """What the log gets of a term, see ``statistics``."""
-        return {
-            BALANCE: torch.tensor(self.factor(name)),
-            SHARE: torch.tensor(self.reached[name]),
-        }
+        logs = {BALANCE: torch.tensor(self.factor(name))}
+        if self.reached[name] >= 0:
+            logs[SHARE] = torch.tensor(self.reached[name])
+        return logs
 
     def _measure(
         self,
@@ -163,7 +164,8 @@ class GradientBalance(nn.Module):
         for name in active:
             norm = _norm_over_ranks(reduced(terms[name]), parameters)
             fresh[name] = norm / schedule.get(name, 1.0)
-            if _counts(fresh['']) and math.isfinite(norm):
+            had_factor = self.norms[name] > 0 or norm == 0
+            if _counts(fresh['']) and math.isfinite(norm) and had_factor:
                 self.reached[name] = fresh[name] * self.factor(name) / fresh['']
         for name, norm in fresh.items():
             old = self.norms[name]

@@ -3,6 +3,7 @@
 A mapping says where an argument comes from; what arrives is known only in the step.
 """
 
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from mmkd.algorithms.gradient_balance import GRADIENT_SCALE
 from mmkd.algorithms.term_values import reduced
+from mmkd.connectors.adapter_text import adapter_text
 from mmkd.geometry.multi_level_maps import describe
 from mmkd.heads import Predictions
 from mmkd.heads.obj_rows import ObjRows
@@ -37,6 +39,8 @@ class LossWatch:
         self._feeders: dict[str, dict[str, str]] = {}
         #: The loss that is being computed, and what it was fed, in words.
         self._now: tuple[str, str] | None = None
+        #: The connector by which what it was fed would fit, as a sentence.
+        self._adapter = ''
         #: The losses whose gradient is looked at where their value is 0; a GPU waits for that.
         self.suspects: set[str] = set()
         #: Of each suspect, in the last step: 'works', 'idle', or 'excused' where the loss says that
@@ -63,8 +67,9 @@ class LossWatch:
         _check_records(distiller)
         try:
             return distiller.compute_distill_losses()
-        except (AssertionError, IndexError, TypeError, AttributeError) as error:
-            if self._now is None:
+        except (AssertionError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+            about_shapes = re.search('size|shape|dimension|channel', str(error))
+            if self._now is None or (isinstance(error, RuntimeError) and not about_shapes):
                 raise
             loss, fed = self._now
             where = f'distill_losses.{loss}'
@@ -73,15 +78,17 @@ class LossWatch:
             raise ValueError(
                 f'{where} ({kind}) must be fed what it can work on, but got {fed}, and '
                 f'{type(error).__name__} came of it: {claim}. Map its arguments to records of the '
-                'form that it takes.'
+                f'form that it takes.{self._adapter}'
             ) from error
         finally:
             self._now = None
+            self._adapter = ''
 
     def _before(self, name: str, loss: nn.Module, fed: Mapping[str, Any]) -> None:
         feeders = self._feeders[name]
         words = [f'{k} {describe(v)} from {feeders.get(k, "?")}' for k, v in fed.items()]
         self._now = (name, ', '.join(words))
+        self._adapter = _adapter(name, self._pairs[name], fed, feeders)
         # Before, since a loss may write over what the teacher recorded.
         self._same = name in self.suspects and _alike(self._pairs[name], fed)
         for own, other in self._pairs[name]:
@@ -93,6 +100,7 @@ class LossWatch:
                     f'student and teacher, level by level, but got {own} {describe(fed[own])} '
                     f'from {feeders[own]} and {other} {describe(fed[other])} from '
                     f'{feeders[other]}. {_REMEDY.get(type(loss).__name__, _OTHER_REMEDY)}'
+                    f'{self._adapter}'
                     f'{_REMEDY_IN_THE_CLASS if own_class else ""}'
                 )
 
@@ -118,6 +126,23 @@ _REMEDY = {
     'PKDLoss': f'{_OTHER_REMEDY} If the loss is meant to resize one level of each pair, write '
     'resize_stu=True or False into its config.'
 }
+
+
+def _adapter(
+    loss: str, pairs: list[tuple[str, str]], fed: Mapping[str, Any], feeders: Mapping[str, str]
+) -> str:
+    """For the first pair of maps of other shapes that no connector has been at."""
+    for own, other in pairs:
+        if ' by connectors.' in f'{feeders.get(own)} {feeders.get(other)}':
+            continue
+        maps = fed.get(own), fed.get(other)
+        text = adapter_text(*maps) if describe(maps[0]) != describe(maps[1]) else ''
+        if text:
+            return (
+                f' For features: connectors=dict(adapter={text}) in the distiller, and '
+                f"connector='adapter' in loss_forward_mappings.{loss}.{own}."
+            )
+    return ''
 
 
 def _alike(pairs: list[tuple[str, str]], fed: Mapping[str, Any]) -> bool:

@@ -136,7 +136,7 @@ def _of_images(model: nn.Module, about: Origin, kept: Mapping[str, Tensor]) -> I
 
 def shown(values: Sequence[float]) -> list[float]:
     """Numbers of float32 without the digits that it does not hold."""
-    return [float(f'{value:.5g}') for value in values]
+    return [float(f'{value:.6g}') for value in values]
 
 
 def _spread(values: Sequence[float], like: Sequence[float]) -> Sequence[float]:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from logging import WARNING
+from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ from mmkd.compare.configs import (
 from mmkd.compare.job import Step, mmkd_command, python
 from mmkd.compare.report.run import Run, read_run
 from mmkd.config.config_errors import config_errors
+from mmkd.config.scaled_schedule import TrainingLength
 from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
+from mmkd.doctor.check_priors import told_of_priors
 from mmkd.rules.batched_targets import wants_batched_targets
 from mmkd.rules.schedule import check_schedule
 from mmkd.teachers.lean_teacher import is_open
@@ -72,6 +74,11 @@ class Comparison:
             that of the teacher. Defaults to None.
         val_interval (int, optional): Epochs between validations. Defaults to the config's own,
             but at least ten validations in all.
+        epochs (int, optional): How many the students are trained; a teacher with a schedule of its
+            own is trained longer or shorter by the same factor. Defaults to the config's own.
+
+    Attributes:
+        rescheduled: what ``epochs`` changes, a line each.
 
     Raises:
         ValueError: an unknown arm, or a config that cannot be compared.
@@ -88,6 +95,7 @@ class Comparison:
         train_teacher: bool = False,
         options: Mapping[str, Any] | None = None,
         val_interval: int | None = None,
+        epochs: int | None = None,
     ) -> None:
         unknown = [arm for arm in arms if arm not in ARMS]
         if unknown or Arm.BASELINE not in arms:
@@ -104,11 +112,13 @@ class Comparison:
         self.name, self.work_dir = Path(config).stem, Path(work_dir)
         self.seeds = list(dict.fromkeys(seeds))
         options = dict(options or {})
-        pair = read_pair(config, options, val_interval)
+        length = TrainingLength(epochs)
+        pair = read_pair(config, options, val_interval, length)
         self.pair = pair
         given = teacher_ckpt or os.path.expanduser(pair.model.get('teacher_ckpt') or '')
         train_teacher = train_teacher or not (given and ('://' in given or Path(given).is_file()))
-        training = teacher_training(pair, options) if train_teacher else None
+        training = teacher_training(pair, options, length) if train_teacher else None
+        self.rescheduled = length.lines
         write_out_models(pair)
         folder = self.work_dir / 'teacher'
         weights = str(given) if training is None else str(folder / last_checkpoint(training))
@@ -187,7 +197,9 @@ class Comparison:
             config.model.pop(key, None)
         scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
         with quiet_log(), config_errors(config), scope:
-            MODELS.build(config.model)
+            told = told_of_priors(MODELS.build(config.model).student, config)
+        for line in told:
+            print_log(line, 'current', INFO if line.startswith('Priors: ') else WARNING)
 
     def steps(self, inputs: Sequence[Path] = ()) -> list[Step]:
         """The job: training and evaluation of each detector; writes the configs.

@@ -16,12 +16,18 @@ from mmkd.checkpoints.ultralytics import is_yolov5_file
 from mmkd.config.key_finder import RUNNER_KEYS
 from mmkd.config.pair_config import is_distillation
 from mmkd.config.read_config import read_config
+from mmkd.config.scaled_schedule import TrainingLength
 from mmkd.export.student_config import model_config, student_config
 
 _METRICS = ('CocoMetric', 'VOCMetric')
 
 
-def read_pair(path: str | Path, options: Mapping[str, Any], val_interval: int | None) -> Config:
+def read_pair(
+    path: str | Path,
+    options: Mapping[str, Any],
+    val_interval: int | None,
+    length: TrainingLength | None = None,
+) -> Config:
     """The pair's config, made ready to be compared.
 
     Args:
@@ -29,6 +35,7 @@ def read_pair(path: str | Path, options: Mapping[str, Any], val_interval: int | 
         options: merged into it.
         val_interval: epochs (or iterations) between validations; None for the config's own, but
             at least ten validations.
+        length: of the training. Defaults to None, the config's own.
 
     Raises:
         ValueError: it is no pair, or is not evaluated by CocoMetric or VOCMetric.
@@ -53,6 +60,8 @@ def read_pair(path: str | Path, options: Mapping[str, Any], val_interval: int | 
             )
         if 'CocoMetric' in str(metric['type']):
             metric['classwise'] = True
+    if length is not None:
+        length.apply(config)
     loop = config.train_cfg
     total = loop.get('max_epochs') or loop.get('max_iters')
     own = min(loop.get('val_interval', 1), max(total // 10, 1))
@@ -113,12 +122,15 @@ def _without_variables(config: Config) -> Config:
     return Config({key: value for key, value in config.to_dict().items() if key in used})
 
 
-def teacher_training(pair: Config, options: Mapping[str, Any]) -> Config:
+def teacher_training(
+    pair: Config, options: Mapping[str, Any], length: TrainingLength | None = None
+) -> Config:
     """What trains the teacher: its own config file, or else the pair's data and schedule.
 
     Args:
         pair: its models not yet written out.
         options: merged into the file's config, but for the model's.
+        length: of the pair's training. Defaults to None, the config's own.
     """
     source = pair.model.teacher
     if isinstance(source, str) and '::' not in source:
@@ -126,6 +138,8 @@ def teacher_training(pair: Config, options: Mapping[str, Any]) -> Config:
         if 'train_dataloader' in config:
             own = {key: value for key, value in options.items() if key.split('.')[0] != 'model'}
             config.merge_from_dict(deepcopy(own))
+            if length is not None:
+                length.apply_to_teacher(config)
             config.train_cfg.val_interval = pair.train_cfg.val_interval
             return config
     return with_model(pair, model_config(source))

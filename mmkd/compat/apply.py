@@ -43,6 +43,7 @@ from mmkd.compat.mmcv_ops import supply_mmcv_ops
 from mmkd.compat.optimizers import decay_the_students_layers
 from mmkd.compat.packages import (
     accept_mmcv_version,
+    hide_the_lack_of_an_unused_metric,
     placeholder_quantization,
     reject_mixed_families,
     require_pkg_resources,
@@ -51,6 +52,7 @@ from mmkd.compat.packages import (
 PATCHES = (
     reject_mixed_families,
     require_pkg_resources,
+    hide_the_lack_of_an_unused_metric,
     supply_mmcv_ops,
     accept_mmcv_version,
     placeholder_quantization,

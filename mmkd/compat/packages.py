@@ -5,6 +5,7 @@ import importlib.abc
 import importlib.util
 import sys
 import types
+import warnings
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
@@ -139,3 +140,12 @@ def placeholder_quantization() -> None:
     for name in module.__dict__['__all__']:
         setattr(module, name, type(name, (), {'__init__': refuse}))
     sys.modules[module.__name__] = module
+
+
+def hide_the_lack_of_an_unused_metric() -> None:
+    """mmdet warns at each start that metrics will not be computed, without faster_coco_eval.
+
+    Its FasterCocoMetric alone needs that; a config that names it is told so before the run
+    (:func:`mmkd.datasets.evaluator_checks.check_evaluator`).
+    """
+    warnings.filterwarnings('ignore', 'faster_coco_eval is not installed')

@@ -62,16 +62,16 @@ def config_errors(cfg: Config) -> Iterator[None]:
         raise (ConfigFileNotFoundError if missing else ConfigError)(message) from error
 
 
-def message_first(kind: type, error: BaseException, trace: TracebackType | None) -> None:
-    """An ``excepthook``: what mmkd raised on purpose is told in a line, its cause after it."""
+def message_last(kind: type, error: BaseException, trace: TracebackType | None) -> None:
+    """An ``excepthook``: what mmkd raised on purpose is told last, where a terminal ends."""
     if not isinstance(error, ConfigError) and not _is_own(error):
         sys.__excepthook__(kind, error, trace)
         return
-    print(f'mmkd: {error}', file=sys.stderr)
     cause = error.__cause__
     if isinstance(error, ConfigError) and cause is not None and not _is_own(cause):
-        print('\nIt was noticed here:\n', file=sys.stderr)
         traceback.print_exception(cause)
+        print(file=sys.stderr)
+    print(f'mmkd: {error}', file=sys.stderr)
 
 
 def _check_sections(cfg: Config) -> None:

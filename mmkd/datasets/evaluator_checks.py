@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from mmengine.config import Config
@@ -44,9 +45,14 @@ def check_evaluator(
     """
     loaded = {os.path.realpath(file) for file in files}
     for kind, metric in _metrics(cfg, phase):
+        where = f'{phase}_evaluator'
+        if kind == 'FasterCocoMetric' and find_spec('faster_coco_eval') is None:
+            raise ValueError(
+                f'{where}: FasterCocoMetric needs the package faster_coco_eval, but it is not '
+                'installed. Install it (pip install faster-coco-eval), or take CocoMetric.'
+            )
         if kind != 'CocoMetric':
             continue
-        where = f'{phase}_evaluator'
         numbers = metric.get('proposal_nums', (100, 300, 1000))
         if len(numbers) < 3:
             raise ValueError(

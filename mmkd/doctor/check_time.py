@@ -17,12 +17,19 @@ def check_time(
 ) -> None:
     """Median seconds of a step (forward and backward) by part."""
     student: Any = pair.student
+    balance: Any = pair.balance
     parts: dict[str, Callable[[Any, Any], Any]] = {
         'student': lambda inputs, samples: student(inputs, samples, mode='loss'),
         'teacher': pair.teacher_source,
         'whole': pair.loss,
     }
     pair.train()
+    if balance is not None:
+        balance.eval()  # its factors go on; it measures in few of a training's steps
+        section.notes.append(
+            f'Without the steps in which balance measures, each {balance.interval}th: they '
+            'cost a backward pass more for each term.'
+        )
     rounds: dict[str, list[float]] = {'student': [], 'teacher': [], 'losses': [], 'whole step': []}
     for _ in range(steps):
         # Part by part within a round: what else the machine does falls on all of them.
@@ -42,6 +49,7 @@ def check_time(
         for name, value in {**seconds, 'losses': rest, 'whole step': whole}.items():
             rounds[name].append(value)
     pair.zero_grad()
+    pair.train()
     medians = {name: statistics.median(values) for name, values in rounds.items()}
     section.rows += [
         [name, value, value / medians['whole step']] for name, value in medians.items()

@@ -13,13 +13,15 @@ from mmengine.runner import Runner
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.datasets.data_checks import check_data
 from mmkd.datasets.data_samples import ground_truth
-from mmkd.doctor import models, step
+from mmkd.doctor import check_priors, models, step
 from mmkd.doctor.check_accuracy import check_accuracy
+from mmkd.doctor.check_layers import LAYER_COLUMNS, SharedNorms, check_layers
 from mmkd.doctor.check_pictures import check_pictures
 from mmkd.doctor.check_time import check_time
-from mmkd.doctor.report import Report, Section
+from mmkd.doctor.report import Report, Section, finding_of
 from mmkd.rules.batched_targets import wants_batched_targets
 from mmkd.rules.schedule import check_schedule
+from mmkd.rules.warm_up import long_warm_ups
 
 #: Told the part that is examined, how much of it is done, and of how much.
 Progress = Callable[[str, int, int], None]
@@ -64,24 +66,37 @@ def _examine(
 
     with part('Build', 'data set', 'images', 'classes') as section:
         section.notes += check_data(cfg, ('train', 'val'))
-        runner, pair = build(cfg, folder)
-        batch, dataset = training_batch(section, cfg, runner)
+        runner, pair, untaught = build_without(cfg, folder)
+        batch, dataset, per_epoch = training_batch(section, cfg, runner)
     if section.findings:
         section.notes.append('What needs the built pair is left out.')
         return
+    if untaught is not None:
+        section.findings.append(finding_of(untaught))
+        section.notes.append('All else is looked at with an untrained teacher.')
+    for found in long_warm_ups(cfg, per_epoch):
+        said, _, change = found.partition('. ')
+        section.warn(f'{said}.', change)
     classes = dataset.metainfo.get('classes')
     with part('Weights', 'model', 'file', 'keys loaded', 'of', 'share') as section:
-        models.check_weights(section, pair, runner.cfg, classes)
+        models.check_weights(section, pair, runner.cfg, classes, told=untaught is not None)
     with part('Preprocessing', 'setting', 'student', 'teacher') as section:
         models.check_preprocessing(section, pair)
     with part('Models', 'part', 'student', 'teacher', 'equal') as section:
         models.check_heads(section, pair)
-    title = 'mAP on validation images'
+    with part('Priors against objects', *check_priors.COLUMNS) as section:
+        check_priors.check_priors(section, pair.student, dataset, classes)
+    title, teaches = 'mAP on validation images', True
     with part(title, 'model', 'input', 'mAP', 'images') as section:
-        check_accuracy(
+        teaches = check_accuracy(
             section, pair, runner, images, lambda done, total: progress(title, done, total)
         )
-    taken = step.take_step(pair, batch)
+    norms = SharedNorms()
+    with norms.watch('student', pair.student), norms.watch('teacher', pair.teacher):
+        taken = step.take_step(pair, batch)
+    with part('Layers', *LAYER_COLUMNS) as section:
+        check_layers(section, pair.student)
+        norms.tell(section)
     with part('Records', 'recorder', 'model', 'shapes') as section:
         step.check_records(section, taken)
     columns = ('loss', 'argument', 'model', 'recorder', 'connector', 'shapes')
@@ -90,9 +105,9 @@ def _examine(
     if taken.error is not None:
         return
     with part('Losses', 'term', 'value', 'gradient', 'ratio to task', 'loss_weight') as section:
-        step.check_losses(section, pair, taken)
+        step.check_losses(section, pair, taken, teaches)
     with part('Statistics', 'statistic', 'value', 'meaning') as section:
-        step.check_statistics(section, pair, taken)
+        step.check_statistics(section, pair, taken, teaches)
     with part('Parameters', 'of the student and connectors', 'count') as section:
         step.check_parameters(section, pair, taken, runner.cfg)
     if show_dir is not None:
@@ -101,6 +116,25 @@ def _examine(
     del taken  # and with it the graph
     with part('Time of a step', 'part', 'seconds', 'share') as section:
         check_time(section, pair, batch)
+
+
+def build_without(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill, Exception | None]:
+    """As :func:`build`; without the teacher's weights where these are what stops it.
+
+    Returns:
+        tuple: the runner, the pair, and why the teacher has no weights, if that is so.
+    """
+    try:
+        return (*build(cfg, folder), None)
+    except Exception as error:
+        if not (cfg.get('model') or {}).get('teacher_ckpt'):
+            raise
+        bare = Config(cfg.to_dict(), filename=cfg.filename)
+        bare.model.teacher_ckpt = None
+        try:
+            return (*build(bare, folder), error)
+        except Exception:
+            raise error from None
 
 
 def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
@@ -138,8 +172,10 @@ def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
     return runner, pair
 
 
-def training_batch(section: Section, cfg: Config, runner: Runner) -> tuple[Mapping[str, Any], Any]:
-    """The first collated training batch with an object in it, and the data set.
+def training_batch(
+    section: Section, cfg: Config, runner: Runner
+) -> tuple[Mapping[str, Any], Any, int]:
+    """The first collated training batch with an object in it, the data set, batches in an epoch.
 
     Raises:
         ValueError: none of the first batches has an object.
@@ -153,7 +189,7 @@ def training_batch(section: Section, cfg: Config, runner: Runner) -> tuple[Mappi
     count = 8
     for _, batch in zip(range(count), loader, strict=False):
         if len(ground_truth(batch['data_samples'])[0]):
-            return batch, dataset
+            return batch, dataset, len(loader)
     raise ValueError(
         f'a training batch must have objects, but the first {count} have none. Compare '
         'metainfo.classes and ann_file with the annotations.'

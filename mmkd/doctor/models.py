@@ -21,6 +21,7 @@ def check_weights(
     pair: DetectionDistill,
     config: Mapping[str, Any],
     classes: Sequence[str] | None = None,
+    told: bool = False,
 ) -> None:
     """Share of the keys that hold what their file holds, and what the files tell.
 
@@ -29,6 +30,7 @@ def check_weights(
         pair: the built pair, whose models keep what they were loaded with.
         config: of the run.
         classes: names of the data set's classes.
+        told: whether it has been said why the teacher has no weights.
     """
     for side, model in (('teacher', pair.teacher), ('student', pair.student)):
         found = kept(model)
@@ -40,7 +42,7 @@ def check_weights(
             _check_loaded(section, name, loaded)
             if not part:
                 _check_origin(section, side, loaded, config, classes)
-    if '' not in kept(pair.teacher):
+    if '' not in kept(pair.teacher) and not told:
         section.error(
             'teacher_ckpt is not set: the teacher is untrained.',
             "Set model.teacher_ckpt to the trained teacher's checkpoint.",

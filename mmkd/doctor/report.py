@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Section:
         """Add a finding that may be meant."""
         self.findings.append(Finding('warning', found, change))
 
-    def lines(self) -> list[str]:
-        """The section in plain text, a line each, for a log."""
+    def facts(self) -> list[str]:
+        """The rows in plain text, a line each."""
         cells = [list(map(text, row)) for row in self.rows]
         named = [
             ', '.join(
@@ -61,9 +62,12 @@ class Section:
             )
             for row in cells
         ]
-        facts = [f'{row[0]}: {rest}' for row, rest in zip(cells, named, strict=True)]
+        return [f'{row[0]}: {rest}' for row, rest in zip(cells, named, strict=True)]
+
+    def lines(self) -> list[str]:
+        """The section in plain text, a line each, for a log."""
         found = [f'{f.severity}: {f.found} {f.change}' for f in self.findings]
-        return [f'{self.title}: {line}' for line in [*facts, *self.notes, *found]]
+        return [f'{self.title}: {line}' for line in [*self.facts(), *self.notes, *found]]
 
 
 @dataclass
@@ -138,19 +142,34 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 'Table':
+    """A table that a narrow terminal folds, and never cuts: numbers and names stay whole."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style='dim')
+    for column in columns:
+        table.add_column(escape(column), overflow='fold')
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
 def show(report: Report, console: 'Console') -> None:
     """Print a report."""
     from rich.markup import escape
+    from rich.measure import Measurement
     from rich.padding import Padding
-    from rich.table import Table
 
     for section in report.sections:
         console.print(f'\n[bold]{escape(section.title)}[/]')
         if section.rows:
-            table = Table(*section.columns, box=None, pad_edge=False, header_style='dim')
-            for row in section.rows:
-                table.add_row(*(escape(text(cell)) for cell in row))
-            console.print(Padding(table, (0, 0, 0, 2)))
+            table = table_of(section.columns, [list(map(text, row)) for row in section.rows])
+            if Measurement.get(console, console.options, table).minimum > console.width - 2:
+                for line in section.facts():
+                    console.print(Padding(escape(line), (0, 0, 0, 2)))
+            else:
+                console.print(Padding(table, (0, 0, 0, 2)))
         for note in section.notes:
             console.print(Padding(escape(note), (0, 0, 0, 2)))
         for finding in section.findings:

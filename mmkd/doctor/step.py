@@ -153,14 +153,25 @@ def check_mappings(section: Section, pair: DetectionDistill, step: Step) -> None
         raise step.error
 
 
-def check_losses(section: Section, pair: DetectionDistill, step: Step) -> None:
-    """Each term's value, and the norm of its gradient at the student against the task's."""
+def check_losses(
+    section: Section, pair: DetectionDistill, step: Step, teaches: bool = True
+) -> None:
+    """Each term's value, and the norm of its gradient at the student against the task's.
+
+    Args:
+        section: gets rows of term, value, gradient, ratio, weight.
+        pair: the built pair.
+        step: its first step.
+        teaches: whether the teacher is trained; the ratio of another says nothing of a weight.
+    """
     student = [p for p in pair.student.parameters() if p.requires_grad]
     terms = step.terms
     task: list[Tensor] = [value for key, value in terms.items() if key.startswith(STUDENT)]
     task_norm = _gradient_norm(sum(task), student) if task else None
     if task_norm is None:
         section.notes.append('Ratios are left out: the student has no loss of its own.')
+    elif not teaches:
+        section.notes.append('Ratios are not judged: the teacher is untrained.')
     modules = dict(pair.distiller.distill_losses.items())
     for key, value in terms.items():
         norm, name = _gradient_norm(value, student), key.removeprefix(DISTILL)
@@ -175,7 +186,7 @@ def check_losses(section: Section, pair: DetectionDistill, step: Step) -> None:
             and not excused(modules[name])
             and pair.loss_watch.found.get(name) != 'excused'
         ):
-            _judge(section, key, value.item(), norm, ratio, weight)
+            _judge(section, key, value.item(), norm, ratio if teaches else None, weight)
     if task and len(task) > 1:
         section.rows.append(
             ['all of the student', torch.stack(task).sum().item(), task_norm, 1.0, None]
@@ -247,7 +258,9 @@ def check_parameters(
         )
 
 
-def check_statistics(section: Section, pair: DetectionDistill, step: Step) -> None:
+def check_statistics(
+    section: Section, pair: DetectionDistill, step: Step, teaches: bool = True
+) -> None:
     """What the losses log beside their value, as they themselves explain it."""
     known = meanings(pair.distiller, pair.balance)
     for key, value in step.losses.items():
@@ -256,7 +269,7 @@ def check_statistics(section: Section, pair: DetectionDistill, step: Step) -> No
         meaning, remedy = known.get(key, Statistic(''))
         number = reduced(value).item()
         section.rows.append([key, number, meaning])
-        if remedy and number == 0:
+        if remedy and number == 0 and teaches:
             section.warn(f'{key} is 0 on this batch.', remedy)
     if not section.rows:
         section.notes.append('None: no loss of this pair logs any.')

@@ -17,6 +17,7 @@ from mmkd.compat.logging import numbers
 from mmkd.datasets.data_samples import ground_truth
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.doctor import models
+from mmkd.doctor.check_layers import LAYER_COLUMNS, check_layers
 from mmkd.doctor.report import Report
 from mmkd.losses.log_keys import DISTILL, STUDENT, is_term
 from mmkd.teachers.frozen_teacher import FrozenTeacher
@@ -66,6 +67,8 @@ class PairReportHook(Hook):
             models.check_preprocessing(section, pair)
         with report.section('Models', 'part', 'student', 'teacher', 'equal') as section:
             models.check_heads(section, pair)
+        with report.section('Layers', *LAYER_COLUMNS) as section:
+            check_layers(section, pair.student)
         lines = [line for section in report.sections for line in section.lines()]
         log = runner.logger.info if report.ok else runner.logger.warning
         log('\n'.join(['The pair:', *lines, 'More of it: mmkd check CONFIG']))

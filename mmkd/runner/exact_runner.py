@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
 from mmkd.datasets.seeding import SeededSampler
+from mmkd.hooks.data_report_hook import DataReportHook
 from mmkd.hooks.early_end_hook import EarlyEndHook
 from mmkd.hooks.exact_resume_hook import ExactResumeHook
 from mmkd.hooks.interrupted_validation_hook import InterruptedValidationHook
@@ -15,6 +17,7 @@ from mmkd.hooks.lean_teacher_hook import LeanTeacherHook
 from mmkd.hooks.new_loader_hook import NewLoaderHook, seeded
 from mmkd.hooks.progress_bar_hook import ProgressBarHook
 from mmkd.hooks.start_checks_hook import StartChecksHook
+from mmkd.runner.short_console import shorten_console
 
 
 @RUNNERS.register_module()
@@ -24,6 +27,12 @@ class ExactRunner(Runner):
     What is drawn at random for an image follows from (seed, epoch, image), what is drawn in an
     iteration from (seed, iteration); everything else is in the checkpoint.
     """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the log, of which a terminal shows what fits a screen."""
+        logger = super().build_logger(*args, **kwargs)
+        shorten_console(logger)
+        return logger
 
     def build_train_loop(self, loop: Any) -> Any:
         """Build the loop on a data loader whose randomness follows from the seed."""
@@ -42,6 +51,7 @@ class ExactRunner(Runner):
         self.register_hook(EarlyEndHook())
         self.register_hook(NewLoaderHook())
         self.register_hook(StartChecksHook())
+        self.register_hook(DataReportHook())
         self.register_hook(LeanTeacherHook())
 
     def resume(self, *args: Any, **kwargs: Any) -> None:

@@ -130,7 +130,7 @@ def test_every_command_tells_it_in_a_line(folder, words, monkeypatch, capsys):
     command, *rest = words
     with pytest.raises(ConfigFileNotFoundError) as raised:
         main([command, 'pare.py', *rest])
-    assert sys.excepthook.__name__ == 'message_first'
+    assert sys.excepthook.__name__ == 'message_last'
     sys.excepthook(raised.type, raised.value, raised.tb)
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1

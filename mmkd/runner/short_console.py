@@ -1,0 +1,28 @@
+"""What a terminal shows of a run's log: what a reader acts on, not what is kept for later."""
+
+import logging
+from pathlib import PurePath
+
+#: More lines of one message of mmengine go to the file alone.
+MOST_LINES = 12
+
+
+def shorten_console(logger: logging.Logger) -> None:
+    """Let a terminal show no dump of environment, config, hooks and initialisation.
+
+    mmengine writes some 500 lines of them before the first step. They stay in the log file; a
+    logger without one shows all.
+    """
+    if not any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
+        return
+    for handler in logger.handlers:
+        if type(handler) is logging.StreamHandler and _is_news not in handler.filters:
+            handler.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    from_mmengine = 'mmengine' in PurePath(record.pathname).parts
+    if not from_mmengine or record.levelno > logging.INFO:
+        return True
+    dump = record.funcName == '_dump_init_info'
+    return not dump and record.getMessage().count('\n') <= MOST_LINES
