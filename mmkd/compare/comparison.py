@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from logging import INFO, WARNING
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from mmkd.compare.configs import (
     with_model,
     write_out_models,
 )
+from mmkd.compare.detector import Detector
 from mmkd.compare.job import Step, mmkd_command, python
 from mmkd.compare.report.run import Run, read_run
 from mmkd.config.config_errors import config_errors
@@ -41,22 +41,6 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _TEST_SECONDS = 10
 #: What draws and runs comparisons; a change there trains nothing anew.
 _NOT_TRAINING = ('compare/', 'visualization/', 'datasets/digits/')
-
-
-@dataclass(frozen=True)
-class Detector:
-    """One detector of a comparison: ``checkpoint`` is its final one, a file or a URL."""
-
-    arm: Arm
-    seed: int
-    folder: Path
-    checkpoint: str
-    trained: bool = True
-
-    @property
-    def test(self) -> str:
-        """The evaluation that it takes: 'teacher' or 'student', a key of ``Comparison.tests``."""
-        return 'teacher' if self.arm is Arm.TEACHER else 'student'
 
 
 class Comparison:
