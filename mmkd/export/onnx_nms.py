@@ -18,7 +18,9 @@ nms (float[batch, P, 4] rows, float[batch, P, C] row_scores) => (float[batch, K,
   above = Max (rows, low)
   boxes_in = Min (above, high)
   {only}
-  by_class = Transpose <perm = [0, 2, 1]> (own_scores)
+  {before}
+  {large}
+  by_class = Transpose <perm = [0, 2, 1]> (large_scores)
   pairs = Reshape (by_class, pairs_shape)
   {suppress}
   pair_count = Shape <start = 1, end = 2> (pairs)
@@ -66,7 +68,66 @@ _ONLY_SUREST = """
   is_surest = Equal (row_scores, surest)
   own_scores = Where (is_surest, row_scores, none)
 """
-_TOO_OLD = 18  # ReduceMax takes its axes as an input from here on
+# Of a level that has more pairs than go on: those from the last that does on.
+_LEVEL = """
+  first_{n} = Constant <value = int64[1] {{{first}}}> ()
+  end_{n} = Constant <value = int64[1] {{{end}}}> ()
+  level_{n} = Slice (own_scores, first_{n}, end_{n}, of_rows)
+  flat_{n} = Reshape (level_{n}, pairs_shape)
+  size_{n} = Shape <start = 1, end = 2> (flat_{n})
+  k_{n} = Min (go_on, size_{n})
+  top_{n}, unused_{n} = TopK <axis = 1, largest = 1, sorted = 1> (flat_{n}, k_{n})
+  least_flat_{n} = ReduceMin <keepdims = 1> (top_{n}, of_rows)
+  least_{n} = Unsqueeze (least_flat_{n}, of_rows)
+  goes_{n} = GreaterOrEqual (level_{n}, least_{n})
+  kept_{n} = Where (goes_{n}, level_{n}, none)
+"""
+_TOO_OLD = 18  # ReduceMax and ReduceMin take their axes as an input from here on
+
+
+def _before_nms(rules: Mapping[str, Any], old: bool = False) -> str:
+    """Only the surest of each level go on, as in the detector itself."""
+    most, levels = rules['before_nms'], rules['levels']
+    if most is None:
+        return 'sure_scores = Identity (own_scores)'
+    text = f"""
+  of_rows = Constant <value = int64[1] {{1}}> ()
+  go_on = Constant <value = int64[1] {{{most}}}> ()
+"""
+    first = 0
+    for n, rows in enumerate(levels):
+        text += _LEVEL.format(n=n, first=first, end=first + rows)
+        first += rows
+    if old:
+        text = text.replace('<keepdims = 1> (', '<axes = [1], keepdims = 1> (')
+        for n in range(len(levels)):
+            text = text.replace(f'(top_{n}, of_rows)', f'(top_{n})')
+    parts = ', '.join(f'kept_{n}' for n in range(len(levels)))
+    return text + f'  sure_scores = Concat <axis = 1> ({parts})'
+
+
+def _large(rules: Mapping[str, Any], compared: str, old: bool = False) -> str:
+    """Boxes with a side that is too short do not count."""
+    if rules['min_side'] < 0:
+        return 'large_scores = Identity (sure_scores)'
+    text = f"""
+  of_sides = Constant <value = int64[1] {{2}}> ()
+  side_0 = Constant <value = int64[1] {{0}}> ()
+  side_2 = Constant <value = int64[1] {{2}}> ()
+  side_4 = Constant <value = int64[1] {{4}}> ()
+  least_side = Constant <value = float {{{rules['min_side']}}}> ()
+  first_corner = Slice ({compared}, side_0, side_2, of_sides)
+  second_corner = Slice ({compared}, side_2, side_4, of_sides)
+  sides = Sub (second_corner, first_corner)
+  shorter = ReduceMin <keepdims = 1> (sides, of_sides)
+  is_large = Greater (shorter, least_side)
+  large_scores = Where (is_large, sure_scores, none)
+"""
+    if old:
+        return text.replace(
+            '<keepdims = 1> (sides, of_sides)', '<axes = [2], keepdims = 1> (sides)'
+        )
+    return text
 
 
 def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
@@ -91,6 +152,7 @@ def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
         )
     [opset] = [entry.version for entry in model.opset_import if entry.domain == '']
     height, width = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[2:])
+    compared = 'boxes_in' if rules['clip_first'] else 'rows'
     only = 'own_scores = Identity (row_scores)'
     if not rules['multi_label']:
         only = _ONLY_SUREST
@@ -103,7 +165,7 @@ def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
         suppress = _SUPPRESSED.format(
             iou=rules['iou'],
             per_class=rules['max_per_image'],
-            compared='boxes_in' if rules['clip_first'] else 'rows',
+            compared=compared,
         )
     text = _TAIL.format(
         ir=model.ir_version,
@@ -113,6 +175,8 @@ def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
         most=rules['max_per_image'],
         score=rules['score'],
         only=only,
+        large=_large(rules, compared, opset < _TOO_OLD),
+        before=_before_nms(rules, opset < _TOO_OLD),
         suppress=suppress,
     )
     tail = onnx.parser.parse_model(text)

@@ -53,8 +53,9 @@ def test_nms_in_the_graph_finds_the_same(made, name):
     trained, files, _, _ = made[name]
     metadata = {**files.metadata, 'outputs': 'detections'}
     suppressed = files._replace(content=with_nms(files.rows, metadata), metadata=metadata)
-    assert prove(trained, suppressed).passed
-    assert steps(trained, suppressed)['detections'].figures['detections'] > 10
+    found = steps(trained, suppressed)
+    assert all(step.passed for step in found.values()), found
+    assert found['detections'].figures['detections'] > 10
 
 
 @pytest.mark.parametrize('name', DETECTORS)
