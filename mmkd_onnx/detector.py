@@ -8,7 +8,6 @@ from typing import Any, TypeAlias, overload
 
 import cv2
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from mmkd_onnx.detections import Detections, choose
@@ -42,6 +41,13 @@ def load(
         detect('image.jpg').names
     """
     file, metadata = read_file(path)
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'an exported detector is run by onnxruntime, which is not installed. '
+            'pip install onnxruntime'
+        ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:

@@ -1,4 +1,4 @@
-"""The runtime of exported files: without torch, from hostile files, on images as cv2 resizes them."""
+"""The runtime of exported files: without torch, from hostile files, on pixels as cv2 makes them."""
 
 import json
 import subprocess
