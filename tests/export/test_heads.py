@@ -6,14 +6,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.registry import DefaultScope
 from torch import nn
 
+from mmkd.algorithms.build_detector import build_detector
 from mmkd.export.onnx_file import graph_bytes
 from mmkd.export.parity import row_errors
 from mmkd.export.reference import Reference
 from mmkd.export.rows_graph import NotExportableError, RowsGraph, exported_head
 from tests.heads import dense_cases
 from tests.heads.dense_cases import CASES, build
+from tests.zoo import small
 
 #: Heads with a convolution whose op mmcv has compiled alone.
 _COMPILED = (
@@ -103,6 +106,35 @@ def test_random_heads_keep_their_rows(name, seed, spread):
             nn.init.normal_(parameter, 0, spread)
     errors = row_errors(*rows_of(model), SIZE)
     assert errors['score'] <= 1e-4 and errors['box_of_tolerance'] <= 1, errors
+
+
+def detector(name):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = build_detector(small(name)).eval()
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, 0, 0.05)
+    return model
+
+
+def test_a_detr_keeps_its_rows():
+    own, outputs = rows_of(detector('detr'))
+    errors = row_errors(own, outputs, SIZE)
+    assert own.scores.std() > 1e-3 and errors['score'] <= 1e-4, errors
+    assert errors['box_of_tolerance'] <= 1
+
+
+@pytest.mark.parametrize(
+    ('name', 'match'),
+    [
+        ('deformable_detr', 'DeformableDETRHead has none: the rows of its deformable attention'),
+        ('faster_rcnn', 'StandardRoIHead has none: a RoI head chooses'),
+    ],
+)
+def test_other_kinds_of_detectors_are_refused_by_name(name, match):
+    with pytest.raises(NotExportableError, match=match):
+        rows_of(detector(name))
 
 
 def test_what_has_no_graph_is_refused_by_name():

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 
@@ -74,6 +75,17 @@ def test_detections_of_the_graph_are_filled_up(made, name, tmp_path):
     assert (np.diff(out[..., 4], axis=1) <= 0).all()  # the surest first, the filling last
     own = rows(image)
     assert np.allclose(np.sort(own.scores), np.sort(detect(image).scores), atol=1e-5)
+
+
+def test_nms_of_an_older_opset_finds_the_same(opened_ssd):
+    import onnx
+
+    made = {opset: make_files(opened_ssd, Settings(nms=True, opset=opset)) for opset in (17, 18)}
+    sessions = [ort.InferenceSession(files.content) for files in made.values()]
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64), dtype=np.uint8)
+    older, newer = (session.run(None, {'image': images})[0] for session in sessions)
+    assert onnx.load_from_string(made[17].content).opset_import[0].version == 17
+    assert np.allclose(older, newer, atol=1e-3) and (older[..., 5] >= 0).sum() > 20
 
 
 def broken(monkeypatch, fault) -> None:
