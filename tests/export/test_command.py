@@ -86,6 +86,22 @@ def test_what_cannot_be_is_refused_before_work_starts(student, tmp_path, words, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_openvino_finds_the_same(student, tmp_path, capsys):
+    openvino = pytest.importorskip('openvino')
+    import numpy as np
+
+    from mmkd_onnx import load
+
+    assert export(student, '--format', 'openvino', '--out', 's.onnx', '--map-images', '0') == 0
+    assert 's.xml, made of s.onnx' in capsys.readouterr().out
+    detect = load('s.onnx')
+    inputs = detect.prepare(student.parent / 'images/0.png').data['inputs'][None]
+    exact = {'INFERENCE_PRECISION_HINT': 'f32'}  # else in bfloat16, where a CPU has it
+    found = openvino.Core().compile_model('s.xml', 'CPU', exact)(inputs)
+    for own, other in zip(detect.raw(inputs), found.values(), strict=True):
+        assert np.allclose(own, other, atol=1e-2)
+
+
 @pytest.mark.parametrize('kind', ['openvino', 'tensorrt'])
 def test_a_converter_that_is_not_there_is_named(student, kind):
     if importlib.util.find_spec(kind) is not None:

@@ -92,7 +92,7 @@ def test_a_head_with_a_compiled_op_is_refused_by_name(name):
         rows_of(opened(name))
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(
     name=st.sampled_from(['SSDHead', 'GFLHead', 'FCOSHead', 'YOLOXHead', 'mmyolo.YOLOv5Head']),
     seed=st.integers(0, 2**16),
