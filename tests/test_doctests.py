@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import mmkd
+import mmkd_onnx
 
 MODULES = [m.name for m in pkgutil.walk_packages(mmkd.__path__, 'mmkd.')]
+MODULES += [m.name for m in pkgutil.walk_packages(mmkd_onnx.__path__, 'mmkd_onnx.')]
 MODULES.remove('mmkd.__main__')  # it is the command
 
 

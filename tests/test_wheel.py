@@ -73,7 +73,7 @@ def test_a_wheel_of_the_sdist_trains_outside_the_clone(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         tops = {name.split('/')[0].split('-')[0] for name in names}
-    assert tops == {'mmkd', 'mmkd_cli'}
+    assert tops == {'mmkd', 'mmkd_cli', 'mmkd_onnx'}
     for folder in ('configs', 'tools'):
         for path in (tree / folder).rglob('*'):
             assert path.is_dir() or f'mmkd/.mim/{path.relative_to(tree)}' in names

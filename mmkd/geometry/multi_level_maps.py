@@ -77,6 +77,9 @@ def flatten_levels(levels: Sequence[Tensor], width: int) -> Tensor:
         >>> flatten_levels([torch.zeros(2, 12, 3, 5), torch.zeros(2, 8, 1, 2)], 4).shape
         torch.Size([2, 49, 4])
     """
+    if torch.onnx.is_in_onnx_export():  # into operators that keep the number of images open
+        parts = [m.permute(0, 2, 3, 1).reshape(m.size(0), -1, width) for m in levels]
+        return upcast(torch.cat(parts, dim=1))
     rows = _rows_below(levels, width)
     return _Rows.apply(width, *levels) if rows is None else rows
 

@@ -150,7 +150,7 @@ def read_sabl_retina(head: Any, outputs: Sequence[Any], batch: Batch) -> Predict
     cls, box = outputs
     own, priors = grid(head.square_anchor_generator, cls)
     parts = [rows(part, 4 * head.side_num).flatten(0, 1) for part in zip(*box, strict=True)]
-    boxes, sure = head.bbox_coder.decode(own.repeat(len(cls[0]), 1), parts)
+    boxes, sure = head.bbox_coder.decode(own.repeat(cls[0].size(0), 1), parts)
     log_prob = class_log_prob(head, rows(cls, head.cls_out_channels))
     quality = log_of(sure).view(*log_prob.shape[:2], 1)
     return scored(log_prob, boxes.view(*log_prob.shape[:2], 4), priors, batch, quality)
@@ -173,7 +173,7 @@ def read_yolov3(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
     own, priors = grid(head.prior_generator, maps)
     raw = rows(maps, head.num_attrib)
     deltas = torch.cat([raw[..., :2].sigmoid(), raw[..., 2:4]], dim=-1)
-    boxes = decode(head.bbox_coder, own, deltas, priors[:, 2:3].repeat(len(raw), 1))
+    boxes = decode(head.bbox_coder, own, deltas, priors[:, 2:3].repeat(raw.size(0), 1))
     return scored(logsigmoid(raw[..., 5:]), boxes, priors, batch, logsigmoid(raw[..., 4:5]))
 
 

@@ -68,6 +68,7 @@ def decode(coder: Any, priors: Tensor, deltas: Tensor, *args: Any) -> Tensor:
         deltas: (B, P, E).
         args: what the coder wants besides.
     """
-    priors = priors.expand(len(deltas), *priors.shape[-2:]).flatten(0, 1)
+    # By size(): where a graph is exported, the number of images stays open, as len() fixes it.
+    priors = priors.expand(deltas.size(0), *priors.shape[-2:]).flatten(0, 1)
     boxes = coder.decode(priors, deltas.flatten(0, 1), *args)
     return get_box_tensor(boxes).view(*deltas.shape[:2], 4)

@@ -46,7 +46,7 @@ def read_cascade_rpn_stage(head: Any, outputs: Sequence[Any], batch: Batch) -> P
     """A stage by itself, on the anchors of its own generator: the first of a Cascade RPN."""
     _, cls, box = outputs
     own, priors = grid(head.prior_generator, box)
-    return _stage(head, cls, box, own.expand(len(box[0]), -1, -1), priors, batch)
+    return _stage(head, cls, box, own.expand(box[0].size(0), -1, -1), priors, batch)
 
 
 @reader('mmdet.CascadeRPNHead')
@@ -59,7 +59,7 @@ def read_cascade_rpn(head: Any, outputs: Sequence[Any], batch: Batch) -> Predict
         batch: the images; their sizes clip the moved anchors, as in the head.
     """
     own, priors = grid(head.stages[0].prior_generator, outputs[0][2])
-    anchors = own.expand(len(outputs[0][2][0]), -1, -1)
+    anchors = own.expand(outputs[0][2][0].size(0), -1, -1)
     sizes = batch.sizes(own, 'CascadeRPNHead')
     for stage, (_, _, box) in zip(head.stages[:-1], outputs[:-1], strict=True):
         moved = decode(stage.bbox_coder, anchors, rows(box, 4).detach())

@@ -1,0 +1,191 @@
+"""Non-maximum suppression in the graph itself, in ONNX's own operators."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Rows to detections. What suppression keeps is written into a table of all pairs of class and row,
+# of which the surest K are taken: so each image has K, whatever the others have.
+_TAIL = """
+<ir_version: {ir}, opset_import: ["" : {opset}]>
+nms (float[batch, P, 4] rows, float[batch, P, C] row_scores) => (float[batch, K, 6] detections) {{
+  low = Constant <value = float {{0.0}}> ()
+  high = Constant <value = float[4] {{{width}, {height}, {width}, {height}}}> ()
+  none = Constant <value = float {{-1.0}}> ()
+  most = Constant <value = int64[1] {{{most}}}> ()
+  threshold = Constant <value = float[1] {{{score}}}> ()
+  pairs_shape = Constant <value = int64[2] {{0, -1}}> ()
+  row_count = Shape <start = 1, end = 2> (rows)
+  above = Max (rows, low)
+  boxes_in = Min (above, high)
+  {only}
+  {before}
+  {large}
+  by_class = Transpose <perm = [0, 2, 1]> (large_scores)
+  pairs = Reshape (by_class, pairs_shape)
+  {suppress}
+  pair_count = Shape <start = 1, end = 2> (pairs)
+  k = Min (most, pair_count)
+  best, place = TopK <axis = 1, largest = 1, sorted = 1> (kept, k)
+  label = Div (place, row_count)
+  row = Mod (place, row_count)
+  there = Greater (best, threshold)
+  last = Constant <value = int64[1] {{-1}}> ()
+  row_column = Unsqueeze (row, last)
+  box = GatherND <batch_dims = 1> (boxes_in, row_column)
+  there_column = Unsqueeze (there, last)
+  shown_box = Where (there_column, box, low)
+  shown_score = Where (there, best, low)
+  label_number = Cast <to = 1> (label)
+  shown_label = Where (there, label_number, none)
+  score_column = Unsqueeze (shown_score, last)
+  label_column = Unsqueeze (shown_label, last)
+  detections = Concat <axis = 2> (shown_box, score_column, label_column)
+}}
+"""
+_SUPPRESSED = """
+  per_class = Constant <value = int64[1] {{{per_class}}}> ()
+  overlap = Constant <value = float[1] {{{iou}}}> ()
+  chosen = NonMaxSuppression ({compared}, by_class, per_class, overlap, threshold)
+  from_0 = Constant <value = int64[1] {{0}}> ()
+  from_1 = Constant <value = int64[1] {{1}}> ()
+  from_2 = Constant <value = int64[1] {{2}}> ()
+  from_3 = Constant <value = int64[1] {{3}}> ()
+  axis = Constant <value = int64[1] {{1}}> ()
+  of_image = Slice (chosen, from_0, from_1, axis)
+  of_class = Slice (chosen, from_1, from_2, axis)
+  of_row = Slice (chosen, from_2, from_3, axis)
+  before = Mul (of_class, row_count)
+  of_pair = Add (before, of_row)
+  index = Concat <axis = 1> (of_image, of_pair)
+  values = GatherND (pairs, index)
+  pairs_size = Shape (pairs)
+  nothing = ConstantOfShape <value = float[1] {{-1.0}}> (pairs_size)
+  kept = ScatterND (nothing, index, values)
+"""
+_ONLY_SUREST = """
+  axes = Constant <value = int64[1] {2}> ()
+  surest = ReduceMax <keepdims = 1> (row_scores, axes)
+  is_surest = Equal (row_scores, surest)
+  own_scores = Where (is_surest, row_scores, none)
+"""
+# Of a level that has more pairs than go on: those from the last that does on.
+_LEVEL = """
+  first_{n} = Constant <value = int64[1] {{{first}}}> ()
+  end_{n} = Constant <value = int64[1] {{{end}}}> ()
+  level_{n} = Slice (own_scores, first_{n}, end_{n}, of_rows)
+  flat_{n} = Reshape (level_{n}, pairs_shape)
+  size_{n} = Shape <start = 1, end = 2> (flat_{n})
+  k_{n} = Min (go_on, size_{n})
+  top_{n}, unused_{n} = TopK <axis = 1, largest = 1, sorted = 1> (flat_{n}, k_{n})
+  least_flat_{n} = ReduceMin <keepdims = 1> (top_{n}, of_rows)
+  least_{n} = Unsqueeze (least_flat_{n}, of_rows)
+  goes_{n} = GreaterOrEqual (level_{n}, least_{n})
+  kept_{n} = Where (goes_{n}, level_{n}, none)
+"""
+_TOO_OLD = 18  # ReduceMax and ReduceMin take their axes as an input from here on
+
+
+def _before_nms(rules: Mapping[str, Any], old: bool = False) -> str:
+    """Only the surest of each level go on, as in the detector itself."""
+    most, levels = rules['before_nms'], rules['levels']
+    if most is None:
+        return 'sure_scores = Identity (own_scores)'
+    text = f"""
+  of_rows = Constant <value = int64[1] {{1}}> ()
+  go_on = Constant <value = int64[1] {{{most}}}> ()
+"""
+    first = 0
+    for n, rows in enumerate(levels):
+        text += _LEVEL.format(n=n, first=first, end=first + rows)
+        first += rows
+    if old:
+        text = text.replace('<keepdims = 1> (', '<axes = [1], keepdims = 1> (')
+        for n in range(len(levels)):
+            text = text.replace(f'(top_{n}, of_rows)', f'(top_{n})')
+    parts = ', '.join(f'kept_{n}' for n in range(len(levels)))
+    return text + f'  sure_scores = Concat <axis = 1> ({parts})'
+
+
+def _large(rules: Mapping[str, Any], compared: str, old: bool = False) -> str:
+    """Boxes with a side that is too short do not count."""
+    if rules['min_side'] < 0:
+        return 'large_scores = Identity (sure_scores)'
+    text = f"""
+  of_sides = Constant <value = int64[1] {{2}}> ()
+  side_0 = Constant <value = int64[1] {{0}}> ()
+  side_2 = Constant <value = int64[1] {{2}}> ()
+  side_4 = Constant <value = int64[1] {{4}}> ()
+  least_side = Constant <value = float {{{rules['min_side']}}}> ()
+  first_corner = Slice ({compared}, side_0, side_2, of_sides)
+  second_corner = Slice ({compared}, side_2, side_4, of_sides)
+  sides = Sub (second_corner, first_corner)
+  shorter = ReduceMin <keepdims = 1> (sides, of_sides)
+  is_large = Greater (shorter, least_side)
+  large_scores = Where (is_large, sure_scores, none)
+"""
+    if old:
+        return text.replace(
+            '<keepdims = 1> (sides, of_sides)', '<axes = [2], keepdims = 1> (sides)'
+        )
+    return text
+
+
+def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
+    """``model`` with one output, ``detections`` (N, K, 6), in place of ``boxes`` and ``scores``.
+
+    A row is x1, y1, x2, y2, score, label, the surest first, filled up with label -1.
+
+    Args:
+        model: an ONNX model.
+        rules: the file's ``thresholds``.
+
+    Raises:
+        ValueError: the rules have no form in ONNX.
+    """
+    import onnx.compose
+    import onnx.parser
+
+    if rules['class_agnostic']:
+        raise ValueError(
+            'the NonMaxSuppression of ONNX works class by class, but the test_cfg of this detector '
+            'has class_agnostic=True. Export without --nms: mmkd_onnx does the rest.'
+        )
+    [opset] = [entry.version for entry in model.opset_import if entry.domain == '']
+    height, width = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[2:])
+    compared = 'boxes_in' if rules['clip_first'] else 'rows'
+    only = 'own_scores = Identity (row_scores)'
+    if not rules['multi_label']:
+        only = _ONLY_SUREST
+        if opset < _TOO_OLD:
+            only = only.replace('(row_scores, axes)', '(row_scores)').replace(
+                'keepdims = 1', 'axes = [2], keepdims = 1'
+            )
+    suppress = 'kept = Identity (pairs)'
+    if rules['iou'] is not None:
+        suppress = _SUPPRESSED.format(
+            iou=rules['iou'],
+            per_class=rules['max_per_image'],
+            compared=compared,
+        )
+    text = _TAIL.format(
+        ir=model.ir_version,
+        opset=opset,
+        width=float(width),
+        height=float(height),
+        most=rules['max_per_image'],
+        score=rules['score'],
+        only=only,
+        large=_large(rules, compared, opset < _TOO_OLD),
+        before=_before_nms(rules, opset < _TOO_OLD),
+        suppress=suppress,
+    )
+    tail = onnx.parser.parse_model(text)
+    tail = onnx.compose.add_prefix(
+        tail, 'nms_', rename_inputs=False, rename_outputs=False, rename_edges=True
+    )
+    for entry in list(model.opset_import):
+        if entry.domain != '' and all(e.domain != entry.domain for e in tail.opset_import):
+            tail.opset_import.add(domain=entry.domain, version=entry.version)
+    return onnx.compose.merge_models(
+        model, tail, io_map=[('boxes', 'rows'), ('scores', 'row_scores')]
+    )

@@ -1,0 +1,202 @@
+"""Whether an exported file finds what PyTorch finds, in three steps."""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+from numpy.typing import NDArray
+
+from mmkd.export.reference import Found, Reference, Rows
+from mmkd.export.same_detections import unmatched
+from mmkd_onnx import Detector
+
+SCORE = 1e-4
+PER_STRIDE = 1e-4
+PER_SIDE = 1e-5
+#: Largest difference of the mAP, in points, by the numbers that a file computes with.
+POINTS = {'float32': 0.1, 'float16': 0.3, 'int8': 1.0}
+
+
+@dataclass
+class Step:
+    """One step of the check.
+
+    Args:
+        name: 'rows', 'detections' or 'mAP'.
+        passed: None where it is reported only, or was not run.
+        told: the figures, as a line of text.
+        figures: by name.
+    """
+
+    name: str
+    passed: bool | None
+    told: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Parity:
+    """All steps."""
+
+    steps: list[Step]
+
+    @property
+    def passed(self) -> bool:
+        """Whether none failed."""
+        return all(step.passed is not False for step in self.steps)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dict(passed=self.passed, steps=[asdict(step) for step in self.steps])
+
+    def lines(self) -> list[str]:
+        """A line for each step."""
+        words = {True: 'passed', False: 'FAILED', None: 'reported'}
+        return [f'{step.name:10} {words[step.passed]:8} {step.told}' for step in self.steps]
+
+
+def check_rows(
+    reference: Reference,
+    rows: Detector,
+    images: Sequence[Any],
+    decides: bool = True,
+    pipeline: Sequence[Mapping[str, Any]] | None = None,
+) -> Step:
+    """Step 1: each row of the graph is PyTorch's.
+
+    Args:
+        reference: the detector in PyTorch.
+        rows: the file with rows for its outputs.
+        images: paths or arrays.
+        decides: whether the step passes or fails; else it is only reported.
+        pipeline: the test pipeline, whose pixels must be those of the file. Defaults to None, not
+            compared.
+    """
+    worst = dict.fromkeys(('score', 'box_px', 'box_of_tolerance', 'pixels'), 0.0)
+    count = 0
+    for image in images:
+        inputs = rows.prepare(image).data['inputs']
+        if pipeline is not None and not isinstance(image, np.ndarray):
+            away = _pixel_difference(inputs, image, pipeline, reference.scope)
+            worst['pixels'] = max(worst['pixels'], away)
+        found = row_errors(reference.rows(inputs[None]), rows.raw(inputs[None]), reference.size)
+        worst = {key: max(value, found.get(key, 0.0)) for key, value in worst.items()}
+        count += 1
+    passed = worst['score'] <= SCORE and worst['box_of_tolerance'] <= 1 and worst['pixels'] <= 0
+    told = (
+        f'of {count} images: scores differ by {worst["score"]:.1e} at most (allowed {SCORE:.0e}), '
+        f'boxes by {worst["box_px"]:.1e} px, {worst["box_of_tolerance"]:.2f} of what is allowed'
+        + (f', prepared pixels by {worst["pixels"]:.0f}' if pipeline is not None else '')
+    )
+    return Step('rows', passed if decides else None, told, {'images': count, **worst})
+
+
+def row_errors(
+    own: Rows, outputs: Sequence[NDArray[Any]], size: tuple[int, int]
+) -> dict[str, float]:
+    """The largest differences between PyTorch's rows and a file's ``boxes`` and ``scores``.
+
+    Boxes count up to a side of the input beyond it: what lies further out is cut off anyway.
+    """
+    boxes, scores = outputs
+    if boxes.shape != own.boxes.shape or scores.shape != own.scores.shape:
+        return dict(score=float('inf'), box_px=float('inf'), box_of_tolerance=float('inf'))
+    side = max(size)
+    clipped = [np.clip(b.astype(np.float64), -side, 2 * side) for b in (own.boxes, boxes)]
+    away = np.abs(clipped[0] - clipped[1])
+    allowed = np.maximum(PER_STRIDE * own.strides, PER_SIDE * side)
+    errors = dict(
+        score=np.abs(own.scores.astype(np.float64) - scores).max(initial=0),
+        box_px=away.max(initial=0),
+        box_of_tolerance=(away / allowed).max(initial=0),
+    )
+    return {k: float('inf') if np.isnan(v) else float(v) for k, v in errors.items()}
+
+
+def _pixel_difference(
+    inputs: NDArray[Any], path: Any, pipeline: Sequence[Mapping[str, Any]], scope: str
+) -> float:
+    """Between the file's input and what the test pipeline makes of an image, where that lies."""
+    with DefaultScope.overwrite_default_scope(scope):
+        pixels = [step for step in pipeline if 'LoadAnnotations' not in str(step['type'])]
+        own = Compose(pixels)(dict(img_path=str(path), img_id=0))['inputs'].numpy()
+    height, width = own.shape[1:]
+    if height > inputs.shape[1] or width > inputs.shape[2]:
+        return float('inf')
+    return float(np.abs(inputs[:, :height, :width].astype(np.float64) - own).max(initial=0))
+
+
+def check_detections(
+    reference: Reference, detector: Detector, images: Sequence[Any], decides: bool = True
+) -> Step:
+    """Step 2: the detections are PyTorch's, one to one."""
+    faults = ties = total = 0
+    rules = detector.metadata.thresholds
+    for image in images:
+        inputs = detector.prepare(image).data['inputs'][None]
+        [own] = reference.detections(inputs)
+        outputs = detector.raw(inputs)
+        other = Found(*detector.chosen([output[0] for output in outputs]))
+        lost, tied = unmatched(own, other, rules)
+        faults, ties, total = faults + lost, ties + tied, total + len(own.scores)
+    told = f'of {total}: {faults} without a counterpart, {ties} left out as ties at a threshold'
+    figures = dict(detections=total, unmatched=faults, ties=ties)
+    return Step('detections', faults == 0 if decides else None, told, figures)
+
+
+def check_map(
+    reference: Reference,
+    detector: Detector,
+    dataset: Any,
+    evaluators: tuple[Any, Any],
+    indices: Iterable[int],
+    allowed: float,
+) -> Step:
+    """Step 3: the mAP is PyTorch's.
+
+    Args:
+        reference: the detector in PyTorch.
+        detector: the file.
+        dataset: built, with its test pipeline.
+        evaluators: of mmengine, PyTorch's and the file's, two alike.
+        indices: of images.
+        allowed: difference in points.
+    """
+    count = 0
+    with DefaultScope.overwrite_default_scope(reference.scope):
+        for index in indices:
+            sample = dataset[index]['data_samples']
+            prepared = detector.prepare(sample.img_path)
+            placed, inputs = prepared.data['placed'], prepared.data['inputs'][None]
+            own = reference.detections(inputs)[0]
+            other = detector.chosen([output[0] for output in detector.raw(inputs)])
+            for evaluator, found in zip(evaluators, (own, other), strict=True):
+                boxes, scores, labels = found
+                told = sample.clone()
+                told.pred_instances = InstanceData(
+                    bboxes=torch.from_numpy(placed.back(boxes)),
+                    scores=torch.from_numpy(np.asarray(scores)),
+                    labels=torch.from_numpy(np.asarray(labels)),
+                )
+                evaluator.process(data_samples=[told], data_batch=None)
+            count += 1
+        with redirect_stdout(io.StringIO()):  # of pycocotools
+            metrics = [evaluator.evaluate(count) for evaluator in evaluators]
+    key = next((key for key in metrics[0] if key.endswith('mAP')), None)
+    if key is None:
+        return Step('mAP', None, f'not measured: no mAP among {", ".join(metrics[0])}')
+    own_map, other_map = (100 * float(found[key]) for found in metrics)
+    away = abs(own_map - other_map)
+    told = (
+        f'of {count} images: {own_map:.2f} in PyTorch, {other_map:.2f} of the file '
+        f'({key}; {allowed} points are allowed)'
+    )
+    figures = dict(images=count, metric=key, pytorch=own_map, file=other_map, allowed=allowed)
+    return Step('mAP', away <= allowed + 1e-9, told, figures)

@@ -1,0 +1,76 @@
+"""What PyTorch finds in the input of an exported file: what the file is compared with."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.registry import DefaultScope
+from numpy.typing import NDArray
+
+from mmkd.export.rows_graph import exported_head, outputs_of, rows_of, scores_of, strides_of
+
+
+class Rows(NamedTuple):
+    """All rows of a batch, and the stride (P, 1) that each has, or 0."""
+
+    boxes: NDArray[Any]
+    scores: NDArray[Any]
+    strides: NDArray[Any]
+
+
+class Found(NamedTuple):
+    """The detections of an image in pixels of the input."""
+
+    boxes: NDArray[Any]
+    scores: NDArray[Any]
+    labels: NDArray[Any]
+
+
+class Reference:
+    """A detector in PyTorch, with its own ``data_preprocessor`` and its own ``predict``.
+
+    Nothing of it is shared with the graph but the weights and the reader of the head; so that
+    what differs in one of them is seen.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        scope: in which it looks names up.
+        size: (H, W) of the input.
+    """
+
+    def __init__(self, model: Any, scope: str, size: tuple[int, int]) -> None:
+        self.model, self.scope, self.size = model, scope, size
+
+    def _prepared(self, inputs: NDArray[Any]) -> Any:
+        shapes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape'), self.size)
+        samples = [
+            DetDataSample(metainfo=dict(shapes, scale_factor=(1.0, 1.0), img_id=i))
+            for i in range(len(inputs))
+        ]
+        images = [torch.from_numpy(image) for image in inputs]
+        return self.model.data_preprocessor(dict(inputs=images, data_samples=samples), False)
+
+    @torch.no_grad()
+    def rows(self, inputs: NDArray[Any]) -> Rows:
+        """All rows for a batch (N, 3, H, W)."""
+        with DefaultScope.overwrite_default_scope(self.scope):
+            prepared = self._prepared(inputs)
+            outputs = outputs_of(self.model, prepared['inputs'], self.size)
+            found = rows_of(exported_head(self.model), outputs, self.size)
+        return Rows(*(t.numpy() for t in (found.boxes, scores_of(found), strides_of(found))))
+
+    @torch.no_grad()
+    def detections(self, inputs: NDArray[Any]) -> list[Found]:
+        """What the detector's own ``predict`` finds in a batch."""
+        with DefaultScope.overwrite_default_scope(self.scope):
+            prepared = self._prepared(inputs)
+            samples = self.model.predict(prepared['inputs'], prepared['data_samples'])
+        height, width = self.size
+        found = []
+        for sample in samples:
+            own = sample.pred_instances
+            boxes = getattr(own.bboxes, 'tensor', own.bboxes).numpy()
+            boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+            found.append(Found(boxes, own.scores.numpy(), own.labels.numpy()))
+        return found
