@@ -88,9 +88,9 @@ def _run_graph(args: argparse.Namespace) -> int:
         args.error(f'with --format the file is named by --out, but got {args.out} besides')
     if args.size is not None and min(args.size) < 1:
         args.error(f'--size must be two numbers above 0, but got {" ".join(map(str, args.size))}')
-    from mmkd.config.config_errors import message_first
+    from mmkd.config.config_errors import message_last
 
-    sys.excepthook = message_first
+    sys.excepthook = message_last
     from mmkd.export.export_graph import export_graph
     from mmkd.export.export_onnx import Settings
 
