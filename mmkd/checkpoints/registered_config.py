@@ -4,8 +4,10 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import mmcv.ops
 from mmengine import registry
 from mmengine.registry import Registry
+from torch import nn
 
 from mmkd.checkpoints.foreign import shown
 from mmkd.checkpoints.registered_parts import _is_plain_word, _lookup, _registries
@@ -77,7 +79,7 @@ def _foreign(node: Any, student: bool) -> Iterator[str]:
     if 'mmyolo' in scopes or any(name.startswith('mmyolo.') for name in names):
         _register_mmyolo()
     for name in names:
-        if not _names_registered(name, student) and not _is_plain_word(name):
+        if not (_names_registered(name, student) or _is_plain_word(name) or _is_op(name)):
             yield name
 
 
@@ -135,6 +137,13 @@ def _names_registered(name: str, student: bool) -> bool:
         found.module_dict.get(plain) in kinds and (not package or package == found.scope)
         for found in _registries(roots)
     )
+
+
+def _is_op(name: str) -> bool:
+    """Whether it is a layer of mmcv's ops, which RoI extractors take by its name: RoIAlign."""
+    kind = getattr(mmcv.ops, name, None)
+    layer = isinstance(kind, type) and issubclass(kind, nn.Module)
+    return layer and importlib.util.find_spec(name) is None
 
 
 def _home(kind: Any) -> str:
