@@ -47,7 +47,7 @@ def test_requirements_are_those_documented():
     # The original packages replace the onedl-* ones and bring some; all else is as there.
     brought = {'numpy', 'pycocotools'}
     # there setuptools has an upper bound
-    tools = {'furo', 'mypy', 'myst-parser', 'ruff', 'setuptools>=77', 'sphinx'}
+    tools = {'furo', 'mypy', 'myst-parser', 'ruff', 'setuptools>=77', 'sphinx', *EXTRAS['export']}
     rest = {pin for pin in ours if not pin.startswith('onedl-')}
     assert rest - set(originals) == brought | tools
 

@@ -18,6 +18,7 @@ from mmkd.config.pair_config import is_distillation
 from mmkd.config.read_config import read_config
 from mmkd.config.scaled_schedule import TrainingLength
 from mmkd.export.student_config import model_config, student_config
+from mmkd.hooks.channels_last_hook import ChannelsLastHook
 
 _METRICS = ('CocoMetric', 'VOCMetric')
 
@@ -93,7 +94,7 @@ def baseline(pair: Config) -> Config:
             f'student_ckpt must be a file that mmdet itself can start from, but is "{start}". '
             'Convert it with "mmkd convert" and name the .pth file.'
         )
-    student = _without_variables(student_config(pair))
+    student = _of_the_run(student_config(pair), pair)
     if start:
         student.load_from = start
     return student
@@ -113,13 +114,24 @@ def with_model(pair: Config, model: Any) -> Config:
     config = Config(pair.to_dict())
     config.pop('model')
     config.model = model
-    return _without_variables(student_config(config))
+    return _of_the_run(student_config(config), pair)
 
 
-def _without_variables(config: Config) -> Config:
-    # The pair's method is among them: another recipe must not train the same control again.
-    used = RUNNER_KEYS | {'custom_imports', 'auto_scale_lr', 'batched_targets'}
-    return Config({key: value for key, value in config.to_dict().items() if key in used})
+def _of_the_run(config: Config, pair: Config) -> Config:
+    """A detector's config with the pair's options of a run, and without its variables."""
+    # The pair's method is among these: another recipe must not train the same control again.
+    used = RUNNER_KEYS | {'custom_imports'}
+    run = Config({key: value for key, value in config.to_dict().items() if key in used})
+    # mmkd's own options are no part of a student's config, but all arms are trained alike.
+    if 'batched_targets' in pair:
+        run.batched_targets = pair.batched_targets
+    for name, hook in (pair.get('default_hooks') or {}).items():
+        if _is_a(hook, ChannelsLastHook):
+            run.setdefault('default_hooks', {})[name] = hook
+    custom = [hook for hook in pair.get('custom_hooks') or () if _is_a(hook, ChannelsLastHook)]
+    if custom:
+        run.custom_hooks = [*(run.get('custom_hooks') or ()), *custom]
+    return run
 
 
 def teacher_training(

@@ -41,6 +41,11 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             os.close(folder)
 
 
+def put_in_place(partial: Path, path: Path) -> None:
+    """Let a finished file, written beside ``path`` by other means, take its place."""
+    os.replace(partial, path)
+
+
 def write_atomic(path: str | Path, data: bytes) -> None:
     """Write ``data`` so that ``path`` appears whole or not at all, also after a power cut.
 

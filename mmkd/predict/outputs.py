@@ -11,7 +11,7 @@ import cv2
 from numpy.typing import NDArray
 
 from mmkd.config.names import first_of
-from mmkd.fileio.atomic_writes import PARTIAL, write_atomic
+from mmkd.fileio.atomic_writes import PARTIAL, put_in_place, write_atomic
 from mmkd.predict.frames import Frame
 from mmkd.predict.sources import Source
 
@@ -151,6 +151,6 @@ class _Video:
     def close(self, keep: bool) -> None:
         self._writer.release()
         if keep:
-            os.replace(self._partial, self.target)
+            put_in_place(self._partial, self.target)
         else:
             self._partial.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmkd.checkpoints.checkpoint_meta import scales_of_test
 from mmkd.checkpoints.data_origin import check_data_origin, data_differences
 from mmkd.checkpoints.loading import Loaded
-from mmkd.doctor.check_accuracy import _judge, _told
+from mmkd.doctor.check_accuracy import Figures, _judge, _told
 from mmkd.doctor.report import Section
 from tests.checkpoints.test_weight_meaning import text
 from tests.cli.test_tools import CLASSES, DETECTOR, project, run  # noqa: F401
@@ -97,12 +97,12 @@ def test_the_finding_on_a_low_map_tells_of_another_scale(tmp_path):
     meta = dict(cfg=text(model, test_pipeline=resize(300, 300)))
     torch.save(dict(state_dict=MODELS.build(model).state_dict(), meta=meta), path)
     pair = MODELS.build(ConfigDict(tiny_pair(teacher=model, teacher_ckpt=path)))
-    section = Section('mAP')
-    _judge(section, [0.0], 0.0, _told(pair, dict(test_pipeline=resize(64, 64)), CLASSES))
+    section, nothing = Section('mAP'), Figures(0.0, {})
+    _judge(section, [nothing], nothing, _told(pair, dict(test_pipeline=resize(64, 64)), CLASSES))
     told = 'the scale of the test pipeline=64x64, but its checkpoint was trained with 300x300.'
     assert section.findings[0].found.endswith(f'nothing to teach. The config has {told}')
     section = Section('mAP')
-    _judge(section, [0.0], 0.0, _told(pair, dict(test_pipeline=resize(300, 300)), CLASSES))
+    _judge(section, [nothing], nothing, _told(pair, dict(test_pipeline=resize(300, 300)), CLASSES))
     assert section.findings[0].found.endswith('nothing to teach.')
 
 
