@@ -116,6 +116,10 @@ def test_pairs_of_both_families_and_metrics(here, name):
     comparison.write_configs()
     for arm, config in comparison.configs.items():
         assert Config.fromfile(f'job/configs/{arm}.py').to_dict() == config.to_dict()
+        if arm != 'teacher':  # an option of the run, so of all arms alike
+            own = comparison.pair.default_hooks.get('channels_last')
+            assert config.default_hooks.get('channels_last') == own
+            assert bool(own) is not name.endswith('bccd')
     assert comparison.teacher.trained is (name == 'yolov5_kd_s_to_n_bccd')
     coco = 'Coco' in comparison.pair.test_evaluator.type
     assert coco is (name == 'yolov5_kd_s_to_n_bccd')
