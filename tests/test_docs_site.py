@@ -66,6 +66,7 @@ def test_docstrings_are_markup_that_sphinx_understands():
         pytest.importorskip(f'docutils.{name}') for name in ('nodes', 'parsers.rst.roles')
     )
     publish_doctree = pytest.importorskip('docutils.core').publish_doctree
+    tex2mathml = pytest.importorskip('docutils.utils.math.latex2mathml').tex2mathml
     napoleon = pytest.importorskip('sphinx.ext.napoleon')
     for role in ('mod', 'class', 'func', 'meth', 'attr', 'data'):
         roles.register_local_role(role, roles.GenericRole(role, nodes.literal))
@@ -81,10 +82,12 @@ def test_docstrings_are_markup_that_sphinx_understands():
             if text:
                 messages = io.StringIO()
                 source = f'{path.relative_to(ROOT)}: {getattr(node, "name", "")}'
-                publish_doctree(
+                tree = publish_doctree(
                     str(napoleon.GoogleDocstring(text, style)),
                     source_path=source,
                     settings_overrides={**settings, 'warning_stream': messages},
                 )
                 told += messages.getvalue().splitlines()
+                for formula in tree.findall(lambda n: isinstance(n, nodes.math_block | nodes.math)):
+                    tex2mathml(formula.astext())  # as docs/conf.py does; it names what it lacks
     assert not told, told

@@ -19,8 +19,8 @@ class DisagreementRows(nn.Module):
 
     .. math::
 
-        L = \frac{1}{N} \sum_i \Big( \sum_c |p_{T,ic} - p_{S,ic}| \, BCE(z_{S,ic}, p_{T,ic})
-            + w_{box} \max_c |p_{T,ic} - p_{S,ic}| \, (1 - GIoU(s_i, t_i)) \Big)
+        L = \frac{1}{N} \sum_i \left( \sum_c |p_{T,ic} - p_{S,ic}| \, BCE(z_{S,ic}, p_{T,ic})
+            + w_{box} \max_c |p_{T,ic} - p_{S,ic}| \, (1 - GIoU(s_i, t_i)) \right)
 
     over all rows i in the image, of heads with equal priors; no gradient flows through the weight
     of the boxes. N is the sum of the teacher's highest scores, or the positives of the student's

@@ -23,8 +23,8 @@ class MatchedQueries(nn.Module):
 
     .. math::
 
-        L = \sum_{layers} \frac{1}{\sum w} \sum_{pairs} w \, \Big( \sum_c BCE(z_S, p_T)
-            + 5 \, |b_S - b_T|_1 + 2 \, (1 - GIoU) \Big)
+        L = \sum_{layers} \frac{1}{\sum w} \sum_{pairs} w \, \left( \sum_c BCE(z_S, p_T)
+            + 5 \, |b_S - b_T|_1 + 2 \, (1 - GIoU) \right)
 
     The pairs are those of the least cost in all, by the same three numbers: of the teacher's
     ``top_k`` surest queries each has one of the student's. w is the teacher's score of the query.
