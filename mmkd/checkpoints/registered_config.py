@@ -1,7 +1,7 @@
 """The config in a checkpoint that is opened alone: of registered types, or refused."""
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import mmcv.ops
@@ -25,7 +25,9 @@ _SCOPES = (None, 'mmengine', 'mmcv', 'mmdet', 'mmyolo', 'mmrazor', 'mmkd')
 _CONFIGS = ('.py', '.yaml', '.yml', '.json')
 
 
-def registered_config(checkpoint: Any, path: str, student: bool = False) -> dict[str, Any]:
+def registered_config(
+    checkpoint: Any, path: str, student: bool = False, also: Sequence[str] = ()
+) -> dict[str, Any]:
     """The config in a checkpoint, of literals and types that are registered, to build a model of.
 
     Args:
@@ -33,6 +35,7 @@ def registered_config(checkpoint: Any, path: str, student: bool = False) -> dict
         path: of which file, for the error.
         student: whether a pair's config is to become that of its student, which may be of mmengine,
             mmdet, MMYOLO and mmkd alone. Defaults to False.
+        also: keys that are taken besides what an inferencer takes.
 
     Raises:
         ValueError: there is none; or it names something else, which would be imported and run.
@@ -46,12 +49,13 @@ def registered_config(checkpoint: Any, path: str, student: bool = False) -> dict
     why = 'has none'
     if isinstance(text, str):
         read = read_literals(text)
-        used = {key: value for key, value in read.values.items() if key in _OF_INFERENCE}
+        taken = {*_OF_INFERENCE, *also}
+        used = {key: value for key, value in read.values.items() if key in taken}
         model, place = used.get('model'), 'model'
         while student and isinstance(model, Mapping) and 'architecture' in model:
             model, place = model['architecture'], f'{place}.architecture'
         used['model'] = model
-        unread = [lost for lost in read.unread if _concerns(lost, place)]
+        unread = [lost for lost in read.unread if _concerns(lost, place, taken)]
         foreign = [*unread, *_foreign(used, student), *_files(model)]
         if isinstance(model, Mapping) and not foreign:
             return used
@@ -63,10 +67,10 @@ def registered_config(checkpoint: Any, path: str, student: bool = False) -> dict
     )
 
 
-def _concerns(lost: str, place: str) -> bool:
+def _concerns(lost: str, place: str, taken: Collection[str]) -> bool:
     """Whether what was not read is part of what is used, whose model stands at ``place``."""
     if lost.split('.')[0] != 'model':
-        return lost.split('.')[0] in _OF_INFERENCE
+        return lost.split('.')[0] in taken
     return f'{lost}.'.startswith(f'{place}.') or f'{place}.'.startswith(f'{lost}.')
 
 

@@ -1,9 +1,9 @@
 """A trained detector opened for export: its model, its config and its classes."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from mmengine.config import Config
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
@@ -11,12 +11,17 @@ from mmengine.registry import DefaultScope
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.checkpoints.checkpoint_meta import origin
 from mmkd.checkpoints.detector_checkpoint import load_detector, read_checkpoint
+from mmkd.checkpoints.foreign import shown
 from mmkd.checkpoints.loading import kept
+from mmkd.checkpoints.registered_config import registered_config
+from mmkd.checkpoints.registered_parts import Bounded, NotBuilt
 from mmkd.config.config_errors import config_errors
-from mmkd.config.config_literals import read_literals
 from mmkd.config.read_config import read_config
 from mmkd.datasets.metainfo import classes_of
 from mmkd.export.student_config import student_config
+
+#: What the mAP is measured by.
+_MEASURES = ('val_evaluator', 'test_evaluator')
 
 
 class Trained(NamedTuple):
@@ -33,20 +38,20 @@ def open_trained(checkpoint: str, config: str | Path | Config | None = None) -> 
 
     Args:
         checkpoint: a file or a URL.
-        config: of the detector or the pair. Defaults to None: the config in the checkpoint, of
-            which literals are read and nothing is run.
+        config: of the detector or the pair. Defaults to None: the config in the checkpoint,
+            which is read and never run, and may name what is registered in mmengine, mmdet, MMYOLO
+            or mmkd, alone.
 
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it is not of that config.
     """
     if config is None:
-        config = _config_inside(checkpoint)
-    elif not isinstance(config, Config):
-        config = read_config(config)
-    cfg = student_config(config)
-    scope = cfg.get('default_scope') or 'mmdet'
-    with config_errors(cfg), DefaultScope.overwrite_default_scope(scope):
-        model = build_detector(cfg.get('model'), 'model')
+        cfg, model = open_alone(checkpoint)
+    else:
+        cfg = student_config(config if isinstance(config, Config) else read_config(config))
+        with config_errors(cfg), DefaultScope.overwrite_default_scope(_scope(cfg)):
+            model = build_detector(cfg.get('model'), 'model')
+    scope = _scope(cfg)
     load_detector(model, checkpoint, 'checkpoint')
     named = origin(kept(model)[''].meta).classes
     if not named:
@@ -55,35 +60,30 @@ def open_trained(checkpoint: str, config: str | Path | Config | None = None) -> 
     return Trained(revert_sync_batchnorm(model).cpu().eval(), cfg, named, scope)
 
 
-def _config_inside(checkpoint: str) -> Config:
-    """The config in a checkpoint, of literals alone, whose types are plain names."""
-    text = read_checkpoint(checkpoint, 'the detector to export')['meta'].get('cfg')
-    remedy = 'Give the config, too: mmkd export CONFIG CHECKPOINT --format onnx.'
-    if not isinstance(text, str):
+def open_alone(checkpoint: str) -> tuple[Config, Any]:
+    """The config in a checkpoint, and the detector that is built of it, so far without weights."""
+    held = read_checkpoint(checkpoint, 'the detector')
+    cfg = student_config(Config(registered_config(held, checkpoint, student=True, also=_MEASURES)))
+    for key in _MEASURES:
+        for metric in _metrics(cfg.get(key)):
+            metric.pop('outfile_prefix', None)  # a file of others does not say what is written
+    weights = [value for value in held['state_dict'].values() if torch.is_tensor(value)]
+    try:
+        with DefaultScope.overwrite_default_scope(_scope(cfg)), Bounded(weights):
+            return cfg, build_detector(cfg.model, 'model')
+    except Exception as error:  # whatever its arguments make of constructors
+        reason = str(error) if isinstance(error, NotBuilt) else f'{type(error).__name__}: {error}'
         raise ValueError(
-            'a checkpoint that is exported alone must hold its config, but '
-            f'"{checkpoint}" has none. {remedy}'
-        )
-    read = read_literals(text)
-    if not isinstance(read.values.get('model'), Mapping) or not read.reads('model'):
-        raise ValueError(
-            'a checkpoint that is exported alone must hold a config of literals, but of '
-            f'"{checkpoint}" the model would have to be executed. {remedy}'
-        )
-    values = {key: value for key, value in read.values.items() if key != 'custom_imports'}
-    dotted = next((name for name in _types(values) if name.count('.') > 1), None)
-    if dotted is not None:
-        raise ValueError(
-            'a config inside a checkpoint must name registered types, but '
-            f'"{checkpoint}" names "{dotted[:80]}". {remedy}'
-        )
-    return Config(values)
+            f'a checkpoint that is opened alone must hold a config that its weights fit, but of '
+            f'"{checkpoint}" {shown(reason)}. Give the config, too.'
+        ) from error
 
 
-def _types(node: Any) -> list[str]:
-    if isinstance(node, Mapping):
-        own = [node['type']] if isinstance(node.get('type'), str) else []
-        return own + [name for value in node.values() for name in _types(value)]
-    if isinstance(node, list | tuple):
-        return [name for item in node for name in _types(item)]
-    return []
+def _metrics(evaluator: Any) -> list[Any]:
+    """The metrics of an evaluator's config: one, several, or none."""
+    found = evaluator if isinstance(evaluator, list | tuple) else [evaluator]
+    return [metric for metric in found if isinstance(metric, dict)]
+
+
+def _scope(cfg: Config) -> str:
+    return cfg.get('default_scope') or 'mmdet'

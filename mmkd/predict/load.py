@@ -9,20 +9,17 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import TASK_UTILS, DefaultScope
-from torch import nn
 
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.checkpoints.checkpoint_meta import origin
 from mmkd.checkpoints.data_origin import check_data_origin
-from mmkd.checkpoints.detector_checkpoint import load_detector, read_checkpoint
-from mmkd.checkpoints.foreign import shown
+from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.loading import kept
-from mmkd.checkpoints.registered_config import registered_config
-from mmkd.checkpoints.registered_parts import Bounded, NotBuilt
 from mmkd.config.config_errors import ConfigError, config_errors
 from mmkd.config.read_config import read_config
 from mmkd.datasets.metainfo import classes_of
 from mmkd.export.student_config import student_config
+from mmkd.export.trained import open_alone
 from mmkd.predict.detector import Detector
 
 
@@ -53,7 +50,7 @@ def load(
     """
     place, path = find_device(device), str(checkpoint)
     if config is None:
-        cfg, model = _open_alone(path)
+        cfg, model = open_alone(path)
     else:
         cfg = student_config(config if isinstance(config, Config) else read_config(config))
         with config_errors(cfg), DefaultScope.overwrite_default_scope(_scope(cfg)):
@@ -75,22 +72,6 @@ def load(
         policy = TASK_UTILS.build({**shapes, 'batch_size': 1}) if shapes else None
     model = revert_sync_batchnorm(model).to(place).eval()
     return Detector(model, transforms, named, scope, policy, cfg)
-
-
-def _open_alone(path: str) -> tuple[Config, nn.Module]:
-    """The config in a checkpoint, and the detector that is built of it, so far without weights."""
-    held = read_checkpoint(path, 'the detector')
-    cfg = student_config(Config(registered_config(held, path, student=True)))
-    weights = [value for value in held['state_dict'].values() if torch.is_tensor(value)]
-    try:
-        with DefaultScope.overwrite_default_scope(_scope(cfg)), Bounded(weights):
-            return cfg, build_detector(cfg.model, 'model')
-    except Exception as error:  # whatever its arguments make of constructors
-        reason = str(error) if isinstance(error, NotBuilt) else f'{type(error).__name__}: {error}'
-        raise ValueError(
-            f'a checkpoint that is opened alone must hold a config that its weights fit, but of '
-            f'"{path}" {shown(reason)}. Give the config, too.'
-        ) from error
 
 
 def _scope(cfg: Config) -> str:
