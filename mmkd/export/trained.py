@@ -1,5 +1,6 @@
 """A trained detector opened for export: its model, its config and its classes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,14 +46,8 @@ def open_trained(checkpoint: str, config: str | Path | Config | None = None) -> 
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it is not of that config.
     """
-    if config is None:
-        cfg, model = open_alone(checkpoint)
-    else:
-        cfg = student_config(config if isinstance(config, Config) else read_config(config))
-        with config_errors(cfg), DefaultScope.overwrite_default_scope(_scope(cfg)):
-            model = build_detector(cfg.get('model'), 'model')
+    cfg, model = open_model(checkpoint, config, also=_MEASURES)
     scope = _scope(cfg)
-    load_detector(model, checkpoint, 'checkpoint')
     named = origin(kept(model)[''].meta).classes
     if not named:
         dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
@@ -60,11 +55,31 @@ def open_trained(checkpoint: str, config: str | Path | Config | None = None) -> 
     return Trained(revert_sync_batchnorm(model).cpu().eval(), cfg, named, scope)
 
 
-def open_alone(checkpoint: str) -> tuple[Config, Any]:
+def open_model(
+    checkpoint: str, config: str | Path | Config | None = None, also: Sequence[str] = ()
+) -> tuple[Config, Any]:
+    """A detector's config and its model with the weights, as :func:`open_trained`.
+
+    Args:
+        checkpoint: a file or a URL.
+        config: of the detector or the pair. Defaults to None: the config in the checkpoint.
+        also: keys of the config in the checkpoint that are wanted besides what prediction takes.
+    """
+    if config is None:
+        cfg, model = _open_alone(checkpoint, also)
+    else:
+        cfg = student_config(config if isinstance(config, Config) else read_config(config))
+        with config_errors(cfg), DefaultScope.overwrite_default_scope(_scope(cfg)):
+            model = build_detector(cfg.get('model'), 'model')
+    load_detector(model, checkpoint, 'checkpoint')
+    return cfg, model
+
+
+def _open_alone(checkpoint: str, also: Sequence[str]) -> tuple[Config, Any]:
     """The config in a checkpoint, and the detector that is built of it, so far without weights."""
     held = read_checkpoint(checkpoint, 'the detector')
-    cfg = student_config(Config(registered_config(held, checkpoint, student=True, also=_MEASURES)))
-    for key in _MEASURES:
+    cfg = student_config(Config(registered_config(held, checkpoint, student=True, also=also)))
+    for key in also:
         for metric in _metrics(cfg.get(key)):
             metric.pop('outfile_prefix', None)  # a file of others does not say what is written
     weights = [value for value in held['state_dict'].values() if torch.is_tensor(value)]

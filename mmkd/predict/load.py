@@ -10,16 +10,12 @@ from mmengine.dataset import Compose
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import TASK_UTILS, DefaultScope
 
-from mmkd.algorithms.build_detector import build_detector
 from mmkd.checkpoints.checkpoint_meta import origin
 from mmkd.checkpoints.data_origin import check_data_origin
-from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.loading import kept
 from mmkd.config.config_errors import ConfigError, config_errors
-from mmkd.config.read_config import read_config
 from mmkd.datasets.metainfo import classes_of
-from mmkd.export.student_config import student_config
-from mmkd.export.trained import open_alone
+from mmkd.export.trained import open_model
 from mmkd.predict.detector import Detector
 
 
@@ -49,13 +45,7 @@ def load(
         detect('image.jpg').names
     """
     place, path = find_device(device), str(checkpoint)
-    if config is None:
-        cfg, model = open_alone(path)
-    else:
-        cfg = student_config(config if isinstance(config, Config) else read_config(config))
-        with config_errors(cfg), DefaultScope.overwrite_default_scope(_scope(cfg)):
-            model = build_detector(cfg.get('model'), 'model')
-    load_detector(model, path, 'checkpoint')
+    cfg, model = open_model(path, config)
     dataset, scope = _prepared_by(cfg), _scope(cfg)
     alone = config is None  # then a text as classes, the name of a file, is not opened
     told = (dataset.get('metainfo') or {}).get('classes')

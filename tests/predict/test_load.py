@@ -285,3 +285,11 @@ def test_a_detector_of_mmdet_with_masks(tmp_path, picture):
     assert [row['category_id'] for row in rows] == (found.labels + 1).tolist()
     for row, one in zip(rows, found.masks, strict=True):
         np.testing.assert_array_equal(mask.decode(row['segmentation']), one)
+
+
+def test_a_metric_of_ones_own_is_no_hindrance_where_nothing_is_measured():
+    text = "model = dict(type='FCOS')\nval_evaluator = dict(type='my_package.MyMetric')\n"
+    held = dict(meta=dict(cfg=text))
+    assert 'val_evaluator' not in registered_config(held, 'a.pth', student=True)
+    with pytest.raises(ValueError, match='MyMetric, which would have to be run'):
+        registered_config(held, 'a.pth', student=True, also=['val_evaluator'])
