@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from mmkd.distributed.avg_factor import across_ranks
 from mmkd.geometry.multi_level_maps import describe, upcast
 from mmkd.heads.predictions import Predictions
-from mmkd.losses.functional.iou_losses import IOU_LOSSES
 from mmkd.losses.functional.row_targets import same_rows, targets_by_row
+from mmkd.losses.functional.row_terms import weighted_giou
 from mmkd.losses.statistic import Statistic
 
 
@@ -89,13 +89,11 @@ class DisagreementRows(nn.Module):
                 counts = counts if valid is None else counts * valid
             gap = (found.classes - logits.sigmoid()).abs() * counts[..., None]
             bce = F.binary_cross_entropy_with_logits(logits, found.classes, reduction='none')
-            away = IOU_LOSSES['giou'](
-                upcast(preds_S.boxes).flatten(0, 1), found.boxes.flatten(0, 1)
-            )
             largest = gap.detach().amax(-1)
             whole = across_ranks(found.weights.sum() if num_pos is None else num_pos, logits)
             cls = (gap * bce).sum() / whole
-            box = self.box_weight * (largest.flatten() * away).sum() / whole
+            away = weighted_giou(upcast(preds_S.boxes), found.boxes, largest)
+            box = self.box_weight * away / whole
         self.logs = {
             'cls': self.loss_weight * cls.detach(),
             'box': self.loss_weight * box.detach(),

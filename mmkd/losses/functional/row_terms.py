@@ -1,5 +1,6 @@
 """How far the rows of a student are from what they are to learn."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +24,30 @@ def soft_classes(preds_S: Predictions, found: RowTargets) -> Tensor:
 def pulled_boxes(preds_S: Predictions, found: RowTargets) -> Tensor:
     """Sum of w (1 - GIoU) over the pairs, by the sum of w over all ranks."""
     own = upcast(preds_S.boxes).gather(1, found.rows[..., None].expand(-1, -1, 4))
-    away = IOU_LOSSES['giou'](own.flatten(0, 1), found.boxes.flatten(0, 1))
-    total = (found.weights.flatten() * away).sum()
+    total = weighted_giou(own, found.boxes, found.weights)
     return total / across_ranks(found.weights.sum(), total)
+
+
+_FAR = 1e9  # pixels: in float32 the area of a larger box overflows
+
+
+def weighted_giou(own: Tensor, taught: Tensor, weights: Tensor) -> Tensor:
+    """Sum of w (1 - GIoU) over pairs of boxes.
+
+    A box without end, as an untrained head's exponential makes it, teaches nothing; and a row of
+    weight 0 takes no part, whatever its box, since 0 times infinity is no number.
+
+    Args:
+        own: (B, n, 4), the student's.
+        taught: (B, n, 4).
+        weights: (B, n).
+
+    Example:
+        >>> own, taught = torch.ones(1, 2, 4).cumsum(-1), torch.full((1, 2, 4), torch.inf)
+        >>> weighted_giou(own, taught, torch.ones(1, 2))
+        tensor(0.)
+    """
+    part = ((weights > 0) & (taught.abs() < _FAR).all(-1))[..., None]
+    own, taught = torch.where(part, own, 0.0), torch.where(part, taught, 0.0)
+    away = IOU_LOSSES['giou'](own.flatten(0, 1), taught.flatten(0, 1)).view_as(weights)
+    return torch.where(part[..., 0], weights * away, 0.0).sum()
