@@ -12,17 +12,20 @@ from mmrazor.registry import MODELS
 from torch import Tensor
 
 from mmkd.algorithms.build_detector import Detector, build_detector, init_at_random
+from mmkd.algorithms.class_names import check_named, class_names
 from mmkd.algorithms.distill_terms import active_losses, distill_terms, let_overwrite
 from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.loss_watch import LossWatch
 from mmkd.algorithms.student_terms import StudentTerms
 from mmkd.algorithms.term_statistics import statistics_of
 from mmkd.binding import bind
+from mmkd.binding.class_feeds import taught_classes
 from mmkd.cache.cached_teacher import CachedTeacher
 from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.state_keys import STUDENT_PREFIX
 from mmkd.datasets.channels import input_channels
+from mmkd.heads.class_map import ClassMap
 from mmkd.losses.log_keys import DISTILL, STUDENT
 from mmkd.rules.distiller_rules import check_alignment
 from mmkd.rules.loss_rules import check_losses
@@ -58,6 +61,11 @@ class DetectionDistill(SingleTeacherDistill):
         teacher_ckpt (str, optional): the teacher's plain mmdet checkpoint, path or URL. Without
             it the teacher is untrained, which is good for tests only. Defaults to None.
         teacher_ckpt_strict (bool): whether each key must fit. Defaults to True.
+        class_map (dict, optional): by name of a teacher's class the student's class that it is, or
+            None, where the names differ: ``dict(car='vehicle', truck='vehicle')``; see
+            docs/any_teacher.md. Defaults to None.
+        classes (list[str], optional): names of the student's classes, in order. Defaults to None:
+            "mmkd train" and the other commands take those of the data.
         student_ckpt (str, optional): what the student starts from, in plain mmdet layout.
             Defaults to None, the student's own ``init_cfg``.
         student_ckpt_strict (bool): whether each key must fit. Defaults to True.
@@ -102,6 +110,8 @@ class DetectionDistill(SingleTeacherDistill):
         lean_teacher: Mapping[str, Any] | str | None = None,
         shuffle_teacher: bool = False,
         teacher_cache: str | Mapping[str, Any] | None = None,
+        class_map: Mapping[str, str | None] | None = None,
+        classes: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('teacher_trainable'):
@@ -113,17 +123,19 @@ class DetectionDistill(SingleTeacherDistill):
         # The student starts from the weights of its baseline, with the same seed.
         with torch.random.fork_rng(devices=[]):
             teacher_model = build_detector(teacher, 'teacher')
-            distiller = bind(distiller, student_model, teacher_model)
+            if teacher_ckpt:
+                load_detector(teacher_model, teacher_ckpt, 'teacher_ckpt', teacher_ckpt_strict)
+            names = class_names(teacher_model, teacher, classes, class_map, teacher_ckpt_strict)
+            distiller = bind(distiller, student_model, teacher_model, names)
             super().__init__(
                 architecture=student_model, teacher=teacher_model, distiller=distiller, **kwargs
             )
             check_alignment(self.distiller, self.student, teacher_model)
             check_losses(self.distiller, self.student, teacher_model)
-            if teacher_ckpt:
-                load_detector(teacher_model, teacher_ckpt, 'teacher_ckpt', teacher_ckpt_strict)
-            else:
+            if not teacher_ckpt:
                 print_log('teacher_ckpt is not set: the teacher is untrained', 'current', WARNING)
                 init_at_random(teacher_model)
+        self.class_names = names
         recorders = getattr(self.distiller, 'teacher_recorders', None)
         frozen = FrozenTeacher(
             teacher_model,
@@ -169,6 +181,11 @@ class DetectionDistill(SingleTeacherDistill):
         """The frozen teacher."""
         return self.teacher_source.model
 
+    @property
+    def class_map(self) -> ClassMap | None:
+        """Which class of the teacher is which of the student; None where they are the same."""
+        return taught_classes(self.distiller)
+
     def check_data_origin(self, config: Mapping[str, Any], classes: Sequence[str] | None) -> None:
         """Compare the data that the two models' files were trained on with that of a run.
 
@@ -177,12 +194,15 @@ class DetectionDistill(SingleTeacherDistill):
             classes: names of the data set's classes, in order.
 
         Raises:
-            ValueError: the teacher scores the classes in another order, and its scores are taught.
+            ValueError: the teacher scores the classes in another order, and its scores are taught;
+                ``classes`` of the config are not those of the data.
         """
-        # Not of backbone and neck alone.
+        # Not of backbone and neck alone, nor of classes that are paired by their names.
         scores = getattr(self.teacher_source, 'features', None) is None
-        check_data_origin(self.teacher, config, classes, scores)
+        paired = self.class_map is not None
+        check_data_origin(self.teacher, config, None if paired else classes, scores)
         check_data_origin(self.student, config, classes, False)
+        check_named(self.class_names, classes)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # SingleTeacherDistill would make the teacher a submodule: keep it out of the module tree.

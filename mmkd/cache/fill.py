@@ -25,6 +25,7 @@ from mmkd.cache.views import (
     fingerprint,
     image_dataset,
 )
+from mmkd.datasets.data_checks import name_classes
 from mmkd.datasets.data_samples import boxes_of
 
 
@@ -40,6 +41,7 @@ class Filler:
 
     def __init__(self, cfg: Config, views: int, seed: int, device: str) -> None:
         init_default_scope(cfg.get('default_scope', 'mmdet'))
+        name_classes(cfg)
         model = {k: v for k, v in cfg.model.items() if k != 'teacher_cache'}
         self.model = MODELS.build(model).to(device)
         dataset = image_dataset(cfg.train_dataloader.dataset)

@@ -73,6 +73,7 @@ def plan_fields(
         if chosen is not None:
             codec = _chosen_codec(name, chosen, codec)
         tapped = recorders[recorder]
+        heard = getattr(tapped, 'classes', None)  # of score maps: of which classes
         fields.append(
             dict(
                 recorder=recorder,
@@ -80,6 +81,7 @@ def plan_fields(
                 data_idx=data_idx,
                 tap=type(tapped).__name__,
                 source=tapped.source,
+                **({'classes': list(heard)} if heard else {}),
                 **codec,
             )
         )

@@ -50,7 +50,7 @@ def check_class_counts(cfg: Config, classes: Sequence[str]) -> list[str]:
         return []
     return [
         f'the teacher predicts other classes than the {len(classes)} of the data '
-        f'({first_of(other, 3)}): only features can be distilled'
+        f'({first_of(other, 3)}): their names tell which are taught'
     ]
 
 

@@ -14,6 +14,7 @@ from mmkd.checkpoints.data_origin import data_differences
 from mmkd.checkpoints.loading import kept
 from mmkd.doctor.report import Section
 from mmkd.heads import describe_head, predicting_head
+from mmkd.heads.class_map import ClassMap
 
 #: mAP by which two ways of preprocessing may differ: rounding, and padding of another value.
 TOLERANCE = 0.02
@@ -62,15 +63,17 @@ def check_accuracy(
         head and describe_head(head).classes
         for _, head in map(predicting_head, (pair.student, pair.teacher))
     ]
+    same = counts[0] == counts[1] or pair.class_map is not None
     translation: Any = pair.teacher_source.translation
     predictors: dict[tuple[str, str], Predict] = {}
-    if counts[0] == counts[1] and not trained:
+    if same and not trained:
         section.notes.append('The teacher is left out: it is untrained.')
-    elif counts[0] == counts[1]:
+    elif same:
         predictors['teacher', 'through the distillation pipeline'] = through_pipeline(pair)
         if not translation.same_padding:
-            predictors['teacher', 'through its own preprocessing'] = through_preprocessor(
-                pair.teacher, pair.teacher
+            own = through_preprocessor(pair.teacher, pair.teacher)
+            predictors['teacher', 'through its own preprocessing'] = lambda batch: with_own_classes(
+                own(batch), pair.class_map
             )
     else:
         section.notes.append(
@@ -93,7 +96,8 @@ def _told(pair: DetectionDistill, cfg: Mapping[str, Any], classes: Any) -> str:
     loaded = kept(pair.teacher).get('')
     if loaded is None:
         return ''
-    found = [*loaded.differences, *data_differences(loaded, cfg, classes)]
+    named = classes if pair.class_map is None else None
+    found = [*loaded.differences, *data_differences(loaded, cfg, named)]
     return f' The config has {"; and ".join(map(str, found))}.' if found else ''
 
 
@@ -138,9 +142,22 @@ def through_pipeline(pair: DetectionDistill) -> Predict:
 
     def predict(batch: dict[str, Any]) -> list[Any]:
         data = pair.data_preprocessor(batch, training=False)
-        return pair.teacher(*source.view(data['inputs'], data['data_samples']), mode='predict')
+        found = pair.teacher(*source.view(data['inputs'], data['data_samples']), mode='predict')
+        return with_own_classes(found, pair.class_map)
 
     return predict
+
+
+def with_own_classes(samples: list[Any], classes: ClassMap | None) -> list[Any]:
+    """A teacher's predictions with the student's labels; those of other classes are left out."""
+    if classes is not None:
+        for sample in samples:
+            found = sample.pred_instances
+            places = [-1 if place is None else place for place in classes.places]
+            labels = found.labels.new_tensor(places)[found.labels]
+            found.labels = labels
+            sample.pred_instances = found[labels >= 0]
+    return samples
 
 
 def through_preprocessor(model: Any, owner: Any) -> Predict:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmkd.algorithms.detection_distill import DetectionDistill
+from mmkd.binding.class_feeds import tell
 from mmkd.checkpoints.data_origin import data_differences
 from mmkd.checkpoints.loading import Loaded, kept
 from mmkd.checkpoints.preprocessing import Preprocessing
@@ -33,6 +34,7 @@ def check_weights(
         told: whether it has been said why the teacher has no weights.
     """
     for side, model in (('teacher', pair.teacher), ('student', pair.student)):
+        named = None if side == 'teacher' and pair.class_map is not None else classes
         found = kept(model)
         if '' not in found:
             section.rows.append([side, 'none: as initialised', 0, len(model.state_dict()), 0.0])
@@ -41,7 +43,7 @@ def check_weights(
             section.rows.append([name, loaded.path, loaded.fit, loaded.total, loaded.share])
             _check_loaded(section, name, loaded)
             if not part:
-                _check_origin(section, side, loaded, config, classes)
+                _check_origin(section, side, loaded, config, named)
     if '' not in kept(pair.teacher) and not told:
         section.error(
             'teacher_ckpt is not set: the teacher is untrained.',
@@ -97,6 +99,16 @@ def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
         f'{shown(translation.shift.flatten().tolist())}'
         + (', its channels swapped.' if translation.swap else '.')
     )
+
+
+def check_classes(section: Section, pair: DetectionDistill) -> None:
+    """Which classes of the teacher are which of the student, and what is left out."""
+    found = pair.class_map
+    if found is None:
+        section.notes.append('Teacher and student have the same classes, or none are compared.')
+        return
+    section.rows += [[name, taught or None] for name, taught in found.partners()]
+    section.notes += [f'{line[0].upper()}{line[1:]}.' for line in tell(found)]
 
 
 def check_heads(section: Section, pair: DetectionDistill) -> None:

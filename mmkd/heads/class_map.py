@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -107,6 +107,10 @@ class ClassMap:
         pairs = list(zip(self.teacher, self.places, strict=True))
         return [(name, [t for t, s in pairs if s == i]) for i, name in enumerate(self.student)]
 
+    def partners_of_teacher(self) -> list[str | None]:
+        """Of each of the teacher's classes the student's that it is."""
+        return [None if s is None else self.student[s] for s in self.places]
+
     def spelled(self) -> str:
         """Classes without a partner that may be one, as ``class_map`` would say it; '' if none."""
         return _maybe(self.unheard, self.untaught)
@@ -133,6 +137,27 @@ class ClassMap:
         # Where nearly all is dropped, rounding may leave less than the classes that are kept.
         left = torch.maximum(1 - dropped, found.sum(-1))
         return found / left.clamp(min=torch.finfo(scores.dtype).tiny).unsqueeze(-1)
+
+
+class ClassNames(NamedTuple):
+    """What is known of the classes of two models, before it is asked whether they are compared."""
+
+    teacher: Sequence[str]
+    student: Sequence[str]
+    class_map: Mapping[str, str | None] | None = None
+
+    @property
+    def alike(self) -> bool:
+        """Whether some of the names are equal."""
+        return not set(self.teacher).isdisjoint(self.student)
+
+    def map(self) -> ClassMap:
+        """Which class is which.
+
+        Raises:
+            TypeError, ValueError: see :meth:`ClassMap.from_names`.
+        """
+        return ClassMap.from_names(*self)
 
 
 def _check_width(scores: Tensor, width: int) -> None:

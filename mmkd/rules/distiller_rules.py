@@ -154,11 +154,12 @@ def check_alignment(distiller: nn.Module, student: nn.Module, teacher: nn.Module
         )
         if s_head is None or t_head is None:
             continue
-        used = [
+        chains = [
             connectors[record['connector']]
             for record in mappings.get(name, {}).values()
             if record.get('connector')
         ]
+        used = [m for c in chains for m in (c if isinstance(c, nn.Sequential) else [c])]
         needs = {n for module in [loss, *used] for n in getattr(module, 'needs_equal', ())}
         aligned = {n for module in used for n in getattr(module, 'aligns', ())}
         for need in sorted(needs - aligned):
