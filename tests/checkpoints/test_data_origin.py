@@ -148,7 +148,7 @@ def test_tools_train_pairs_the_classes_of_a_teacher_by_their_names(project, logg
     run('train', 'my_pair.py', *options)
     assert 'Classes: ant: taught by [ant]' in logged()
     save('x', 'y', 'z')
-    with pytest.raises(ConfigError, match=r'model: teacher and student must have at least one cl'):
+    with pytest.raises(ConfigError, match='teacher and student must have at least one class'):
         run('train', 'my_pair.py', *options)
 
 
