@@ -15,44 +15,43 @@ from mmkd.config.read_config import read_config
 from mmkd.datasets.data_checks import classes_of_data
 from mmkd.heads import describe_head, predicting_head
 from mmkd.heads.class_map import ClassNames
+from mmkd.teachers.teacher_list import TeacherEntry
 
 
 def class_names(
-    teacher: nn.Module,
-    source: Any,
-    classes: Sequence[str] | None,
-    class_map: Mapping[str, str | None] | None,
-    strict: bool = True,
+    teacher: nn.Module, entry: TeacherEntry, classes: Sequence[str] | None
 ) -> ClassNames | None:
     """The names by which classes are compared; None where not both models' are known.
 
+    Of weights that were loaded with strict=False, classes of equal number are taught one by one,
+    whatever their names, unless the teacher's entry says which is which.
+
     Args:
         teacher: the built teacher, with its weights.
-        source: what it was built from; of the path of a config file the data tell the classes.
+        entry: what it was built from; of the path of a config file the data tell the classes.
         classes: of the student.
-        class_map: the pair's.
-        strict: of the teacher's weights: with False, classes of equal number are taught one by
-            one, whatever their names, unless there is a ``class_map``.
 
     Raises:
-        ValueError: there is a ``class_map``, but no names.
+        ValueError: the entry names classes, but the names are not known.
     """
-    taught = _of_teacher(teacher, source)
+    taught = _of_teacher(teacher, entry.model)
+    told = entry.class_map is not None or entry.classes is not None
     if not classes or not taught:
-        if class_map is not None:
+        if told:
+            key = 'class_map' if entry.class_map is not None else "a teacher's classes"
             whose, where = (
                 ('teacher', 'its checkpoint (dataset_meta) or the config that it is built from')
                 if classes
                 else ('student', 'the data (metainfo.classes), or classes of the pair')
             )
             raise ValueError(
-                f'class_map needs the names of the classes of both models, but those of the '
+                f'{key} needs the names of the classes of both models, but those of the '
                 f'{whose} are not known. They are read from {where}.'
             )
         return None
-    if class_map is None and not strict and len(taught) == len(classes):
+    if not told and not entry.ckpt_strict and len(taught) == len(classes):
         return None
-    return ClassNames(taught, tuple(classes), class_map)
+    return ClassNames(taught, tuple(classes), entry.class_map, entry.classes)
 
 
 def _of_teacher(teacher: nn.Module, source: Any) -> tuple[str, ...]:

@@ -24,7 +24,11 @@ from mmkd.rules.side import SIDES, side_of
 
 
 def bind(
-    distiller: Any, student: nn.Module, teacher: nn.Module, names: ClassNames | None = None
+    distiller: Any,
+    student: nn.Module,
+    teacher: nn.Module,
+    names: ClassNames | None = None,
+    scale: float = 1.0,
 ) -> Any:
     """Check a distiller's config, and complete it by what the two models tell.
 
@@ -38,6 +42,7 @@ def bind(
         teacher: the built teacher.
         names: of their classes. Where these differ, what compares them gets those that both have:
             :func:`mmkd.binding.class_feeds.map_classes`. Defaults to None, not known.
+        scale: of the image that the teacher sees, by that of the student's. Defaults to 1.0.
 
     Raises:
         TypeError, ValueError: :func:`mmkd.rules.distiller_rules.check_distiller` refuses it, or it
@@ -57,7 +62,7 @@ def bind(
     check_distiller(config, student, teacher)
     if names is not None:
         map_classes(config, student, teacher, names)
-    models = Models(student, teacher, config)
+    models = Models(student, teacher, config, scale)
     cuts = level_cuts(config, models)
     filled = [*_fill_losses(config, models), *_fill_connectors(config, models, cuts)]
     if filled:

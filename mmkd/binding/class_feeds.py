@@ -69,23 +69,27 @@ def map_classes(
     if not feeds and names.class_map is None and (not maps or not names.alike):
         return None  # a teacher of features alone may know what it will
     classes = names.map()
-    if classes.identity:
+    taught = names.taught(classes)
+    if classes.identity and all(taught):
         return None
     for line in tell(classes):
         print_log(f'class_map: {line}', 'current')
-    for recorder in maps if classes.unheard else ():
-        recorder.setdefault('classes', [t for t, s in enumerate(classes.places) if s is not None])
+    heard = [t for t, s in enumerate(classes.places) if s is not None and taught[s]]
+    for recorder in maps if len(heard) < len(classes.teacher) else ():
+        recorder.setdefault('classes', heard)
     for found in feeds.values():
         shared = any(f.kind == 'towers' or (f.side, f.kind) == ('student', 'rows') for f in found)
         for feed in found:
-            _check(feed, classes)
-            link = _link(feed, classes, shared)
+            _check(feed, classes, taught)
+            link = _link(feed, classes, taught, shared)
             if link is not None:
                 _put_in_front(config, feed, link)
     return classes
 
 
-def _link(feed: _Feed, classes: ClassMap, shared: bool) -> dict[str, Any] | None:
+def _link(
+    feed: _Feed, classes: ClassMap, taught: list[bool], shared: bool
+) -> dict[str, Any] | None:
     softmax = feed.head is not None and feed.head.sigmoid is False
     if feed.side == 'teacher':
         said = dict(zip(classes.teacher, classes.partners_of_teacher(), strict=True))
@@ -95,19 +99,26 @@ def _link(feed: _Feed, classes: ClassMap, shared: bool) -> dict[str, Any] | None
             student_classes=list(classes.student),
             class_map=said,
             softmax=softmax,
+            taught=taught,
             shared=shared,
             activated=feed.head is not None and feed.head.probabilities,
         )
-    if feed.kind in ('rows', 'own pass') and classes.untaught:
+    if feed.kind in ('rows', 'own pass') and not all(taught):
         matched = classes.matched.tolist()
-        return dict(type='SharedClasses', matched=matched, softmax=softmax)
+        return dict(type='SharedClasses', matched=matched, taught=taught, softmax=softmax)
     return None
 
 
-def taught_classes(distiller: nn.Module) -> ClassMap | None:
-    """The map that a built distiller works with; None where both models' classes are the same."""
-    links = (m for m in distiller.modules() if isinstance(m, TaughtClasses))
-    return next((link.classes for link in links), None)
+def map_of(config: Any) -> ClassMap | None:
+    """The map that a bound config works with; None where both models' classes are the same."""
+    links = config.get('connectors') or {} if isinstance(config, Mapping) else {}
+    for name in links:
+        for link in _chain(config, name):
+            if class_of(link) is TaughtClasses:
+                return ClassMap.from_names(
+                    link['teacher_classes'], link['student_classes'], link['class_map']
+                )
+    return None
 
 
 def tell(classes: ClassMap) -> list[str]:
@@ -177,7 +188,7 @@ def _kind(recorder: str, found: Tap, record: Mapping[str, Any], side: str, model
     return 'closed' if own else ''
 
 
-def _check(feed: _Feed, classes: ClassMap) -> None:
+def _check(feed: _Feed, classes: ClassMap, taught: list[bool]) -> None:
     where = f'loss_forward_mappings.{feed.loss}.{feed.argument}'
     if feed.side == 'student':
         return
@@ -186,11 +197,12 @@ def _check(feed: _Feed, classes: ClassMap) -> None:
             f'{where} must hold classes that can be told apart, since those of teacher and student '
             f'differ, but it is one map or vector of them and more. {_INSTEAD}.'
         )
-    if feed.kind == 'maps' and classes.untaught:
+    if feed.kind == 'maps' and not all(taught):
+        lost = [name for name, known in zip(classes.student, taught, strict=True) if not known]
         raise ValueError(
             f"{where} are the teacher's class maps, in which each class of the student must have a "
-            f'partner, but the teacher knows nothing of {first_of(classes.untaught, 10)}'
-            f'{classes.spelled()}. {_INSTEAD}.'
+            f'partner, but the teacher teaches nothing of {first_of(lost, 10)}{classes.spelled()}. '
+            f'{_INSTEAD}.'
         )
 
 

@@ -27,6 +27,7 @@ from mmkd.cache.views import (
 )
 from mmkd.datasets.data_checks import name_classes
 from mmkd.datasets.data_samples import boxes_of
+from mmkd.teachers.teacher_list import read_teachers
 
 
 class Filler:
@@ -98,7 +99,8 @@ def fill_cache(
     """
     if views < 1:
         raise ValueError(f'a cache needs at least one view per image, but got {views}.')
-    if not cfg.model.get('teacher_ckpt'):
+    entries = read_teachers(cfg.model.teacher, cfg.model.get('teacher_ckpt'))
+    if not all(entry.ckpt for entry in entries):
         raise ValueError('a teacher worth caching has weights: set model.teacher_ckpt.')
     filler = Filler(cfg, views, seed, _device(0))
     check_repeatable(cfg, filler.model)

@@ -98,6 +98,11 @@ class Comparison:
         options = dict(options or {})
         length = TrainingLength(epochs)
         pair = read_pair(config, options, val_interval, length)
+        if isinstance(pair.model.teacher, list | tuple):
+            raise ValueError(
+                'a comparison trains or tests the one teacher of a pair, but model.teacher of '
+                f'"{config}" is a list. Train the pair and its baseline with "mmkd train".'
+            )
         self.pair = pair
         given = teacher_ckpt or os.path.expanduser(pair.model.get('teacher_ckpt') or '')
         train_teacher = train_teacher or not (given and ('://' in given or Path(given).is_file()))

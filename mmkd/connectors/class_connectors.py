@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
 from torch import Tensor
@@ -30,11 +29,14 @@ class TaughtClasses(BaseConnector):
         student_classes (list[str]): names, in the order of the student's.
         class_map (dict, optional): as of :meth:`mmkd.heads.class_map.ClassMap.from_names`.
         softmax (bool): whether the teacher's scores exclude each other.
-        shared (bool): of predictions keep the classes that both have; else all of the student's,
-            those of which the teacher knows nothing with a score of 0. Defaults to True.
+        taught (list[bool], optional): of each of the student's classes whether this teacher teaches
+            it. Defaults to None: those that it knows.
+        shared (bool): of predictions keep the taught classes alone; else all of the student's, the
+            others with a score of 0. Defaults to True.
         activated (bool): whether raw maps are probabilities already. Defaults to False.
 
     Example:
+        >>> import torch
         >>> rows = Predictions(torch.tensor([[[0.25, 0.5]]]).log(), torch.zeros(1, 1, 4))
         >>> TaughtClasses(['cat', 'car'], ['car', 'bike'], softmax=False)(rows).log_prob.exp()
         tensor([[[0.5000]]])
@@ -48,6 +50,7 @@ class TaughtClasses(BaseConnector):
         student_classes: Sequence[str],
         class_map: Any = None,
         softmax: bool = False,
+        taught: Sequence[bool] | None = None,
         shared: bool = True,
         activated: bool = False,
         init_cfg: dict[str, Any] | None = None,
@@ -55,6 +58,7 @@ class TaughtClasses(BaseConnector):
         super().__init__(init_cfg)
         self.classes = ClassMap.from_names(teacher_classes, student_classes, class_map)
         self.softmax = softmax
+        self.taught = self.classes.matched.tolist() if taught is None else list(taught)
         self.shared = shared
         self.activated = activated
 
@@ -70,7 +74,7 @@ class TaughtClasses(BaseConnector):
         return self._maps(feature)
 
     def _rows(self, rows: Predictions) -> Predictions:
-        return taught_rows(rows, self.classes, self.softmax, self.shared)
+        return taught_rows(rows, self.classes, self.softmax, self.taught, self.shared)
 
     def _maps(self, maps: Any) -> Any:
         levels = as_levels(maps, 'class maps')
@@ -90,31 +94,40 @@ class SharedClasses(BaseConnector):
 
     Args:
         matched (list[bool]): of each class of the student, whether the teacher has a partner.
+        taught (list[bool], optional): of each, whether it is taught. Defaults to None: those that
+            have a partner.
         softmax (bool): whether the student's scores exclude each other. Defaults to False.
 
     Example:
+        >>> import torch
         >>> rows = Predictions(torch.tensor([[[0.25, 0.5]]]).log(), torch.zeros(1, 1, 4))
         >>> SharedClasses([True, False], softmax=True)(rows).log_prob.exp()
         tensor([[[0.5000]]])
     """
 
     def __init__(
-        self, matched: Sequence[bool], softmax: bool = False, init_cfg: dict[str, Any] | None = None
+        self,
+        matched: Sequence[bool],
+        taught: Sequence[bool] | None = None,
+        softmax: bool = False,
+        init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.matched = list(matched)
+        self.taught = self.matched if taught is None else list(taught)
         self.softmax = softmax
 
     def forward_train(self, feature: Any) -> Any:
         """Predictions, those of layers, a DETR's run, or a detector's own pass."""
         if isinstance(feature, LossPass):
-            untaught = [i for i, known in enumerate(self.matched) if not known]
+            untaught = [i for i, taught in enumerate(self.taught) if not taught]
             return replace(feature, untaught=tuple(untaught))
-        matched = torch.tensor(self.matched)
         if isinstance(feature, QueryRun):
-            layers = [own_rows(rows, matched, self.softmax) for rows in feature.layers]
-            return replace(feature, layers=layers)
-        return _each(feature, lambda rows: own_rows(rows, matched, self.softmax))
+            return replace(feature, layers=[self._rows(rows) for rows in feature.layers])
+        return _each(feature, self._rows)
+
+    def _rows(self, rows: Predictions) -> Predictions:
+        return own_rows(rows, self.matched, self.softmax, self.taught)
 
 
 class _TaughtHead(HeadAtWork):

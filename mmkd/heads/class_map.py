@@ -145,6 +145,8 @@ class ClassNames(NamedTuple):
     teacher: Sequence[str]
     student: Sequence[str]
     class_map: Mapping[str, str | None] | None = None
+    #: The student's classes that this teacher is to teach; None for all that it knows.
+    only: Sequence[str] | None = None
 
     @property
     def alike(self) -> bool:
@@ -155,9 +157,24 @@ class ClassNames(NamedTuple):
         """Which class is which.
 
         Raises:
-            TypeError, ValueError: see :meth:`ClassMap.from_names`.
+            TypeError, ValueError: see :meth:`ClassMap.from_names`; ``only`` names what one of the
+                two does not know.
         """
-        return ClassMap.from_names(*self)
+        found = ClassMap.from_names(self.teacher, self.student, self.class_map)
+        for name in self.only or ():
+            known = [own for own, partners in found.partners() if partners]
+            if name not in known:
+                near = nearest(name, known, cutoff=0.4) or known
+                raise ValueError(
+                    "a teacher's classes must be classes of the student that it knows, too, but "
+                    f'got "{name}". Nearest: {first_of(near)}.'
+                )
+        return found
+
+    def taught(self, found: ClassMap) -> list[bool]:
+        """Of each of the student's classes whether this teacher teaches it."""
+        pairs = zip(found.student, found.matched.tolist(), strict=True)
+        return [known and (self.only is None or name in self.only) for name, known in pairs]
 
 
 def _check_width(scores: Tensor, width: int) -> None:

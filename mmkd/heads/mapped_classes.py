@@ -14,7 +14,11 @@ _LEAST = 1e-6  # probability that is left of a softmax, and of what a sigmoid la
 
 
 def taught_rows(
-    rows: Predictions, classes: ClassMap, softmax: bool, shared: bool = True
+    rows: Predictions,
+    classes: ClassMap,
+    softmax: bool,
+    taught: Sequence[bool] | None = None,
+    shared: bool = True,
 ) -> Predictions:
     """The teacher's rows with the student's classes: :meth:`ClassMap.apply` on their scores.
 
@@ -25,12 +29,15 @@ def taught_rows(
         rows: the teacher's, of T classes.
         classes: which of them is which of the student's.
         softmax: whether the head's scores exclude each other.
-        shared: keep the student's classes that have a partner, in order, as :func:`own_rows` does;
-            else all, of which those without a partner have a score of 0. Defaults to True.
+        taught: of each of the student's classes whether it is taught. Defaults to None: those that
+            have a partner.
+        shared: keep the taught classes alone, in order, as :func:`own_rows` does; else all of the
+            student's, of which those that are not taught have a score of 0. Defaults to True.
     """
     quality = 0.0 if rows.quality is None else upcast(rows.quality)
     log_prob = upcast(rows.log_prob)
-    kept = classes.matched.to(log_prob.device)
+    kept = classes.matched if taught is None else torch.tensor(taught)
+    kept = kept.to(log_prob.device)
     alone = bool((classes.matrix.sum(0) <= 1).all())
     if alone and not (softmax and classes.unheard):  # exactly what the teacher said
         pairs = [(t, s) for t, s in enumerate(classes.places) if s is not None]
@@ -39,6 +46,7 @@ def taught_rows(
         found[..., s] = log_prob[..., t]
     else:
         found = log_of(classes.apply((log_prob - quality).exp(), softmax)) + quality
+    found = torch.where(kept, found, log_of(found.new_zeros(())))
     boxes, class_boxes = rows.boxes, rows.class_boxes
     if class_boxes is not None:
         class_boxes = _boxes_of_partners(class_boxes, log_prob, classes)
@@ -50,29 +58,34 @@ def taught_rows(
     return replace(rows, log_prob=found, boxes=boxes, class_boxes=class_boxes)
 
 
-def own_rows(rows: Predictions, matched: Tensor, softmax: bool) -> Predictions:
+def own_rows(
+    rows: Predictions, matched: Sequence[bool], softmax: bool, taught: Sequence[bool] | None = None
+) -> Predictions:
     """The student's rows with the classes alone that its teacher knows, differentiable.
 
     Args:
         rows: the student's, of S classes.
-        matched: (S,), bool, the classes that have a partner.
-        softmax: whether the head's scores exclude each other: the rest, the background included,
-            is then divided by what is left.
+        matched: of each of the S classes whether it has a partner.
+        softmax: whether the head's scores exclude each other: without a class that has no partner
+            the rest, the background included, is divided by what is left.
+        taught: of each class whether it is taught. Defaults to None: those that have a partner.
     """
-    matched = matched.to(rows.log_prob.device)
-    if bool(matched.all()):
+    taught = matched if taught is None else taught
+    if all(matched) and all(taught):
         return rows
     log_prob = upcast(rows.log_prob)
-    found = log_prob[..., matched]
-    if softmax:
+    kept = torch.tensor(taught, device=log_prob.device)
+    found = log_prob[..., kept]
+    if softmax and not all(matched):
         quality = 0.0 if rows.quality is None else upcast(rows.quality)
-        dropped = (log_prob[..., ~matched] - quality).exp().sum(-1, keepdim=True)
+        lost = ~torch.tensor(matched, device=log_prob.device)
+        dropped = (log_prob[..., lost] - quality).exp().sum(-1, keepdim=True)
         # A certain class leaves nothing, of which a logarithm has no gradient.
         left = torch.log1p(-dropped.clamp(max=1 - _LEAST))
         found = torch.minimum(found - left, found.new_zeros(()) + quality)
     boxes, class_boxes = rows.boxes, rows.class_boxes
     if class_boxes is not None:
-        class_boxes = class_boxes[:, :, matched]
+        class_boxes = class_boxes[:, :, kept]
         best = found.argmax(-1)[..., None, None].expand(*found.shape[:-1], 1, 4)
         boxes = class_boxes.gather(2, best)[:, :, 0]
     return replace(rows, log_prob=found, boxes=boxes, class_boxes=class_boxes)

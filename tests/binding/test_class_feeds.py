@@ -134,7 +134,7 @@ def test_class_maps_need_a_partner_for_each_class(folder):
     terms, _ = step(built(folder, 'ssd_chen2017', classes=('vehicle', 'cat', 'car'), said=SAID))
     assert float(terms['distill.loss_soft']) > 0
     message = (
-        r"loss_soft.preds_T are the teacher's class maps.*knows nothing of bike. Take a method"
+        r"loss_soft.preds_T are the teacher's class maps.*teaches nothing of bike. Take a method"
     )
     with pytest.raises(ValueError, match=message):
         built(folder, 'ssd_chen2017', said=SAID)

@@ -47,7 +47,7 @@ def test_rows_of_a_teacher(found, softmax, shared, quality, seed):
         return
     teacher, student, said = found
     rows = rows_of(len(teacher), softmax, seed, quality, own_boxes=True)
-    made = taught_rows(rows, classes, softmax, shared)
+    made = taught_rows(rows, classes, softmax, shared=shared)
     kept = [s for s, known in enumerate(classes.matched) if known or not shared]
     assert made.log_prob.shape == (2, 3, len(kept))
     for b in range(2):
@@ -72,9 +72,8 @@ def test_rows_of_a_teacher(found, softmax, shared, quality, seed):
 
 @given(st.lists(st.booleans(), min_size=1, max_size=5).filter(any), st.booleans(), st.booleans())
 def test_rows_of_a_student(known, softmax, quality):
-    matched = torch.tensor(known)
     rows = rows_of(len(known), softmax, 1, quality)
-    made = own_rows(rows, matched, softmax)
+    made = own_rows(rows, known, softmax)
     for b in range(2):
         for p in range(3):
             factor = 1.0 if rows.quality is None else float(rows.quality[b, p, 0].exp())
@@ -93,8 +92,7 @@ def test_gradients_of_a_student_and_of_a_teachers_head(softmax):
     classes = ClassMap.from_names(('a', 'b', 'c'), ('b', 'd'), dict(a='b'))
 
     def own(log_prob: Tensor) -> Tensor:
-        matched = torch.tensor([True, False, True])
-        return own_rows(Predictions(log_prob, boxes), matched, softmax).log_prob
+        return own_rows(Predictions(log_prob, boxes), [True, False, True], softmax).log_prob
 
     def taught(log_prob: Tensor) -> Tensor:
         return taught_rows(Predictions(log_prob, boxes), classes, softmax).log_prob
@@ -105,7 +103,7 @@ def test_gradients_of_a_student_and_of_a_teachers_head(softmax):
 
 def test_a_certain_class_that_is_dropped_leaves_finite_numbers_and_gradients():
     log_prob = torch.tensor([[[0.0, -200.0]]], requires_grad=True)
-    made = own_rows(Predictions(log_prob, torch.zeros(1, 1, 4)), torch.tensor([False, True]), True)
+    made = own_rows(Predictions(log_prob, torch.zeros(1, 1, 4)), [False, True], True)
     made.logits.sum().backward()
     assert bool(log_prob.grad.isfinite().all()) and bool(made.log_prob.isfinite().all())
 
