@@ -1,35 +1,32 @@
 """``DetectionDistill``: a detector taught by a detector."""
 
 from collections.abc import Mapping, Sequence
-from logging import WARNING
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from mmkd.algorithms.build_detector import Detector, build_detector, init_at_random
+from mmkd.algorithms.build_detector import Detector, build_detector
+from mmkd.algorithms.class_names import check_named
 from mmkd.algorithms.distill_terms import active_losses, distill_terms, let_overwrite
 from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.loss_watch import LossWatch
 from mmkd.algorithms.student_terms import StudentTerms
+from mmkd.algorithms.teachers import Teachers
 from mmkd.algorithms.term_statistics import statistics_of
-from mmkd.binding import bind
 from mmkd.cache.cached_teacher import CachedTeacher
 from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.state_keys import STUDENT_PREFIX
-from mmkd.datasets.channels import input_channels
 from mmkd.losses.log_keys import DISTILL, STUDENT
-from mmkd.rules.distiller_rules import check_alignment
-from mmkd.rules.loss_rules import check_losses
 from mmkd.teachers.crop import crop_records
 from mmkd.teachers.frozen_teacher import FrozenTeacher
-from mmkd.teachers.input_translation import InputTranslation
-from mmkd.teachers.lean_teacher import LeanTeacher, is_open, plain_records
+from mmkd.teachers.lean_teacher import is_open, plain_records
+from mmkd.teachers.several import FrozenTeachers, SeveralModels
+from mmkd.teachers.teacher_list import read_teachers
 
 
 @MODELS.register_module()
@@ -52,12 +49,18 @@ class DetectionDistill(SingleTeacherDistill):
     Args:
         architecture (dict | str | BaseModel): the student: a model config, the path of a config
             file (its ``model`` is built) or a built detector.
-        teacher (dict | str | BaseModel): the teacher, likewise.
+        teacher (dict | str | BaseModel | list): the teacher, likewise; or several, each a dict
+            with the arguments of :class:`mmkd.teachers.teacher_list.TeacherEntry`.
         distiller (dict): config of an MMRazor distiller. What it leaves out and the two models tell
             (classes, priors, coders, channels) is taken from them: :func:`mmkd.binding.bind`.
         teacher_ckpt (str, optional): the teacher's plain mmdet checkpoint, path or URL. Without
             it the teacher is untrained, which is good for tests only. Defaults to None.
         teacher_ckpt_strict (bool): whether each key must fit. Defaults to True.
+        class_map (dict, optional): by name of a teacher's class the student's class that it is, or
+            None, where the names differ: ``dict(car='vehicle', truck='vehicle')``; see
+            docs/any_teacher.md. Defaults to None.
+        classes (list[str], optional): names of the student's classes, in order. Defaults to None:
+            "mmkd train" and the other commands take those of the data.
         student_ckpt (str, optional): what the student starts from, in plain mmdet layout.
             Defaults to None, the student's own ``init_cfg``.
         student_ckpt_strict (bool): whether each key must fit. Defaults to True.
@@ -91,7 +94,7 @@ class DetectionDistill(SingleTeacherDistill):
     def __init__(
         self,
         architecture: Detector,
-        teacher: Detector,
+        teacher: Detector | Sequence[Mapping[str, Any]],
         distiller: dict[str, Any],
         teacher_ckpt: str | None = None,
         teacher_ckpt_strict: bool = True,
@@ -102,6 +105,8 @@ class DetectionDistill(SingleTeacherDistill):
         lean_teacher: Mapping[str, Any] | str | None = None,
         shuffle_teacher: bool = False,
         teacher_cache: str | Mapping[str, Any] | None = None,
+        class_map: Mapping[str, str | None] | None = None,
+        classes: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('teacher_trainable'):
@@ -112,29 +117,23 @@ class DetectionDistill(SingleTeacherDistill):
         student_model = build_detector(architecture, 'architecture')
         # The student starts from the weights of its baseline, with the same seed.
         with torch.random.fork_rng(devices=[]):
-            teacher_model = build_detector(teacher, 'teacher')
-            distiller = bind(distiller, student_model, teacher_model)
+            entries = read_teachers(teacher, teacher_ckpt, teacher_ckpt_strict, class_map)
+            teachers = Teachers(entries, student_model, distiller, classes)
             super().__init__(
-                architecture=student_model, teacher=teacher_model, distiller=distiller, **kwargs
+                architecture=student_model,
+                teacher=teachers.model,
+                distiller=teachers.distiller,
+                **kwargs,
             )
-            check_alignment(self.distiller, self.student, teacher_model)
-            check_losses(self.distiller, self.student, teacher_model)
-            if teacher_ckpt:
-                load_detector(teacher_model, teacher_ckpt, 'teacher_ckpt', teacher_ckpt_strict)
-            else:
-                print_log('teacher_ckpt is not set: the teacher is untrained', 'current', WARNING)
-                init_at_random(teacher_model)
-        recorders = getattr(self.distiller, 'teacher_recorders', None)
-        frozen = FrozenTeacher(
-            teacher_model,
-            InputTranslation(
-                self.data_preprocessor,
-                teacher_model.data_preprocessor,
-                (input_channels(self.student), input_channels(teacher_model)),
-            ),
-            [r.source for r in recorders.recorders.values()] if recorders else None,
-            LeanTeacher.of(lean_teacher),
-            shuffle_teacher,
+            teachers.check(self.distiller, self.student)
+            teachers.fill_untrained()
+        #: By teacher which of its classes is which of the student's; None where they are the same.
+        self.class_maps = teachers.maps
+        self.class_names = {one.entry.name: one.names for one in teachers.taught}
+        #: Factors of the losses of one of several teachers.
+        self.teacher_factors = teachers.factors
+        frozen = teachers.frozen(
+            self.distiller, self.student, self.data_preprocessor, lean_teacher, shuffle_teacher
         )
         if teacher_cache and shuffle_teacher:
             raise ValueError(
@@ -142,15 +141,16 @@ class DetectionDistill(SingleTeacherDistill):
                 'shuffle_teacher=True was given as well. Drop one of them.'
             )
         #: What fills the teacher's recorders for a batch.
-        self.teacher_source: FrozenTeacher | CachedTeacher = frozen
+        self.teacher_source: FrozenTeacher | FrozenTeachers | CachedTeacher = frozen
         if teacher_cache:
             self.teacher_source = CachedTeacher(
                 teacher_cache, frozen, self.distiller, self.student, self.data_preprocessor
             )
         #: Whether the run is to choose the teacher's form.
-        self.lean_teacher_is_open = is_open(lean_teacher) and not teacher_cache
+        single = isinstance(self.teacher_source, FrozenTeacher)
+        self.lean_teacher_is_open = is_open(lean_teacher) and single
         let_overwrite(self.distiller)
-        self.loss_watch = LossWatch(self.distiller, distiller)
+        self.loss_watch = LossWatch(self.distiller, teachers.distiller)
         self.student_terms = StudentTerms(student_loss_weights)
         if balance is not None and not self.calculate_student_loss:
             raise ValueError(
@@ -158,7 +158,9 @@ class DetectionDistill(SingleTeacherDistill):
                 'calculate_student_loss=False leaves these out. Drop one of them.'
             )
         names = self.distiller.distill_losses
-        self.balance = None if balance is None else GradientBalance(names, **balance)
+        self.balance = (
+            None if balance is None else GradientBalance(names, **teachers.balanced(balance))
+        )
         self.distill_factors: dict[str, float] = {}  # of DistillWeightHook, this iteration's
         if student_ckpt:
             load_detector(self.student, student_ckpt, 'student_ckpt', student_ckpt_strict)
@@ -169,19 +171,31 @@ class DetectionDistill(SingleTeacherDistill):
         """The frozen teacher."""
         return self.teacher_source.model
 
+    @property
+    def teachers(self) -> dict[str, BaseModel]:
+        """The frozen teachers by name, a single one as 'teacher'."""
+        model = self.teacher
+        if isinstance(model, SeveralModels):
+            return dict(model.models.items())
+        return dict.fromkeys(self.class_maps, model)
+
     def check_data_origin(self, config: Mapping[str, Any], classes: Sequence[str] | None) -> None:
-        """Compare the data that the two models' files were trained on with that of a run.
+        """Compare the data that the models' files were trained on with that of a run.
 
         Args:
             config: of the run.
             classes: names of the data set's classes, in order.
 
         Raises:
-            ValueError: the teacher scores the classes in another order, and its scores are taught.
+            ValueError: a teacher scores the classes in another order, and its scores are taught;
+                ``classes`` of the config are not those of the data.
         """
-        # Not of backbone and neck alone.
+        # Not of backbone and neck alone, nor of classes that are paired by their names.
         scores = getattr(self.teacher_source, 'features', None) is None
-        check_data_origin(self.teacher, config, classes, scores)
+        for name, model in self.teachers.items():
+            paired = self.class_maps[name] is not None
+            check_data_origin(model, config, None if paired else classes, scores)
+            check_named(self.class_names[name], classes)
         check_data_origin(self.student, config, classes, False)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -226,7 +240,7 @@ class DetectionDistill(SingleTeacherDistill):
             distiller.set_deliveries_override(False)
             with distiller.teacher_recorders, distiller.deliveries:
                 self.teacher_source(batch_inputs, data_samples)
-            if isinstance(self.teacher_source, FrozenTeacher):  # a cache's are laid out as read
+            if not isinstance(self.teacher_source, CachedTeacher):  # these are laid out as read
                 plain_records(distiller.teacher_recorders)
 
         distiller.set_deliveries_override(bool(active))
@@ -237,15 +251,15 @@ class DetectionDistill(SingleTeacherDistill):
         ):
             student_losses = self.student(batch_inputs, data_samples, mode='loss')
         plain_records(distiller.student_recorders)
-        if active and self.teacher_source.translation is not None:
-            recorders = distiller.teacher_recorders, distiller.student_recorders
-            divisor = self.teacher_source.translation.divisor
-            crop_records(*recorders, batch_inputs.shape[-2:], divisor)
+        for owner, divisor in self.teacher_source.crops if active else ():
+            recorders = distiller.teacher_recorders
+            seen = recorders if owner is None else recorders.of(owner)
+            crop_records(seen, distiller.student_recorders, batch_inputs.shape[-2:], divisor)
         if self.calculate_student_loss:
             weighted = self.student_terms(self.student, student_losses)
             losses.update({f'{STUDENT}{name}': value for name, value in weighted.items()})
 
-        factors = self.distill_factors
+        factors = self._factors()
         terms = distill_terms(distiller, factors, active, batch_inputs, self.loss_watch)
         if self.balance is not None and active:
             weights = [p for p in self.student.parameters() if p.requires_grad]
@@ -255,6 +269,13 @@ class DetectionDistill(SingleTeacherDistill):
         losses.update({f'{DISTILL}{name}': value for name, value in found.items()})
         self._release_records()
         return losses
+
+    def _factors(self) -> dict[str, float]:
+        """Of each loss that has one, this iteration's and its teacher's."""
+        found = dict(self.teacher_factors)
+        for name, factor in self.distill_factors.items():
+            found[name] = found.get(name, 1.0) * factor
+        return found
 
     def _release_records(self) -> None:
         # Records hold the graph: kept until the next step they would double the memory.

@@ -10,8 +10,11 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmkd.binding.arguments import class_of, declared, from_models, left_out
+from mmkd.binding.class_feeds import map_classes
 from mmkd.binding.facts import Fed, Models
 from mmkd.binding.shared_levels import Cuts, level_cuts, take_levels
+from mmkd.connectors import TaughtClasses
+from mmkd.heads.class_map import ClassNames
 from mmkd.losses.each_level import EachLevel
 from mmkd.losses.fine_grained_imitation import FineGrainedImitation
 from mmkd.rules.distiller_rules import check_distiller
@@ -20,7 +23,13 @@ from mmkd.rules.paired_arguments import paired_arguments
 from mmkd.rules.side import SIDES, side_of
 
 
-def bind(distiller: Any, student: nn.Module, teacher: nn.Module) -> Any:
+def bind(
+    distiller: Any,
+    student: nn.Module,
+    teacher: nn.Module,
+    names: ClassNames | None = None,
+    scale: float = 1.0,
+) -> Any:
     """Check a distiller's config, and complete it by what the two models tell.
 
     Filled in is what the config leaves out: the ``source`` of a ``ModuleOutputs`` recorder (the
@@ -31,6 +40,9 @@ def bind(distiller: Any, student: nn.Module, teacher: nn.Module) -> Any:
         distiller: the config, which is not changed; a built distiller is returned as it is.
         student: the built student.
         teacher: the built teacher.
+        names: of their classes. Where these differ, what compares them gets those that both have:
+            :func:`mmkd.binding.class_feeds.map_classes`. Defaults to None, not known.
+        scale: of the image that the teacher sees, by that of the student's. Defaults to 1.0.
 
     Raises:
         TypeError, ValueError: :func:`mmkd.rules.distiller_rules.check_distiller` refuses it, or it
@@ -48,7 +60,9 @@ def bind(distiller: Any, student: nn.Module, teacher: nn.Module) -> Any:
                 has_neck = getattr(model, 'neck', None) is not None
                 recorder['source'] = 'neck' if has_neck else 'backbone'
     check_distiller(config, student, teacher)
-    models = Models(student, teacher, config)
+    if names is not None:
+        map_classes(config, student, teacher, names)
+    models = Models(student, teacher, config, scale)
     cuts = level_cuts(config, models)
     filled = [*_fill_losses(config, models), *_fill_connectors(config, models, cuts)]
     if filled:
@@ -88,6 +102,8 @@ def _fill_connectors(config: Any, models: Models, cuts: Cuts) -> Iterator[str]:
             yield from _fill(where, link, models, fed, other)
             if 'counterpart_channels' in from_models(class_of(link)).values():
                 fed = other or fed  # what comes next gets the channels of the other side
+            if class_of(link) is TaughtClasses:
+                fed = other or Fed('student', {})  # and here the classes
 
 
 class _Use(NamedTuple):

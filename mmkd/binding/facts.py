@@ -28,14 +28,22 @@ class Models:
         student: the built student.
         teacher: the built teacher.
         distiller: the config of the distiller, with the source of each recorder.
+        scale: of the image that the teacher sees, by that of the student's. Defaults to 1.0.
     """
 
     def __init__(
-        self, student: nn.Module, teacher: nn.Module, distiller: Mapping[str, Any]
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        distiller: Mapping[str, Any],
+        scale: float = 1.0,
     ) -> None:
         self.models = dict(zip(SIDES, (student, teacher), strict=True))
         self.recorders = {side: distiller.get(f'{side}_recorders') or {} for side in SIDES}
-        self.probes = {side: Probe(self.models[side], self.recorders[side]) for side in SIDES}
+        self.probes = {
+            side: Probe(self.models[side], self.recorders[side], by)
+            for side, by in zip(SIDES, (1.0, scale), strict=True)
+        }
 
     def head(self, side: str, record: Mapping[str, Any] | None) -> nn.Module | None:
         """The head that a record belongs to; else the detector's own."""

@@ -27,10 +27,14 @@ class Probe:
     Args:
         model: a built detector.
         recorders: by name their configs; ``ModuleOutputs`` and ``ModuleInputs`` are seen.
+        scale: of the images that the model sees, by those that are asked about. Defaults to 1.0.
     """
 
-    def __init__(self, model: Any, recorders: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, model: Any, recorders: Mapping[str, Mapping[str, Any]], scale: float = 1.0
+    ) -> None:
         self.model = model
+        self.scale = scale
         self.kinds = {
             name: (str(recorder['type']), str(recorder['source']))
             for name, recorder in recorders.items()
@@ -54,7 +58,7 @@ class Probe:
         None where they cannot be seen, or where the model does not run on such images.
         """
         if pixels not in self._sized:
-            self._sized[pixels] = self._run([pixels])
+            self._sized[pixels] = self._run([round(pixels * self.scale)])
         maps = self._value(self._sized[pixels], record)
         maps = [maps] if isinstance(maps, Tensor) else maps
         if not isinstance(maps, list | tuple) or not maps:

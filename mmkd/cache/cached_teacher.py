@@ -12,6 +12,7 @@ from mmkd.cache.views import RECORD
 from mmkd.recorders.predictions_recorder import PredictionsRecorder
 from mmkd.teachers.frozen_teacher import FrozenTeacher
 from mmkd.teachers.lean_teacher import plain_records
+from mmkd.teachers.several import FrozenTeachers
 
 #: Of what codecs write: another number when it changes.
 FORMAT = 1
@@ -38,7 +39,7 @@ class CachedTeacher:
     def __init__(
         self,
         cache: str | Mapping[str, Any],
-        teacher: FrozenTeacher,
+        teacher: FrozenTeacher | FrozenTeachers,
         distiller: nn.Module,
         student: nn.Module,
         preprocessor: nn.Module,
@@ -50,7 +51,7 @@ class CachedTeacher:
         older = {**own, 'recorders': _recorders(as_before(fields))}
         check_key(folder, index['key'], older if older.items() <= index['key'].items() else own)
         self.model = nn.Module()  # of the teacher's weights nothing is kept in memory
-        self.translation = teacher.translation
+        self.crops = teacher.crops
         self._layout = RecordLayout(index['fields'])
         self._recorders = distiller.teacher_recorders
         recorders: Any = self._recorders
@@ -62,6 +63,11 @@ class CachedTeacher:
         self._plain = any(map(_of_others, losses.values()))
         self._records: Tensor | None = None
         preprocessor.register_forward_pre_hook(self._take)
+
+    @property
+    def parts(self) -> dict[str, FrozenTeacher]:
+        """By name the teachers that look: none."""
+        return {}
 
     def _take(self, preprocessor: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         self._records = args[0].get(RECORD)
@@ -99,7 +105,9 @@ def _of_others(loss: nn.Module) -> bool:
     )
 
 
-def algorithm_key(teacher: FrozenTeacher, fields: list[dict[str, Any]]) -> dict[str, str]:
+def algorithm_key(
+    teacher: FrozenTeacher | FrozenTeachers, fields: list[dict[str, Any]]
+) -> dict[str, str]:
     """The parts of the key that the algorithm knows."""
     return {**teacher_key(teacher), 'recorders': _recorders(fields)}
 

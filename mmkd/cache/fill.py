@@ -25,7 +25,9 @@ from mmkd.cache.views import (
     fingerprint,
     image_dataset,
 )
+from mmkd.datasets.data_checks import name_classes
 from mmkd.datasets.data_samples import boxes_of
+from mmkd.teachers.teacher_list import read_teachers
 
 
 class Filler:
@@ -40,6 +42,7 @@ class Filler:
 
     def __init__(self, cfg: Config, views: int, seed: int, device: str) -> None:
         init_default_scope(cfg.get('default_scope', 'mmdet'))
+        name_classes(cfg)
         model = {k: v for k, v in cfg.model.items() if k != 'teacher_cache'}
         self.model = MODELS.build(model).to(device)
         dataset = image_dataset(cfg.train_dataloader.dataset)
@@ -96,7 +99,8 @@ def fill_cache(
     """
     if views < 1:
         raise ValueError(f'a cache needs at least one view per image, but got {views}.')
-    if not cfg.model.get('teacher_ckpt'):
+    entries = read_teachers(cfg.model.teacher, cfg.model.get('teacher_ckpt'))
+    if not all(entry.ckpt for entry in entries):
         raise ValueError('a teacher worth caching has weights: set model.teacher_ckpt.')
     filler = Filler(cfg, views, seed, _device(0))
     check_repeatable(cfg, filler.model)

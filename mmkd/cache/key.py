@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mmkd.teachers.frozen_teacher import FrozenTeacher
+from mmkd.teachers.several import FrozenTeachers
 
 
 def digest(value: Any) -> str:
@@ -18,8 +19,15 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def teacher_key(teacher: FrozenTeacher) -> dict[str, str]:
-    """The teacher with its weights, and what it sees of a student's batch."""
+def teacher_key(teacher: FrozenTeacher | FrozenTeachers) -> dict[str, str]:
+    """The teacher with its weights, and what it sees of a student's batch; or each of several."""
+    if isinstance(teacher, FrozenTeachers):
+        keys = {name: teacher_key(part) for name, part in teacher.parts.items()}
+        whole: dict[str, dict[str, str]] = {}
+        for name, key in keys.items():
+            for part, value in key.items():
+                whole.setdefault(part, {})[name] = value
+        return {part: digest(values) for part, values in whole.items()}
     weights = hashlib.sha256(repr(teacher.model).encode())
     for name, value in sorted(teacher.model.state_dict().items()):
         weights.update(name.encode())
@@ -29,6 +37,8 @@ def teacher_key(teacher: FrozenTeacher) -> dict[str, str]:
         name: value.tolist() if hasattr(value, 'tolist') else value
         for name, value in vars(teacher.translation).items()
     }
+    if teacher.scale != 1:
+        translation['scale'] = teacher.scale
     own = _preprocessing(teacher.model.data_preprocessor)
     return {
         'teacher weights': weights.hexdigest(),

@@ -12,6 +12,7 @@ from mmkd.cache.obj_cells import ObjCells
 from mmkd.cache.rows import Rows, row_tree
 from mmkd.geometry.multi_level_maps import describe
 from mmkd.heads.predictions import Predictions
+from mmkd.recorders.joined_recorder import joined_with
 from mmkd.recorders.predictions_recorder import records_rows
 
 
@@ -45,10 +46,11 @@ def plan_fields(
         for argument, record in mapping.items():
             if record['from_student']:
                 continue
-            place = (record['recorder'], record.get('record_idx', 0), record.get('data_idx'))
             codec = _codec_of(loss, argument, record, student)
-            if found.setdefault(place, codec) != codec:
-                found[place] = dict(codec='dense16')
+            for one in joined_with(record, distiller.teacher_recorders):
+                place = (one['recorder'], one.get('record_idx', 0), one.get('data_idx'))
+                if found.setdefault(place, codec) != codec:
+                    found[place] = dict(codec='dense16')
     whole = {(recorder, index) for recorder, index, data_idx in found if data_idx is None}
     recorders = distiller.teacher_recorders.recorders
     for recorder, _, _ in found:
@@ -73,6 +75,7 @@ def plan_fields(
         if chosen is not None:
             codec = _chosen_codec(name, chosen, codec)
         tapped = recorders[recorder]
+        heard = getattr(tapped, 'classes', None)  # of score maps: of which classes
         fields.append(
             dict(
                 recorder=recorder,
@@ -80,6 +83,7 @@ def plan_fields(
                 data_idx=data_idx,
                 tap=type(tapped).__name__,
                 source=tapped.source,
+                **({'classes': list(heard)} if heard else {}),
                 **codec,
             )
         )

@@ -31,7 +31,7 @@ from mmkd.compare.job import Step, mmkd_command, python
 from mmkd.compare.report.run import Run, read_run
 from mmkd.config.config_errors import config_errors
 from mmkd.config.scaled_schedule import TrainingLength
-from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
+from mmkd.datasets.data_checks import annotation_files, check_data, check_fit, name_classes
 from mmkd.doctor.check_priors import told_of_priors
 from mmkd.rules.batched_targets import wants_batched_targets
 from mmkd.rules.schedule import check_schedule
@@ -98,6 +98,11 @@ class Comparison:
         options = dict(options or {})
         length = TrainingLength(epochs)
         pair = read_pair(config, options, val_interval, length)
+        if isinstance(pair.model.teacher, list | tuple):
+            raise ValueError(
+                'a comparison trains or tests the one teacher of a pair, but model.teacher of '
+                f'"{config}" is a list. Train the pair and its baseline with "mmkd train".'
+            )
         self.pair = pair
         given = teacher_ckpt or os.path.expanduser(pair.model.get('teacher_ckpt') or '')
         train_teacher = train_teacher or not (given and ('://' in given or Path(given).is_file()))
@@ -179,6 +184,7 @@ class Comparison:
         unread = ('teacher_ckpt', 'student_ckpt', 'teacher_cache', 'init_cfg')
         for key in (*unread, 'lean_teacher') if self.form else unread:
             config.model.pop(key, None)
+        name_classes(config)
         scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
         with quiet_log(), config_errors(config), scope:
             told = told_of_priors(MODELS.build(config.model).student, config)

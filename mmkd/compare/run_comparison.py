@@ -25,6 +25,7 @@ from mmkd.compare.report.results import results_of
 from mmkd.compare.report.summary import summary
 from mmkd.compare.report.write_report import Report, write_report
 from mmkd.compare.workers import describe_machine, worker_environments
+from mmkd.datasets.data_checks import name_classes
 from mmkd.visualization.overlays import overlays
 from mmkd.visualization.pictures import Picture, detected_boxes, draw_pictures, ground_truth_boxes
 
@@ -177,4 +178,5 @@ def _build_pair(comparison: Comparison) -> DetectionDistill:
 
     config: Config = taught(comparison.pair, comparison.teacher.checkpoint)
     config.model.lean_teacher = None
+    name_classes(config)
     return MODELS.build(config.model).eval()

@@ -1,6 +1,6 @@
 """The config of a pair: how it is written, and whether a config is one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -16,8 +16,8 @@ def is_distillation(config: Config) -> bool:
 
 def pair(
     base: Mapping[str, Any],
-    teacher: str | Mapping[str, Any],
-    teacher_ckpt: str | None,
+    teacher: str | Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    teacher_ckpt: str | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """The model of a pair, made of what its config inherits.
@@ -25,8 +25,8 @@ def pair(
     Args:
         base: ``_base_`` of the config, which inherits the student and a method of
             ``_base_/methods/``: its ``model`` is the student.
-        teacher: as for :class:`mmkd.algorithms.DetectionDistill`.
-        teacher_ckpt: likewise.
+        teacher: as for :class:`mmkd.algorithms.DetectionDistill`; a list of dicts for several.
+        teacher_ckpt: likewise. Defaults to None: of several each entry has its own.
         settings: further arguments of ``DetectionDistill``, before those of the method. Here
             ``lean_teacher`` is 'auto' by default.
 

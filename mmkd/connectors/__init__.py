@@ -5,6 +5,7 @@ needs equal of student and teacher, and what it makes equal (see :mod:`mmkd.rule
 """
 
 from mmkd.connectors.chosen_levels import ChosenLevels
+from mmkd.connectors.class_connectors import SharedClasses, TaughtClasses
 from mmkd.connectors.each_level_connector import EachLevelConnector
 from mmkd.connectors.feature_adapter import FeatureAdapter
 from mmkd.connectors.flatten_cls import FlattenCls
@@ -20,6 +21,8 @@ __all__ = [
     'FlattenCls',
     'ImitationMaskConnector',
     'ReencodeBoxes',
+    'SharedClasses',
     'SplitPredMaps',
     'StandardLevels',
+    'TaughtClasses',
 ]

@@ -39,7 +39,17 @@ def check_class_counts(cfg: Config, classes: Sequence[str]) -> list[str]:
         return []
     student = model['architecture']
     _refuse(class_counts(student, scope, 'model.architecture'), classes)
-    of_teacher = class_counts(model.get('teacher'), scope, 'model.teacher')
+    teacher = model.get('teacher')
+    entries = teacher if isinstance(teacher, list | tuple) else [dict(model=teacher)]
+    of_teacher = [
+        count
+        for i, entry in enumerate(entries)
+        for count in class_counts(
+            entry.get('model'),
+            scope,
+            'model.teacher' if len(entries) == 1 else f'model.teacher[{i}]',
+        )
+    ]
     other = [f'{key}={count}' for key, count in of_teacher if count != len(classes)]
     counts = {len(classes), *(count for _, count in of_teacher)}
     losses = (model.get('distiller') or {}).get('distill_losses')
@@ -50,7 +60,7 @@ def check_class_counts(cfg: Config, classes: Sequence[str]) -> list[str]:
         return []
     return [
         f'the teacher predicts other classes than the {len(classes)} of the data '
-        f'({first_of(other, 3)}): only features can be distilled'
+        f'({first_of(other, 3)}): their names tell which are taught'
     ]
 
 

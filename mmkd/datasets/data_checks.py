@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmkd.config.names import first_of
+from mmkd.config.pair_config import is_distillation
 from mmkd.datasets.annotations import check_coco
 from mmkd.datasets.channels import check_channels
 from mmkd.datasets.class_counts import check_class_counts
@@ -57,7 +58,7 @@ def _check_data(cfg: Config, phases: Sequence[str]) -> list[str]:
 
 def check_fit(cfg: Config, phases: Sequence[str]) -> list[str]:
     """The part of :func:`check_data` that is not about the data sets' files alone."""
-    of_phase = {phase: _phase_classes(cfg, phase) for phase in phases}
+    of_phase = {phase: classes_of_data(cfg, phase) for phase in phases}
     known = {phase: classes for phase, classes in of_phase.items() if classes}
     for phase, classes in known.items():
         first = next(iter(known))
@@ -164,7 +165,14 @@ def _loaded(dataset: Mapping[str, Any], scope: str | None) -> list[dict[str, Any
     return [built.get_data_info(index) for index in range(len(built))]
 
 
-def _phase_classes(cfg: Config, phase: str) -> Sequence[str] | None:
+def name_classes(cfg: Config) -> None:
+    """Tell a pair what its student's classes are called, where its config does not: as the data."""
+    classes = classes_of_data(cfg, 'train') if is_distillation(cfg) else None
+    if classes and cfg.model.get('classes') is None:
+        cfg.model.classes = list(classes)
+
+
+def classes_of_data(cfg: Config, phase: str) -> Sequence[str] | None:
     """The classes of a phase's data sets of COCO or VOC form, whose labels are fixed."""
     scope = cfg.get('default_scope')
     for dataset in _leaves(cfg, phase):

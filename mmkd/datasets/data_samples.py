@@ -44,6 +44,14 @@ def boxes_of(sample: Any) -> Tensor:
     return getattr(boxes, 'tensor', boxes)
 
 
+def objects_of(samples: Any, image: int) -> tuple[Tensor, Tensor]:
+    """The ground truth of an image of a batch: boxes (G, 4) in input pixels, labels (G,)."""
+    if isinstance(samples, Mapping):
+        rows = samples['bboxes_labels'][samples['bboxes_labels'][:, 0] == image]
+        return rows[:, 2:6], rows[:, 1].long()
+    return boxes_of(samples[image]), samples[image].gt_instances.labels
+
+
 def metas_of(samples: Any) -> Sequence[Mapping[str, Any]] | None:
     """The ``metainfo`` of each image; None where it is not known."""
     if isinstance(samples, Mapping):

@@ -14,6 +14,7 @@ from mmkd.checkpoints.data_origin import data_differences
 from mmkd.checkpoints.loading import kept
 from mmkd.doctor.report import Section
 from mmkd.heads import describe_head, predicting_head
+from mmkd.heads.class_map import ClassMap
 
 #: mAP by which two ways of preprocessing may differ: rounding, and padding of another value.
 TOLERANCE = 0.02
@@ -54,46 +55,59 @@ def check_accuracy(
     Returns:
         Whether the teacher has weights and, where that was measured, finds objects with them.
     """
-    cfg, trained = runner.cfg, '' in kept(pair.teacher)
+    cfg, models = runner.cfg, pair.teachers
+    trained = all('' in kept(model) for model in models.values())
     if not images or not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
         section.notes.append('Left out: no validation data, or no image of it asked for.')
         return trained
-    counts = [
-        head and describe_head(head).classes
-        for _, head in map(predicting_head, (pair.student, pair.teacher))
-    ]
-    translation: Any = pair.teacher_source.translation
+    count = _classes(pair.student)
     predictors: dict[tuple[str, str], Predict] = {}
-    if counts[0] == counts[1] and not trained:
-        section.notes.append('The teacher is left out: it is untrained.')
-    elif counts[0] == counts[1]:
-        predictors['teacher', 'through the distillation pipeline'] = through_pipeline(pair)
-        if not translation.same_padding:
-            predictors['teacher', 'through its own preprocessing'] = through_preprocessor(
-                pair.teacher, pair.teacher
+    for name, source in pair.teacher_source.parts.items():
+        who = 'The teacher' if len(models) == 1 else name
+        of_teacher, classes = _classes(source.model), pair.class_maps[name]
+        if count != of_teacher and classes is None:
+            section.notes.append(
+                f'{who} is left out: it has {of_teacher} classes, the data {count}.'
             )
-    else:
-        section.notes.append(
-            f'The teacher is left out: it has {counts[1]} classes, the data {counts[0]}.'
-        )
+        elif '' not in kept(source.model):
+            section.notes.append(f'{who} is left out: it is untrained.')
+        else:
+            predictors[name, 'through the distillation pipeline'] = through_pipeline(pair, name)
+            if not (source.translation and source.translation.same_padding):
+                own = through_preprocessor(source.model, source.model)
+                predictors[name, 'through its own preprocessing'] = _relabelled(own, classes)
     predictors['student', 'at its start'] = through_preprocessor(pair.student, pair)
     loader = first_images(cfg.val_dataloader, images)
     found = evaluate(predictors, loader, runner, progress)
-    count = min(images, len(loader.sampler))  # type: ignore[arg-type]
-    section.rows += [[*key, value.mAP, count] for key, value in found.items()]
-    teacher = [value for (model, _), value in found.items() if model == 'teacher']
-    if teacher:
-        classes = loader.dataset.dataset.metainfo.get('classes')  # type: ignore[attr-defined]
-        _judge(section, teacher, found['student', 'at its start'], _told(pair, cfg, classes))
-    return trained and all(one.mAP >= LEAST for one in teacher)
+    number = min(images, len(loader.sampler))  # type: ignore[arg-type]
+    section.rows += [[*key, value.mAP, number] for key, value in found.items()]
+    taught = []
+    for name in models:
+        teacher = [value for (model, _), value in found.items() if model == name]
+        if teacher:
+            named = loader.dataset.dataset.metainfo.get('classes')  # type: ignore[attr-defined]
+            _judge(section, teacher, found['student', 'at its start'], _told(pair, cfg, named))
+            taught += teacher
+    return trained and all(one.mAP >= LEAST for one in taught)
+
+
+def _classes(model: Any) -> int | None:
+    head = predicting_head(model)[1]
+    return head and describe_head(head).classes
+
+
+def _relabelled(predict: Predict, classes: ClassMap | None) -> Predict:
+    return lambda batch: with_own_classes(predict(batch), classes)
 
 
 def _told(pair: DetectionDistill, cfg: Mapping[str, Any], classes: Any) -> str:
     """In what the teacher's file says other than the config, as a sentence."""
-    loaded = kept(pair.teacher).get('')
-    if loaded is None:
-        return ''
-    found = [*loaded.differences, *data_differences(loaded, cfg, classes)]
+    found = []
+    for name, model in pair.teachers.items():
+        loaded = kept(model).get('')
+        if loaded is not None:
+            named = classes if pair.class_maps[name] is None else None
+            found += [*loaded.differences, *data_differences(loaded, cfg, named)]
     return f' The config has {"; and ".join(map(str, found))}.' if found else ''
 
 
@@ -132,15 +146,28 @@ def _judge_parts(section: Section, teacher: Figures, student: Figures) -> None:
         )
 
 
-def through_pipeline(pair: DetectionDistill) -> Predict:
-    """The teacher's predictions on the student's normalised batch, translated."""
-    source: Any = pair.teacher_source
+def through_pipeline(pair: DetectionDistill, name: str = 'teacher') -> Predict:
+    """A teacher's predictions on the student's normalised batch, translated."""
+    source: Any = pair.teacher_source.parts[name]
 
     def predict(batch: dict[str, Any]) -> list[Any]:
         data = pair.data_preprocessor(batch, training=False)
-        return pair.teacher(*source.view(data['inputs'], data['data_samples']), mode='predict')
+        found = source.model(*source.view(data['inputs'], data['data_samples']), mode='predict')
+        return with_own_classes(found, pair.class_maps[name])
 
     return predict
+
+
+def with_own_classes(samples: list[Any], classes: ClassMap | None) -> list[Any]:
+    """A teacher's predictions with the student's labels; those of other classes are left out."""
+    if classes is not None:
+        for sample in samples:
+            found = sample.pred_instances
+            places = [-1 if place is None else place for place in classes.places]
+            labels = found.labels.new_tensor(places)[found.labels]
+            found.labels = labels
+            sample.pred_instances = found[labels >= 0]
+    return samples
 
 
 def through_preprocessor(model: Any, owner: Any) -> Predict:

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmkd.algorithms.detection_distill import DetectionDistill
-from mmkd.datasets.data_checks import check_data
+from mmkd.datasets.data_checks import check_data, name_classes
 from mmkd.datasets.data_samples import ground_truth
 from mmkd.doctor import check_priors, models, step
 from mmkd.doctor.check_accuracy import check_accuracy
@@ -84,6 +84,8 @@ def _examine(
         models.check_preprocessing(section, pair)
     with part('Models', 'part', 'student', 'teacher', 'equal') as section:
         models.check_heads(section, pair)
+    with part('Classes', 'class', 'taught by') as section:
+        models.check_classes(section, pair)
     with part('Priors against objects', *check_priors.COLUMNS) as section:
         check_priors.check_priors(section, pair.student, dataset, classes)
     title, teaches = 'mAP on validation images', True
@@ -158,6 +160,7 @@ def build(cfg: Config, folder: str) -> tuple[Runner, DetectionDistill]:
     cfg.randomness = {'seed': 0, **cfg.get('randomness', {})}  # a second report says the same
     cfg.visualizer = cfg.default_hooks = cfg.custom_hooks = None
     cfg.model.pop('teacher_cache', None)  # the teacher itself is examined
+    name_classes(cfg)
     runner = Runner.from_cfg(cfg)
     pair = runner.model
     if not isinstance(pair, DetectionDistill):

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmkd.algorithms.detection_distill import DetectionDistill
+from mmkd.binding.class_feeds import tell
 from mmkd.checkpoints.data_origin import data_differences
 from mmkd.checkpoints.loading import Loaded, kept
 from mmkd.checkpoints.preprocessing import Preprocessing
@@ -32,7 +33,8 @@ def check_weights(
         classes: names of the data set's classes.
         told: whether it has been said why the teacher has no weights.
     """
-    for side, model in (('teacher', pair.teacher), ('student', pair.student)):
+    for side, model in [*pair.teachers.items(), ('student', pair.student)]:
+        named = None if pair.class_maps.get(side) is not None else classes
         found = kept(model)
         if '' not in found:
             section.rows.append([side, 'none: as initialised', 0, len(model.state_dict()), 0.0])
@@ -41,10 +43,12 @@ def check_weights(
             section.rows.append([name, loaded.path, loaded.fit, loaded.total, loaded.share])
             _check_loaded(section, name, loaded)
             if not part:
-                _check_origin(section, side, loaded, config, classes)
-    if '' not in kept(pair.teacher) and not told:
+                _check_origin(section, side, loaded, config, named)
+    untrained = [name for name, model in pair.teachers.items() if '' not in kept(model)]
+    if untrained and not told:
+        which = 'the teacher' if len(pair.teachers) == 1 else ', '.join(untrained)
         section.error(
-            'teacher_ckpt is not set: the teacher is untrained.',
+            f'teacher_ckpt is not set: {which} is untrained.',
             "Set model.teacher_ckpt to the trained teacher's checkpoint.",
         )
 
@@ -69,10 +73,10 @@ def _check_origin(
 ) -> None:
     """What stands beside the weights: the training's model, preprocessing, classes and scale."""
     for one in loaded.differences:
-        add = section.error if one.clear and side == 'teacher' else section.warn
+        add = section.error if one.clear and side != 'student' else section.warn
         add(f'the {side} has {one}.', one.change.format(model=f'the {side}'))
     for one in data_differences(loaded, config, classes):
-        add = section.error if one.clear and side == 'teacher' else section.warn
+        add = section.error if one.clear and side != 'student' else section.warn
         add(f'beside the {side} the data has {one}.', one.change)
 
 
@@ -85,23 +89,55 @@ def preprocessing(model: nn.Module) -> dict[str, Any]:
 
 
 def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
-    """Both preprocessings side by side, and how the teacher's input is made of the student's."""
-    student, teacher = preprocessing(pair), preprocessing(pair.teacher)
-    section.rows += [[key, student[key], teacher[key]] for key in student]
-    translation: Any = pair.teacher_source.translation
-    section.notes.append(
-        'The teacher sees the batch of the student as it is.'
-        if translation.identity
-        else 'The teacher sees the batch of the student times '
-        f'{shown(translation.scale.flatten().tolist())} plus '
-        f'{shown(translation.shift.flatten().tolist())}'
-        + (', its channels swapped.' if translation.swap else '.')
-    )
+    """All preprocessings side by side, and how a teacher's input is made of the student's."""
+    student = preprocessing(pair)
+    for name, source in pair.teacher_source.parts.items():
+        several = len(pair.teachers) > 1
+        teacher = preprocessing(source.model)
+        for key in student:
+            row = key if not several else f'{key} ({name})'
+            section.rows.append([row, student[key], teacher[key]])
+        translation: Any = source.translation
+        who = name if several else 'The teacher'
+        section.notes.append(
+            f'{who} sees the batch of the student as it is.'
+            if translation.identity
+            else f'{who} sees the batch of the student times '
+            f'{shown(translation.scale.flatten().tolist())} plus '
+            f'{shown(translation.shift.flatten().tolist())}'
+            + (', its channels swapped.' if translation.swap else '.')
+        )
+        if source.scale != 1:
+            section.notes.append(f'{who} sees the images at {source.scale:g} times their size.')
+
+
+def check_classes(section: Section, pair: DetectionDistill) -> None:
+    """Which classes of a teacher are which of the student, and what is left out."""
+    found = {name: classes for name, classes in pair.class_maps.items() if classes is not None}
+    if not found:
+        section.notes.append('Teacher and student have the same classes, or none are compared.')
+    for name, classes in found.items():
+        owned = getattr(pair.class_names[name], 'only', None)
+        for own, partners in classes.partners():
+            shown_partners = partners if owned is None or own in owned else []
+            row = own if len(pair.class_maps) == 1 else f'{own} ({name})'
+            section.rows.append([row, shown_partners or None])
+        who = '' if len(pair.class_maps) == 1 else f'{name}: '
+        section.notes += [f'{who}{line[0].upper()}{line[1:]}.' for line in tell(classes)]
 
 
 def check_heads(section: Section, pair: DetectionDistill) -> None:
     """The heads that both predict with, student against teacher, in the terms of all heads."""
-    models = (pair.student, pair.teacher)
+    several = len(pair.teachers) > 1
+    for name, model in pair.teachers.items():
+        rows = Section('')
+        _compare_heads(rows, pair.student, model)
+        section.rows += [[f'{row[0]} ({name})', *row[1:]] if several else row for row in rows.rows]
+        section.notes += rows.notes
+
+
+def _compare_heads(section: Section, student: nn.Module, teacher: nn.Module) -> None:
+    models = (student, teacher)
     heads = [predicting_head(model)[1] for model in models]
     section.rows += [
         ['model', *(type(model).__name__ for model in models), None],

@@ -54,6 +54,12 @@ class Predictions:
         free: dict[str, Any] = {n: t.detach() for n, t in held.items() if isinstance(t, Tensor)}
         return replace(self, **free)
 
+    def scaled(self, factor: float) -> 'Predictions':
+        """The same rows of images whose sides have ``factor`` times as many pixels."""
+        places = {name: getattr(self, name) for name in ('boxes', 'priors', 'class_boxes')}
+        moved: dict[str, Any] = {k: t * factor for k, t in places.items() if t is not None}
+        return replace(self, **moved)
+
     def at(self, priors: Tensor | None) -> 'Predictions':
         """The rows at these priors (Q, 4), where all are among its own, in order; else all rows.
 

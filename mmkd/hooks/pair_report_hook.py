@@ -20,7 +20,6 @@ from mmkd.doctor import models
 from mmkd.doctor.check_layers import LAYER_COLUMNS, check_layers
 from mmkd.doctor.report import Report
 from mmkd.losses.log_keys import DISTILL, STUDENT, is_term
-from mmkd.teachers.frozen_teacher import FrozenTeacher
 
 
 @HOOKS.register_module()
@@ -58,7 +57,7 @@ class PairReportHook(Hook):
             pair.loss_watch.suspects = names - self.idle.at_work
         if pair is None or not is_main_process():
             return
-        if not isinstance(pair.teacher_source, FrozenTeacher):
+        if not pair.teacher_source.parts:
             return  # a cache has been checked against its teacher, and keeps none in memory
         report = Report(str(runner.cfg.filename))
         with report.section('Weights', 'model', 'file', 'keys loaded', 'of', 'share') as section:
@@ -67,6 +66,8 @@ class PairReportHook(Hook):
             models.check_preprocessing(section, pair)
         with report.section('Models', 'part', 'student', 'teacher', 'equal') as section:
             models.check_heads(section, pair)
+        with report.section('Classes', 'class', 'taught by') as section:
+            models.check_classes(section, pair)
         with report.section('Layers', *LAYER_COLUMNS) as section:
             check_layers(section, pair.student)
         lines = [line for section in report.sections for line in section.lines()]

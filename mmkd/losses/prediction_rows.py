@@ -1,13 +1,18 @@
 """Soft classes and boxes of any teacher on the rows of any student."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from mmkd.geometry.multi_level_maps import describe
+from mmkd.heads.fusion import JoinedRows
 from mmkd.heads.predictions import Predictions
 from mmkd.losses.functional.row_targets import (
     RowTargets,
+    joined_targets,
     same_rows,
     targets_by_overlap,
     targets_by_row,
@@ -32,7 +37,9 @@ class PredictionRows(nn.Module):
     surest rows are each shown to the ``candidates`` rows of the student that overlap them most:
     :func:`targets_by_overlap`. A student without NMS (DETR's kin) would find objects twice by
     that: of the teacher's rows after NMS each has one row of the student:
-    :func:`targets_one_to_one`. Record both sides with ``type='Predictions'``.
+    :func:`targets_one_to_one`. Record both sides with ``type='Predictions'``. Of several teachers
+    q is the mean, and each of their boxes counts by its teacher's weight:
+    :func:`joined_targets`.
 
     Source:
         Quality focal loss (Li et al., NeurIPS 2020, arXiv 2006.04388, eq. 4, with beta 1) with
@@ -67,6 +74,7 @@ class PredictionRows(nn.Module):
     """
 
     needs_equal = ('classes',)
+    joins_teachers = 'shared'
     statistics = {'cls': Statistic('its classes'), 'box': Statistic('its boxes')}
 
     def __init__(
@@ -86,30 +94,24 @@ class PredictionRows(nn.Module):
         self.candidates = candidates
         self.logs: dict[str, Tensor] = {}
 
-    def forward(self, preds_S: Predictions, preds_T: Predictions) -> Tensor:
+    def forward(self, preds_S: Predictions, preds_T: Predictions | JoinedRows) -> Tensor:
         """Compute the loss; ``logs`` gets its parts 'cls' and 'box', both weighted.
 
         Args:
             preds_S: the student's rows.
-            preds_T: the teacher's, of any number and kind.
+            preds_T: the teacher's, of any number and kind, or those of several.
         """
-        for name, rows in (('preds_S', preds_S), ('preds_T', preds_T)):
-            if not isinstance(rows, Predictions):
-                raise ValueError(
-                    f'{name} must be Predictions, got {describe(rows)}. Record it with '
-                    "`type='Predictions'`."
-                )
-        s, t = preds_S.log_prob, preds_T.log_prob
-        if s.size(0) != t.size(0) or s.size(2) != t.size(2):
-            raise ValueError(
-                'student and teacher must see the same images and score the same classes, got '
-                f'log_prob of {tuple(s.shape)} and {tuple(t.shape)} (images, rows, classes). Take '
-                'a teacher of these classes.'
-            )
-        preds_T = preds_T.detach()
-        with torch.no_grad(), torch.autocast(s.device.type, enabled=False):
-            found = self._targets(preds_S, preds_T)
-        with torch.autocast(s.device.type, enabled=False):
+        joined = preds_T.detach() if isinstance(preds_T, JoinedRows) else None
+        taught: Sequence[Any] = [preds_T] if joined is None else joined.rows
+        for rows_T in taught:
+            self._check(preds_S, rows_T)
+        device = preds_S.log_prob.device.type
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            each = [self._targets(preds_S, rows_T.detach()) for rows_T in taught]
+            found = each[0]
+            if joined is not None:
+                found = joined_targets(each, joined.shares(), joined.weights)
+        with torch.autocast(device, enabled=False):
             cls = soft_classes(preds_S, found)
             box = self.box_weight * pulled_boxes(preds_S, found)
         self.logs = {
@@ -117,6 +119,23 @@ class PredictionRows(nn.Module):
             'box': self.loss_weight * box.detach(),
         }
         return self.loss_weight * (cls + box)
+
+    @staticmethod
+    def _check(preds_S: object, preds_T: object) -> None:
+        for name, rows in (('preds_S', preds_S), ('preds_T', preds_T)):
+            if not isinstance(rows, Predictions):
+                raise ValueError(
+                    f'{name} must be Predictions, got {describe(rows)}. Record it with '
+                    "`type='Predictions'`."
+                )
+        assert isinstance(preds_S, Predictions) and isinstance(preds_T, Predictions)
+        s, t = preds_S.log_prob, preds_T.log_prob
+        if s.size(0) != t.size(0) or s.size(2) != t.size(2):
+            raise ValueError(
+                'student and teacher must see the same images and score the same classes, got '
+                f'log_prob of {tuple(s.shape)} and {tuple(t.shape)} (images, rows, classes). Take '
+                'a teacher of these classes.'
+            )
 
     def _targets(self, preds_S: Predictions, preds_T: Predictions) -> RowTargets:
         if same_rows(preds_S, preds_T):

@@ -1,6 +1,7 @@
 """The teacher's detections as ground truth of the student's own loss."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from mmkd.geometry.multi_level_maps import describe, upcast
 from mmkd.heads.detections import Detections, detections
+from mmkd.heads.fusion import JoinedRows, joined_detections
 from mmkd.heads.predictions import Predictions
 from mmkd.losses.log_keys import is_term
 from mmkd.losses.statistic import Statistic
@@ -30,7 +32,8 @@ class SoftGroundTruth(nn.Module):
     nothing need be known of its head; neither backbone nor neck runs again. The ground truth is
     soft in that a detection d counts in as many of the steps as the teacher is sure of it: in the
     mean its target is its score. Record the student with ``type='LossPass'``, the teacher with
-    ``type='Predictions'``.
+    ``type='Predictions'``. The detections of several teachers are fused:
+    :func:`mmkd.heads.fusion.fuse_boxes`.
 
     Terms of masks, semantic maps and keypoints are left out: boxes do not tell them. BatchNorm,
     counters and random generators go on as if the student had run once; denoising queries of DINO
@@ -66,6 +69,7 @@ class SoftGroundTruth(nn.Module):
     """
 
     needs_equal = ('classes',)
+    joins_teachers = 'always'
     statistics = {
         'objects': Statistic("the teacher's detections of an image that count as objects"),
         'score': Statistic('their mean score'),
@@ -102,14 +106,15 @@ class SoftGroundTruth(nn.Module):
         """Go on from a checkpoint."""
         self.step = int(state)
 
-    def forward(self, preds_S: LossPass, preds_T: Predictions) -> Tensor:
+    def forward(self, preds_S: LossPass, preds_T: Predictions | JoinedRows) -> Tensor:
         """Compute the loss; ``logs`` gets 'objects' and 'score'.
 
         Args:
             preds_S: the student's own pass.
-            preds_T: the teacher's rows, of any number and kind.
+            preds_T: the teacher's rows, of any number and kind, or those of several.
         """
-        if not isinstance(preds_S, LossPass) or not isinstance(preds_T, Predictions):
+        joined = isinstance(preds_T, JoinedRows)
+        if not isinstance(preds_S, LossPass) or not (joined or isinstance(preds_T, Predictions)):
             raise ValueError(
                 "preds_S must be recorded with `type='LossPass'` and preds_T with "
                 f"`type='Predictions'`, got {describe(preds_S)} and {describe(preds_T)}."
@@ -119,13 +124,14 @@ class SoftGroundTruth(nn.Module):
                 f'the loss of {type(preds_S.call.model).__name__} must take its features from '
                 '`extract_feat`, but it does not call it. Distil its features instead.'
             )
-        found = detections(preds_T.detach(), self.score_thr, self.iou_thr, self.max_per_img)
+        detect: Any = joined_detections if joined else detections
+        found = detect(preds_T.detach(), self.score_thr, self.iou_thr, self.max_per_img)
         key = type(self).__name__, self.step
         if self.soft:
-            found = self._drawn(found, preds_T.boxes.device, *key)
+            found = self._drawn(found, preds_S.call.inputs.device, *key)
         self.step += self.training
         features = [_upcast(maps) for maps in preds_S.features]
-        terms = LossPass(features, preds_S.call).again(found, *key)
+        terms = replace(preds_S, features=features).again(found, *key)
         told = [v for name, v in terms.items() if is_term(name) and not UNTOLD.search(name)]
         scores = torch.cat([image.scores for image in found])
         self.logs = {

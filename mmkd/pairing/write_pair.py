@@ -17,7 +17,7 @@ from mmkd.config.config_errors import config_errors
 from mmkd.config.names import nearest
 from mmkd.config.pair_config import is_distillation, set_classes, stated_classes
 from mmkd.config.read_config import read_config
-from mmkd.datasets.data_checks import check_data
+from mmkd.datasets.data_checks import check_data, name_classes
 from mmkd.fileio.atomic_writes import write_atomic
 from mmkd.pairing.methods import Method, ranked, read_methods
 from mmkd.pairing.needs import unmet
@@ -121,6 +121,7 @@ def check_pair(path: Path, trained: bool = True, classes: Sequence[str] | None =
                 raise
             notes = [f'the data are not there yet, and were not checked: {error}']
         notes += check_schedule(config)
+        name_classes(config)
         model = config.model
         if not trained:
             model.teacher_ckpt = None

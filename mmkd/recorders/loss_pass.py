@@ -14,6 +14,7 @@ from mmengine.dist import get_rank
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmkd.datasets.data_samples import objects_of
 from mmkd.datasets.seeding import seeded
 from mmkd.heads.detections import Detections
 
@@ -34,10 +35,12 @@ class LossPass:
     Args:
         features: for each call of ``extract_feat`` what it returned, with its graph.
         call: the detector, its images and their data samples.
+        untaught: labels of which another ground truth cannot tell: their own objects stay.
     """
 
     features: Sequence[Any]
     call: StudentCall
+    untaught: tuple[int, ...] = ()
 
     def again(self, truth: Sequence[Detections], *key: Any) -> dict[str, Any]:
         """The terms of the detector's loss with ``truth`` for its ground truth.
@@ -52,6 +55,8 @@ class LossPass:
         """
         call = self.call
         features = iter(self.features)
+        if self.untaught:
+            truth = with_own_objects(call.samples, truth, self.untaught)
         with (
             untouched(call.model),
             own_draws(call.inputs.device, *key),
@@ -136,6 +141,20 @@ def samples_with(call: StudentCall, truth: Sequence[Detections]) -> Any:
         new = sample.new()
         new.gt_instances = _instances(sample.gt_instances, _inside(found, height, width))
         made.append(new)
+    return made
+
+
+def with_own_objects(
+    samples: Any, truth: Sequence[Detections], labels: Sequence[int]
+) -> list[Detections]:
+    """A ground truth, and beside it the objects of some labels that the data samples have."""
+    made = []
+    for i, found in enumerate(truth):
+        boxes, own = objects_of(samples, i)
+        kept = torch.isin(own, own.new_tensor(labels))
+        boxes, own = boxes[kept].to(found.boxes), own[kept].to(found.labels)
+        more = Detections(torch.full_like(own, -1), boxes, own, torch.ones_like(boxes[:, 0]))
+        made.append(Detections(*map(torch.cat, zip(found, more, strict=True))))
     return made
 
 

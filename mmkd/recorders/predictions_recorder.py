@@ -43,6 +43,8 @@ class PredictionsRecorder(BaseRecorder):
         if layers not in ('last', 'all'):
             raise ValueError(f"layers must be 'last' or 'all', but got {layers!r}.")
         self.layers = layers
+        #: Of the images that the detector sees, by the size of the student's.
+        self.scale = 1.0
         self._model: Any = None
 
     def prepare_from_model(self, model: nn.Module | None = None) -> None:
@@ -80,6 +82,7 @@ class PredictionsRecorder(BaseRecorder):
     def __deepcopy__(self, memo: dict[int, Any]) -> 'PredictionsRecorder':
         # Of an algorithm's copy, it watches the copied student, but the one teacher there is.
         copied = type(self)(self._source, self.layers)
+        copied.scale = self.scale
         copied._model = memo.get(id(self._model), self._model)
         copied._initialized = self._initialized
         return copied
@@ -130,11 +133,16 @@ class PredictionsRecorder(BaseRecorder):
     def get_record_data(self, record_idx: int = 0, data_idx: int | None = None) -> Any:
         """The predictions of a run of the head; ``data_idx`` is the layer with layers='all'."""
         found = _read(super().get_record_data(record_idx))
-        return found if data_idx is None else _read(found[data_idx])
+        found = found if data_idx is None else _read(found[data_idx])
+        if self.scale == 1:
+            return found
+        several = isinstance(found, list)
+        scaled = [rows.scaled(1 / self.scale) for rows in (found if several else [found])]
+        return scaled if several else scaled[0]
 
     def release(self) -> None:
         """Let the model go: from now on its predictions come from elsewhere, as from a cache."""
-        self._model = None
+        self._model, self.scale = None, 1.0
 
 
 def records_rows(recorder: Any) -> bool:

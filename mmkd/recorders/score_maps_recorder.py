@@ -1,6 +1,8 @@
 """The recorder of how sure a detector is, cell by cell."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,21 +26,29 @@ class ScoreMapsRecorder(PredictionsRecorder):
     Args:
         source (str): the head, as of :class:`PredictionsRecorder`. Defaults to ''.
         score_thr (float): lower scores count as 0. Defaults to 0.0.
+        classes (list[int], optional): of which the scores count. Defaults to None, of all; in a
+            pair, of those of the teacher's that are classes of the student.
 
     Raises:
-        ValueError: ``score_thr`` is out of range; at the start, no head that can be read.
+        ValueError: ``score_thr`` is out of range; ``classes`` are none; at the start, no head that
+            can be read.
     """
 
     get_record_data = BaseRecorder.get_record_data
 
-    def __init__(self, source: str = '', score_thr: float = 0.0) -> None:
+    def __init__(
+        self, source: str = '', score_thr: float = 0.0, classes: Sequence[int] | None = None
+    ) -> None:
         super().__init__(source)
         if not 0 <= score_thr < 1:
             raise ValueError(f'score_thr must be at least 0 and below 1, but got {score_thr}.')
+        if classes is not None and not classes:
+            raise ValueError('classes must name at least one class, but got none. Leave it out.')
         self.score_thr = score_thr
+        self.classes = classes
 
     def __deepcopy__(self, memo: dict[int, Any]) -> 'ScoreMapsRecorder':
-        copied = type(self)(self._source, self.score_thr)
+        copied = type(self)(self._source, self.score_thr, self.classes)
         copied._model = memo.get(id(self._model), self._model)
         copied._initialized = self._initialized
         return copied
@@ -66,6 +76,9 @@ class ScoreMapsRecorder(PredictionsRecorder):
         super().__exit__(*error)
         for i, run in enumerate(self._data_buffer):
             shape, sizes = self._features[min(i, len(self._features) - 1)]
-            maps = score_maps(run.read(), sizes, shape)
+            rows = run.read()
+            if self.classes is not None:
+                rows = replace(rows, log_prob=rows.log_prob[..., self.classes])
+            maps = score_maps(rows, sizes, shape)
             self._data_buffer[i] = [m * (m >= self.score_thr) for m in maps]
         del self._sizes, self._features

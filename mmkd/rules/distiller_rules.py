@@ -135,12 +135,20 @@ def _unknown(
     )
 
 
-def check_alignment(distiller: nn.Module, student: nn.Module, teacher: nn.Module) -> None:
+def check_alignment(
+    distiller: nn.Module, student: nn.Module, teacher: nn.Module, scale: float = 1.0
+) -> None:
     """Check that the two models agree in what the distiller's losses need equal.
 
     A loss or connector says so in its attribute ``needs_equal``: any of ``classes``, ``priors``
     and ``coder``. A connector that brings the teacher's record to the student's form lists what it
     makes equal in ``aligns``.
+
+    Args:
+        distiller: built.
+        student: built.
+        teacher: built.
+        scale: of the image that the teacher sees, by that of the student's. Defaults to 1.0.
 
     Raises:
         ValueError: they differ.
@@ -154,13 +162,21 @@ def check_alignment(distiller: nn.Module, student: nn.Module, teacher: nn.Module
         )
         if s_head is None or t_head is None:
             continue
-        used = [
+        chains = [
             connectors[record['connector']]
             for record in mappings.get(name, {}).values()
             if record.get('connector')
         ]
+        used = [m for c in chains for m in (c if isinstance(c, nn.Sequential) else [c])]
         needs = {n for module in [loss, *used] for n in getattr(module, 'needs_equal', ())}
         aligned = {n for module in used for n in getattr(module, 'aligns', ())}
+        if scale != 1 and 'priors' in needs:
+            raise ValueError(
+                f'distill_losses.{name} ({type(loss).__name__}) compares teacher and student prior '
+                f'by prior, so that both must see the image at one size, but the teacher has '
+                f'scale={scale}. Take scale=1, or a loss that pairs rows by overlap '
+                '(PredictionRows) or detections (SoftGroundTruth).'
+            )
         for need in sorted(needs - aligned):
             difference = DIFFERENCE[need](s_head, t_head)
             if difference:

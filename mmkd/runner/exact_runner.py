@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
+from mmkd.datasets.data_checks import name_classes
 from mmkd.datasets.seeding import SeededSampler
 from mmkd.hooks.data_report_hook import DataReportHook
 from mmkd.hooks.early_end_hook import EarlyEndHook
@@ -27,6 +29,12 @@ class ExactRunner(Runner):
     What is drawn at random for an image follows from (seed, epoch, image), what is drawn in an
     iteration from (seed, iteration); everything else is in the checkpoint.
     """
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> Runner:
+        """Build the runner of a config; a pair is told what the classes of its data are called."""
+        name_classes(cfg)
+        return super().from_cfg(cfg)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the log, of which a terminal shows what fits a screen."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from mmkd.datasets.data_samples import of_input, rolled
 from mmkd.teachers.input_translation import InputTranslation
 from mmkd.teachers.lean_teacher import EXACT, LeanTeacher
+from mmkd.teachers.scaled_view import scaled_view
 
 
 class FrozenTeacher:
@@ -27,6 +28,7 @@ class FrozenTeacher:
         lean: how to run it for less. Defaults to None, as it is.
         shuffle: show it the image before instead of each image, the last instead of the first.
             Defaults to False.
+        scale: the size of the image that it sees, by that of the student's. Defaults to 1.0.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class FrozenTeacher:
         sources: Iterable[str] | None = None,
         lean: LeanTeacher | None = None,
         shuffle: bool = False,
+        scale: float = 1.0,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.lean = lean or LeanTeacher(**EXACT)
         self.translation = translation
         self.shuffle = shuffle
+        self.scale = scale
         self.sources = list(sources or ())
         self.lean.prepare(self.model, self.sources)
 
@@ -51,6 +55,18 @@ class FrozenTeacher:
         if not parts or not parts <= {'backbone', 'neck'}:
             return None
         return self.model.backbone if parts == {'backbone'} else self.model.extract_feat
+
+    @property
+    def parts(self) -> dict[str, 'FrozenTeacher']:
+        """By name the teachers that look: this one."""
+        return {'teacher': self}
+
+    @property
+    def crops(self) -> list[tuple[str | None, int]]:
+        """To a multiple of what its images are padded, if its maps may thus be larger."""
+        if self.translation is None or self.scale != 1:
+            return []
+        return [(None, self.translation.divisor)]
 
     def in_form(self, lean: LeanTeacher, recorders: Iterable[Any]) -> BaseModel:
         """A copy of the model in another form, which feeds the same ``recorders``.
@@ -89,6 +105,8 @@ class FrozenTeacher:
 
     def view(self, inputs: Tensor, data_samples: Any = None) -> tuple[Tensor, Any]:
         """The student's batch (B, C, H, W) and its samples as the teacher takes them."""
+        if self.scale != 1:
+            inputs, data_samples = scaled_view(inputs, data_samples, self.scale)
         if self.translation is not None:
             inputs = self.translation(inputs, data_samples)
         return self.lean.layout(inputs), of_input(data_samples, inputs)

@@ -12,7 +12,6 @@ from mmkd.connectors import ImitationMaskConnector
 from mmkd.geometry.multi_level_maps import Levels, upcast
 from mmkd.heads import can_read, predicting_head
 from mmkd.recorders.predicted_rows import predicted_rows
-from mmkd.teachers.frozen_teacher import FrozenTeacher
 from mmkd.visualization.row_heat import row_heat
 
 
@@ -58,12 +57,13 @@ def teacher_view(model: DetectionDistill, inputs: Tensor, data_samples: Any) -> 
         Tensor: in pixels of the batch; None for a teacher whose head predicts no rows with a box,
         or that is not there, as with a cache.
     """
-    source = model.teacher_source
-    head = predicting_head(source.model)[1]
-    if head is None or not isinstance(source, FrozenTeacher) or not can_read(head):
-        return None
-    rows = predicted_rows(source.model, *source.view(inputs, data_samples))
-    return row_heat(rows, inputs.shape[-2:])
+    heats = []
+    for source in model.teacher_source.parts.values():
+        head = predicting_head(source.model)[1]
+        if head is not None and can_read(head):
+            rows = predicted_rows(source.model, *source.view(inputs, data_samples))
+            heats.append(row_heat(rows.scaled(1 / source.scale), inputs.shape[-2:]))
+    return torch.stack(heats).amax(0) if heats else None
 
 
 def over_image(levels: Levels, size: torch.Size, offset: float) -> Tensor:

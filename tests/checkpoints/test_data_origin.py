@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmkd.checkpoints.checkpoint_meta import scales_of_test
 from mmkd.checkpoints.data_origin import check_data_origin, data_differences
 from mmkd.checkpoints.loading import Loaded
+from mmkd.config.config_errors import ConfigError
 from mmkd.doctor.check_accuracy import Figures, _judge, _told
 from mmkd.doctor.report import Section
 from tests.checkpoints.test_weight_meaning import text
@@ -134,13 +135,21 @@ def test_tools_test_refuses_what_is_told_and_wrong(project, logged):  # noqa: F8
     assert 'the scale of the test pipeline=64x64, but its checkpoint was trained with 9' in logged()
 
 
-def test_tools_train_refuses_a_teacher_of_another_order(project):  # noqa: F811
+def test_tools_train_pairs_the_classes_of_a_teacher_by_their_names(project, logged):  # noqa: F811
     config = Config.fromfile('my_teacher.py', format_python_code=False)
     weights = MODELS.build(config.model.copy()).state_dict()
-    meta = dict(cfg=config.pretty_text, dataset_meta=dict(classes=CLASSES[::-1]))
-    torch.save(dict(state_dict=weights, meta=meta), 'teacher.pth')
-    with pytest.raises(ValueError, match='teacher_ckpt must hold weights whose classes are in the'):
-        run('train', 'my_pair.py', '--cfg-options', 'model.teacher_ckpt=teacher.pth')
+
+    def save(*classes: str) -> None:
+        meta = dict(cfg=config.pretty_text, dataset_meta=dict(classes=classes))
+        torch.save(dict(state_dict=weights, meta=meta), 'teacher.pth')
+
+    options = ['--cfg-options', 'model.teacher_ckpt=teacher.pth']
+    save(*CLASSES[::-1])
+    run('train', 'my_pair.py', *options)
+    assert 'Classes: ant: taught by [ant]' in logged()
+    save('x', 'y', 'z')
+    with pytest.raises(ConfigError, match='teacher and student must have at least one class'):
+        run('train', 'my_pair.py', *options)
 
 
 def test_the_export_is_of_the_configs_student(project):  # noqa: F811

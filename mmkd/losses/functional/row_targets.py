@@ -1,5 +1,6 @@
 """What the rows of a student are to learn of the rows of a teacher."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -98,6 +99,28 @@ def targets_by_overlap(
         flat,
         boxes[:, None].expand(-1, rows.size(1), -1, -1).flatten(1, 2),
         (weight[:, None] * (choice > 0)).flatten(1),
+    )
+
+
+def joined_targets(
+    found: Sequence[RowTargets], shares: Tensor, weights: Sequence[float]
+) -> RowTargets:
+    """What the rows of a student are to learn of several teachers.
+
+    The classes are the mean over the teachers of what a row is to learn of each; a pair with a
+    teacher's row counts by the teacher's part of all weights.
+
+    Args:
+        found: of each teacher.
+        shares: (n, C), the weight of each teacher in each class, which add up to 1.
+        weights: of each teacher.
+    """
+    whole = sum(weights)
+    return RowTargets(
+        torch.stack([t.classes * share for t, share in zip(found, shares, strict=True)]).sum(0),
+        torch.cat([targets.rows for targets in found], dim=1),
+        torch.cat([targets.boxes for targets in found], dim=1),
+        torch.cat([t.weights * (w / whole) for t, w in zip(found, weights, strict=True)], dim=1),
     )
 
 

@@ -1,0 +1,97 @@
+"""What the two models of a pair call their classes."""
+
+from collections.abc import Mapping, Sequence
+from logging import WARNING
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from torch import nn
+
+from mmkd.checkpoints.checkpoint_meta import origin
+from mmkd.checkpoints.loading import kept
+from mmkd.config.names import first_of
+from mmkd.config.read_config import read_config
+from mmkd.datasets.data_checks import classes_of_data
+from mmkd.heads import describe_head, predicting_head
+from mmkd.heads.class_map import ClassNames
+from mmkd.teachers.teacher_list import TeacherEntry
+
+
+def class_names(
+    teacher: nn.Module, entry: TeacherEntry, classes: Sequence[str] | None
+) -> ClassNames | None:
+    """The names by which classes are compared; None where not both models' are known.
+
+    Of weights that were loaded with strict=False, classes of equal number are taught one by one,
+    whatever their names, unless the teacher's entry says which is which.
+
+    Args:
+        teacher: the built teacher, with its weights.
+        entry: what it was built from; of the path of a config file the data tell the classes.
+        classes: of the student.
+
+    Raises:
+        ValueError: the entry names classes, but the names are not known.
+    """
+    taught = _of_teacher(teacher, entry.model)
+    told = entry.class_map is not None or entry.classes is not None
+    if not classes or not taught:
+        if told:
+            key = 'class_map' if entry.class_map is not None else "a teacher's classes"
+            whose, where = (
+                ('teacher', 'its checkpoint (dataset_meta) or the config that it is built from')
+                if classes
+                else ('student', 'the data (metainfo.classes), or classes of the pair')
+            )
+            raise ValueError(
+                f'{key} needs the names of the classes of both models, but those of the '
+                f'{whose} are not known. They are read from {where}.'
+            )
+        return None
+    if not told and not entry.ckpt_strict and len(taught) == len(classes):
+        return None
+    return ClassNames(taught, tuple(classes), entry.class_map, entry.classes)
+
+
+def _of_teacher(teacher: nn.Module, source: Any) -> tuple[str, ...]:
+    loaded = kept(teacher).get('')
+    found = origin(loaded.meta).classes if loaded is not None else ()
+    if not found and isinstance(source, str):
+        found = of_config(read_config(source, 'teacher'))
+    head = predicting_head(teacher)[1]
+    count = None if head is None else describe_head(head).classes
+    if found and count is not None and len(found) != count:
+        print_log(
+            f'the teacher scores {count} classes, but {len(found)} are named for it '
+            f'({first_of(found)}): the names are not used',
+            'current',
+            WARNING,
+        )
+        return ()
+    return tuple(found)
+
+
+def check_named(names: ClassNames | None, classes: Sequence[str] | None) -> None:
+    """Check that a pair was built for the classes that the data have.
+
+    Raises:
+        ValueError: it was not.
+    """
+    if names is not None and classes and list(classes) != list(names.student):
+        raise ValueError(
+            'model.classes must be those of the data, in the order of the labels, '
+            f'({first_of(classes)}), but got ({first_of(names.student)}). Leave it out: it is '
+            'taken from the data.'
+        )
+
+
+def of_config(config: Config) -> tuple[str, ...]:
+    """The classes that a detector's config names: of its data, or of its ``metainfo``."""
+    for phase in ('train', 'val', 'test'):
+        found = classes_of_data(config, phase)
+        if found:
+            return tuple(found)
+    metainfo = config.get('metainfo')
+    found = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
+    return tuple(found) if isinstance(found, list | tuple) else ()

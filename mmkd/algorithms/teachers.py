@@ -1,0 +1,135 @@
+"""The teachers of a pair, from what its config says to what looks at a batch."""
+
+from collections.abc import Mapping, Sequence
+from logging import WARNING
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from torch import nn
+
+from mmkd.algorithms.build_detector import build_detector, init_at_random
+from mmkd.algorithms.class_names import class_names
+from mmkd.binding import bind
+from mmkd.binding.class_feeds import map_of
+from mmkd.binding.several_teachers import Merged, Teacher, bind_several
+from mmkd.checkpoints.detector_checkpoint import load_detector
+from mmkd.datasets.channels import input_channels
+from mmkd.recorders.predictions_recorder import PredictionsRecorder, records_rows
+from mmkd.rules.distiller_rules import check_alignment
+from mmkd.rules.loss_rules import check_losses
+from mmkd.teachers.frozen_teacher import FrozenTeacher
+from mmkd.teachers.input_translation import InputTranslation
+from mmkd.teachers.lean_teacher import LeanTeacher
+from mmkd.teachers.several import FrozenTeachers, SeveralModels
+from mmkd.teachers.teacher_list import TeacherEntry
+
+
+class Teachers:
+    """The teachers of a pair: built and loaded, with the distiller's config that they make.
+
+    Args:
+        entries: one or several.
+        student: the built student.
+        distiller: the config of the distiller.
+        classes: names of the student's classes; None where they are not known.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: a checkpoint that is missing or does not fit; what
+            :func:`mmkd.binding.bind` refuses.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[TeacherEntry],
+        student: nn.Module,
+        distiller: Any,
+        classes: Sequence[str] | None,
+    ) -> None:
+        several = len(entries) > 1
+        self.taught = [_built(i if several else None, e, classes) for i, e in enumerate(entries)]
+        models = {teacher.entry.name: teacher.model for teacher in self.taught}
+        first = self.taught[0]
+        if several:
+            merged = bind_several(distiller, student, self.taught)
+            self.model: BaseModel = SeveralModels(models)
+        else:
+            config = bind(distiller, student, first.model, first.names, first.entry.scale)
+            merged = Merged(config, maps={first.entry.name: map_of(config)})
+            self.model = first.model
+        #: The distiller's config.
+        self.distiller = merged.config
+        #: Factors of losses beside their own weights.
+        self.factors = merged.factors
+        self.names = merged.names
+        self.maps = merged.maps
+
+    def check(self, distiller: nn.Module, student: nn.Module) -> None:
+        """Check the built distiller of a single teacher; of several each has been looked at."""
+        if len(self.taught) == 1:
+            check_alignment(distiller, student, self.model, self.taught[0].entry.scale)
+            check_losses(distiller, student, self.model)
+
+    def fill_untrained(self) -> None:
+        """Give those without a checkpoint random weights."""
+        for entry, model, _ in self.taught:
+            if not entry.ckpt:
+                which = 'the teacher' if len(self.taught) == 1 else entry.name
+                print_log(f'teacher_ckpt is not set: {which} is untrained', 'current', WARNING)
+                init_at_random(model)
+
+    def frozen(
+        self,
+        distiller: Any,
+        student: nn.Module,
+        preprocessor: Any,
+        lean: Mapping[str, Any] | str | None,
+        shuffle: bool,
+    ) -> FrozenTeacher | FrozenTeachers:
+        """What looks at a batch and fills the distiller's recorders.
+
+        Args:
+            distiller: built.
+            student: built.
+            preprocessor: of the pair, which makes the batches.
+            lean: the pair's ``lean_teacher``.
+            shuffle: the pair's ``shuffle_teacher``.
+        """
+        parts = {}
+        for entry, model, _ in self.taught:
+            manager = getattr(distiller, 'teacher_recorders', None)
+            if len(self.taught) > 1:
+                manager = distiller.teacher_recorders.of(entry.name)
+            recorders = [] if manager is None else list(manager.recorders.values())
+            for recorder in recorders:
+                if isinstance(recorder, PredictionsRecorder) and records_rows(recorder):
+                    recorder.scale = entry.scale
+            channels = input_channels(student), input_channels(model)
+            parts[entry.name] = FrozenTeacher(
+                model,
+                InputTranslation(preprocessor, model.data_preprocessor, channels),
+                None if manager is None else [recorder.source for recorder in recorders],
+                LeanTeacher.of(lean),
+                shuffle,
+                entry.scale,
+            )
+        if isinstance(self.model, SeveralModels):
+            return FrozenTeachers(self.model, parts)
+        return parts[self.taught[0].entry.name]
+
+    def balanced(self, balance: Mapping[str, Any]) -> dict[str, Any]:
+        """The pair's ``balance`` with the names that its losses have now."""
+        shares = balance.get('shares')
+        if not isinstance(shares, Mapping):
+            return {**balance}
+        named = {own: s for name, s in shares.items() for own in self.names.get(name, [name])}
+        return {**balance, 'shares': named}
+
+
+def _built(place: int | None, entry: TeacherEntry, classes: Sequence[str] | None) -> Teacher:
+    what = 'teacher' if place is None else f'teacher[{place}].model'
+    ckpt = 'teacher_ckpt' if place is None else f'teacher[{place}].ckpt'
+    model = build_detector(entry.model, what)
+    if entry.ckpt:
+        load_detector(model, entry.ckpt, ckpt, entry.ckpt_strict)
+    return Teacher(entry, model, class_names(model, entry, classes))
