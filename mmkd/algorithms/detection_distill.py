@@ -1,17 +1,21 @@
 """``DetectionDistill``: a detector taught by a detector."""
 
 from collections.abc import Mapping, Sequence
-from logging import WARNING
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from mmkd.algorithms.build_detector import Detector, build_detector, init_at_random
+from mmkd.algorithms.build_detector import Detector, build_detector
+from mmkd.algorithms.build_teacher import (
+    build_teacher,
+    check_recorded,
+    file_teacher,
+    load_teacher,
+)
 from mmkd.algorithms.distill_terms import active_losses, distill_terms, let_overwrite
 from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.loss_watch import LossWatch
@@ -28,6 +32,7 @@ from mmkd.rules.distiller_rules import check_alignment
 from mmkd.rules.loss_rules import check_losses
 from mmkd.teachers.crop import crop_records
 from mmkd.teachers.frozen_teacher import FrozenTeacher
+from mmkd.teachers.given_detections import FileTeacher, GivenDetections
 from mmkd.teachers.input_translation import InputTranslation
 from mmkd.teachers.lean_teacher import LeanTeacher, is_open, plain_records
 
@@ -52,7 +57,8 @@ class DetectionDistill(SingleTeacherDistill):
     Args:
         architecture (dict | str | BaseModel): the student: a model config, the path of a config
             file (its ``model`` is built) or a built detector.
-        teacher (dict | str | BaseModel): the teacher, likewise.
+        teacher (dict | str | BaseModel): the teacher, likewise. Or a file of detections, whose
+            content decides (docs/any_teacher.md), or ``dict(results=file, class_map=...)``.
         distiller (dict): config of an MMRazor distiller. What it leaves out and the two models tell
             (classes, priors, coders, channels) is taken from them: :func:`mmkd.binding.bind`.
         teacher_ckpt (str, optional): the teacher's plain mmdet checkpoint, path or URL. Without
@@ -112,18 +118,15 @@ class DetectionDistill(SingleTeacherDistill):
         student_model = build_detector(architecture, 'architecture')
         # The student starts from the weights of its baseline, with the same seed.
         with torch.random.fork_rng(devices=[]):
-            teacher_model = build_detector(teacher, 'teacher')
+            teacher_model = build_teacher(teacher, student_model)
+            check_recorded(distiller, teacher_model)
             distiller = bind(distiller, student_model, teacher_model)
             super().__init__(
                 architecture=student_model, teacher=teacher_model, distiller=distiller, **kwargs
             )
             check_alignment(self.distiller, self.student, teacher_model)
             check_losses(self.distiller, self.student, teacher_model)
-            if teacher_ckpt:
-                load_detector(teacher_model, teacher_ckpt, 'teacher_ckpt', teacher_ckpt_strict)
-            else:
-                print_log('teacher_ckpt is not set: the teacher is untrained', 'current', WARNING)
-                init_at_random(teacher_model)
+            load_teacher(teacher_model, teacher_ckpt, teacher_ckpt_strict)
         recorders = getattr(self.distiller, 'teacher_recorders', None)
         frozen = FrozenTeacher(
             teacher_model,
@@ -141,14 +144,22 @@ class DetectionDistill(SingleTeacherDistill):
                 'teacher_cache holds the records of the very images that the student sees, but '
                 'shuffle_teacher=True was given as well. Drop one of them.'
             )
+        if teacher_cache and isinstance(teacher_model, GivenDetections):
+            raise ValueError(
+                'teacher_cache spares a network from running, but the teacher is known by its '
+                'detections alone. Leave teacher_cache out.'
+            )
         #: What fills the teacher's recorders for a batch.
-        self.teacher_source: FrozenTeacher | CachedTeacher = frozen
+        self.teacher_source: FrozenTeacher | FileTeacher | CachedTeacher = file_teacher(
+            frozen, self.data_preprocessor
+        )
         if teacher_cache:
             self.teacher_source = CachedTeacher(
                 teacher_cache, frozen, self.distiller, self.student, self.data_preprocessor
             )
         #: Whether the run is to choose the teacher's form.
-        self.lean_teacher_is_open = is_open(lean_teacher) and not teacher_cache
+        named = teacher_cache or isinstance(teacher_model, GivenDetections)
+        self.lean_teacher_is_open = is_open(lean_teacher) and not named
         let_overwrite(self.distiller)
         self.loss_watch = LossWatch(self.distiller, distiller)
         self.student_terms = StudentTerms(student_loss_weights)
@@ -179,6 +190,9 @@ class DetectionDistill(SingleTeacherDistill):
         Raises:
             ValueError: the teacher scores the classes in another order, and its scores are taught.
         """
+        if isinstance(self.teacher, GivenDetections):  # its classes are known by their names
+            check_data_origin(self.student, config, classes, False)
+            return
         # Not of backbone and neck alone.
         scores = getattr(self.teacher_source, 'features', None) is None
         check_data_origin(self.teacher, config, classes, scores)

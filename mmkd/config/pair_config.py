@@ -17,7 +17,7 @@ def is_distillation(config: Config) -> bool:
 def pair(
     base: Mapping[str, Any],
     teacher: str | Mapping[str, Any],
-    teacher_ckpt: str | None,
+    teacher_ckpt: str | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """The model of a pair, made of what its config inherits.
@@ -26,7 +26,7 @@ def pair(
         base: ``_base_`` of the config, which inherits the student and a method of
             ``_base_/methods/``: its ``model`` is the student.
         teacher: as for :class:`mmkd.algorithms.DetectionDistill`.
-        teacher_ckpt: likewise.
+        teacher_ckpt: likewise. Defaults to None.
         settings: further arguments of ``DetectionDistill``, before those of the method. Here
             ``lean_teacher`` is 'auto' by default.
 
