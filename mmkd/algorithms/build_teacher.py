@@ -9,13 +9,19 @@ from mmengine.model import BaseModel
 
 from mmkd.algorithms.build_detector import Detector, build_detector, init_at_random
 from mmkd.checkpoints.detector_checkpoint import load_detector
-from mmkd.config.given_teacher import is_given
-from mmkd.detections.feed import feed_detections
+from mmkd.config.given_teacher import DOORS, is_given
+from mmkd.detections.feed import feed_detections, leaf_datasets
 from mmkd.detections.following import DETECTIONS
 from mmkd.detections.results_file import read_results
 from mmkd.heads import describe_head, predicting_head
 from mmkd.teachers.frozen_teacher import FrozenTeacher
-from mmkd.teachers.given_detections import FileOfDetections, FileTeacher, GivenDetections
+from mmkd.teachers.given_detections import (
+    FileOfDetections,
+    FileTeacher,
+    GivenDetections,
+    LiveDetections,
+)
+from mmkd.teachers.outside_detectors import FunctionDetector, OnnxDetector
 
 #: The methods of configs/_base_/methods/ that take detections.
 METHODS = ('soft_ground_truth', 'prediction_rows')
@@ -25,8 +31,8 @@ def build_teacher(source: Detector, student: BaseModel) -> BaseModel:
     """Build the teacher's network, or what stands for a teacher that is known by its detections.
 
     Args:
-        source: as of :func:`build_detector`; or a file of detections, or ``dict(results=file,
-            class_map=...)``.
+        source: as of :func:`build_detector`; or a file of detections or an ONNX file; or a dict
+            with one of :data:`mmkd.config.given_teacher.DOORS`.
         student: the built student, by whose classes detections are told.
 
     Raises:
@@ -34,16 +40,11 @@ def build_teacher(source: Detector, student: BaseModel) -> BaseModel:
     """
     if isinstance(source, BaseModel) or not is_given(source):
         return build_detector(source, 'teacher')
-    given = source if isinstance(source, Mapping) else {'results': source}
-    settings: dict[str, Any] = dict(given)
-    unknown = set(settings) - {'results', 'class_map'}
-    if unknown:
-        raise ValueError(
-            'teacher=dict(results=...) must have results, a file of detections, and perhaps '
-            f'class_map, but has {", ".join(sorted(unknown))}. Take it out.'
-        )
-    file = str(settings['results'])
-    read_results(file)
+    settings = _settings(source)
+    class_map = settings.pop('class_map', None)
+    door = next(iter(settings))
+    if door == 'results':
+        read_results(settings[door])
     head = predicting_head(student)[1]
     classes = None if head is None else describe_head(head).classes
     if classes is None:
@@ -51,7 +52,36 @@ def build_teacher(source: Detector, student: BaseModel) -> BaseModel:
             'the student of a teacher that is known by its detections must have a head that says '
             f'its num_classes, but got {type(student).__name__}. Distil features from a network.'
         )
-    return FileOfDetections(classes, file, settings.get('class_map'))
+    if door == 'results':
+        return FileOfDetections(classes, str(settings[door]), class_map)
+    detector = (
+        OnnxDetector(settings['onnx'], settings.get('description'), settings.get('providers'))
+        if door == 'onnx'
+        else FunctionDetector(settings['function'], settings.get('classes') or ())
+    )
+    return LiveDetections(classes, detector, class_map)
+
+
+#: What may stand beside each door to a teacher that is known by its detections.
+_BESIDE = {
+    'results': ('class_map',),
+    'onnx': ('class_map', 'description', 'providers'),
+    'function': ('class_map', 'classes'),
+}
+
+
+def _settings(source: Any) -> dict[str, Any]:
+    """A teacher's config with its door first."""
+    if not isinstance(source, Mapping):
+        return {'onnx' if str(source).lower().endswith('.onnx') else 'results': source}
+    doors = [door for door in DOORS if door in source]
+    unknown = set(source) - {doors[0], *_BESIDE[doors[0]]}
+    if unknown:
+        raise ValueError(
+            f'teacher=dict({doors[0]}=...) may have {" and ".join(_BESIDE[doors[0]])} besides, but '
+            f'has {", ".join(sorted(unknown))}. Take it out.'
+        )
+    return {doors[0]: source[doors[0]], **source}
 
 
 def check_recorded(distiller: Any, teacher: BaseModel) -> None:
@@ -117,6 +147,9 @@ def begin_teaching(pair: Any, loader: Any) -> list[str]:
         ValueError: the detections do not fit the images or the classes.
     """
     teacher = getattr(getattr(pair, 'teacher_source', None), 'model', None)
+    if isinstance(teacher, LiveDetections):
+        classes = next((p.metainfo.get('classes') for p in leaf_datasets(loader.dataset)), None)
+        teacher.take_classes(classes or ())
     if not isinstance(teacher, FileOfDetections):
         return []
     tally = feed_detections(loader, read_results(teacher.file), teacher.class_map)

@@ -57,8 +57,9 @@ class DetectionDistill(SingleTeacherDistill):
     Args:
         architecture (dict | str | BaseModel): the student: a model config, the path of a config
             file (its ``model`` is built) or a built detector.
-        teacher (dict | str | BaseModel): the teacher, likewise. Or a file of detections, whose
-            content decides (docs/any_teacher.md), or ``dict(results=file, class_map=...)``.
+        teacher (dict | str | BaseModel): the teacher, likewise. Or, of a teacher that is
+            known by its detections alone, a file of these, an ONNX file, or a dict with
+            ``results``, ``onnx`` or ``function`` (docs/any_teacher.md).
         distiller (dict): config of an MMRazor distiller. What it leaves out and the two models tell
             (classes, priors, coders, channels) is taken from them: :func:`mmkd.binding.bind`.
         teacher_ckpt (str, optional): the teacher's plain mmdet checkpoint, path or URL. Without

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmkd.config.names import first_of
+from mmkd.detections.partners import partners, student_scores
 from mmkd.detections.places import Places
 from mmkd.detections.results_file import WHERE, Results
 
@@ -168,31 +169,16 @@ def _labels_and_scores(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Each detection's label of the student, -1 for none, and its score for each class (N, C)."""
     names = [
-        name or (categories or {}).get(key)
+        name or (categories or {}).get(key) or f'category_id {key}'
         for name, key in zip(results.names, results.category_ids, strict=True)
     ]
-    label_of = {name: label for label, name in enumerate(classes)}
-
-    def label(name: str | None) -> int:
-        return label_of.get((class_map or {}).get(name or '', name or ''), -1)
-
-    labels = np.array([label(name) for name in names], dtype=np.int64)
-    if len(labels) and not (labels >= 0).any():
-        known = list(dict.fromkeys(str(name) for name in names if name))
-        ids = list(dict.fromkeys(map(repr, results.category_ids)))
-        found = first_of(known, 6) if known else f'category_id {first_of(ids, 6)} without names'
-        raise ValueError(
-            f'{WHERE}: some class of the detections must be one of the student '
-            f'({first_of(classes, 6)}), but in "{results.path}" none is: {found}. Name the rest '
-            "in class_map=dict(teachers='students'), or give each result its category_name."
-        )
-    scores = np.zeros((len(labels), len(classes)), np.float32)
-    rows = np.flatnonzero(labels >= 0)
-    scores[rows, labels[rows]] = results.scores[rows]
-    if results.distributions is not None and results.classes is not None:
-        told = ~np.isnan(results.distributions).any(1)
-        scores[told] = 0
-        for column, name in enumerate(results.classes):
-            if label(name) >= 0:
-                scores[told, label(name)] += results.distributions[told, column]
-    return labels, scores.clip(0, 1)
+    known = list(dict.fromkeys([*(results.classes or ()), *names]))
+    place = {name: i for i, name in enumerate(known)}
+    own = np.array([place[name] for name in names], dtype=np.int64)
+    places = partners(known, classes, class_map)
+    distributions = results.distributions
+    if distributions is not None:  # of the file's classes, which come first
+        more = len(known) - distributions.shape[1]
+        distributions = np.pad(distributions, ((0, 0), (0, more)))
+    scores = student_scores(places, own, results.scores, distributions, len(classes))
+    return places[own], scores

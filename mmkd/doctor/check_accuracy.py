@@ -14,6 +14,7 @@ from mmkd.checkpoints.data_origin import data_differences
 from mmkd.checkpoints.loading import kept
 from mmkd.doctor.report import Section
 from mmkd.heads import describe_head, predicting_head
+from mmkd.teachers.given_detections import GivenDetections
 
 #: mAP by which two ways of preprocessing may differ: rounding, and padding of another value.
 TOLERANCE = 0.02
@@ -54,7 +55,8 @@ def check_accuracy(
     Returns:
         Whether the teacher has weights and, where that was measured, finds objects with them.
     """
-    cfg, trained = runner.cfg, '' in kept(pair.teacher)
+    given = isinstance(pair.teacher, GivenDetections)
+    cfg, trained = runner.cfg, given or '' in kept(pair.teacher)
     if not images or not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
         section.notes.append('Left out: no validation data, or no image of it asked for.')
         return trained
@@ -64,7 +66,12 @@ def check_accuracy(
     ]
     translation: Any = pair.teacher_source.translation
     predictors: dict[tuple[str, str], Predict] = {}
-    if counts[0] == counts[1] and not trained:
+    if given:
+        section.notes.append(
+            'The teacher is left out: its detections are measured by their own program, or by '
+            'COCO.loadRes.'
+        )
+    elif counts[0] == counts[1] and not trained:
         section.notes.append('The teacher is left out: it is untrained.')
     elif counts[0] == counts[1]:
         predictors['teacher', 'through the distillation pipeline'] = through_pipeline(pair)

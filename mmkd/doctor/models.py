@@ -14,6 +14,7 @@ from mmkd.config.names import first_of
 from mmkd.doctor.report import Section
 from mmkd.heads import Description, describe_head, predicting_head
 from mmkd.rules.distiller_rules import DIFFERENCE
+from mmkd.teachers.given_detections import GivenDetections
 
 
 def check_weights(
@@ -34,6 +35,9 @@ def check_weights(
     """
     for side, model in (('teacher', pair.teacher), ('student', pair.student)):
         found = kept(model)
+        if isinstance(model, GivenDetections):
+            section.rows.append([side, model.shown, 0, 0, None])
+            continue
         if '' not in found:
             section.rows.append([side, 'none: as initialised', 0, len(model.state_dict()), 0.0])
         for part, loaded in found.items():
@@ -42,7 +46,8 @@ def check_weights(
             _check_loaded(section, name, loaded)
             if not part:
                 _check_origin(section, side, loaded, config, classes)
-    if '' not in kept(pair.teacher) and not told:
+    given = isinstance(pair.teacher, GivenDetections)
+    if '' not in kept(pair.teacher) and not told and not given:
         section.error(
             'teacher_ckpt is not set: the teacher is untrained.',
             "Set model.teacher_ckpt to the trained teacher's checkpoint.",
@@ -89,6 +94,9 @@ def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
     student, teacher = preprocessing(pair), preprocessing(pair.teacher)
     section.rows += [[key, student[key], teacher[key]] for key in student]
     translation: Any = pair.teacher_source.translation
+    if translation is None:
+        section.notes.append('The teacher sees no image: its detections come with the batch.')
+        return
     section.notes.append(
         'The teacher sees the batch of the student as it is.'
         if translation.identity

@@ -3,12 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from mmdet.models import DetDataPreprocessor
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mmkd.datasets.data_samples import metas_of
+from mmkd.detections.partners import partners, student_scores
 from mmkd.heads.given import DetectionsHead
 from mmkd.teachers.frozen_teacher import check_shuffled
 
@@ -28,6 +32,11 @@ class GivenDetections(BaseModel):
     def __init__(self, num_classes: int) -> None:
         super().__init__(DetDataPreprocessor())
         self.bbox_head = DetectionsHead(num_classes)
+
+    @property
+    def shown(self) -> str:
+        """Where its detections come from, for reports."""
+        raise NotImplementedError
 
     def detect(self, inputs: Tensor, data_samples: Any) -> Found:
         """The detections of each image of a batch (B, C, H, W)."""
@@ -63,15 +72,75 @@ class FileOfDetections(GivenDetections):
         self.file, self.class_map = file, class_map
         self.batch: Found | None = None
 
+    @property
+    def shown(self) -> str:
+        """The file."""
+        return self.file
+
     def detect(self, inputs: Tensor, data_samples: Any) -> Found:
         """Those of the batch that was preprocessed last."""
         if self.batch is None or len(self.batch) != len(inputs):
             raise ValueError(
                 'a batch must bring the detections of its images, but this one has '
                 f'{0 if self.batch is None else len(self.batch)} for {len(inputs)} images. Train '
-                'with "mmkd train", or call mmkd.algorithms.begin_teaching(pair, loader) before.'
+                'with "mmkd train", or call '
+                'mmkd.algorithms.build_teacher.begin_teaching(pair, loader) before.'
             )
         return self.batch
+
+
+class LiveDetections(GivenDetections):
+    """The teacher is a program that looks at the student's images as they are, in training.
+
+    Args:
+        num_classes: C.
+        detector: sees images (H, W, 3), uint8 in BGR order, and knows its ``classes``.
+        class_map: the student's name for classes that it calls otherwise.
+    """
+
+    def __init__(
+        self, num_classes: int, detector: Any, class_map: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(num_classes)
+        self.detector, self.class_map = detector, class_map
+        self.places: NDArray[Any] | None = None
+
+    @property
+    def shown(self) -> str:
+        """The detector."""
+        return str(getattr(self.detector, 'path', self.detector.digest))
+
+    def take_classes(self, classes: Sequence[str]) -> None:
+        """Find the partners of the student's classes.
+
+        Raises:
+            ValueError: there are none.
+        """
+        self.places = partners(self.detector.classes, classes, self.class_map)
+
+    def detect(self, inputs: Tensor, data_samples: Any) -> Found:
+        """What the detector finds in each image, without the padding around it."""
+        if self.places is None:
+            raise ValueError(
+                "the names of the student's classes must be known to those of the teacher, but "
+                'were not told. Train with "mmkd train", or call '
+                'mmkd.algorithms.build_teacher.begin_teaching(pair, loader) before.'
+            )
+        pixels = inputs.clamp(0, 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        sizes = [meta.get('img_shape', inputs.shape[-2:]) for meta in metas_of(data_samples) or ()]
+        images = [
+            np.ascontiguousarray(image[: size[0], : size[1]])
+            for image, size in zip(pixels, sizes or [inputs.shape[-2:]] * len(pixels), strict=True)
+        ]
+        found = []
+        for one in self.detector(images):
+            scores = student_scores(
+                self.places, one.labels, one.scores, one.distribution, self.bbox_head.num_classes
+            )
+            known = self.places[one.labels] >= 0
+            boxes = torch.from_numpy(np.asarray(one.boxes, np.float32)[known])
+            found.append((boxes, torch.from_numpy(scores[known])))
+        return found
 
 
 class FileTeacher:

@@ -147,7 +147,7 @@ def test_what_fits_nothing_is_refused(tmp_path):
         fit(tmp_path, row(image_id='7'))
     with pytest.raises(ValueError, match=r'file_name .* none is: it has three\.jpg, .* one\.jpg'):
         fit(tmp_path, row(file_name='three.jpg'))
-    with pytest.raises(ValueError, match=r'student \(a, b, c\).*category_id 4 without names'):
+    with pytest.raises(ValueError, match=r'student \(a, b, c\).*category_id 4\. Name'):
         fit(tmp_path, row(category_id=4))
     with pytest.raises(ValueError, match=r'none is: cat\. Name the rest in class_map'):
         fit(tmp_path, row(category_name='cat'))

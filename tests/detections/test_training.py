@@ -175,7 +175,7 @@ def test_what_a_file_cannot_have_is_refused(folder):
         (dict(teacher_ckpt='weights.pth'), 'known by its detections alone, and got teacher_ckpt'),
         (dict(teacher_cache=str(folder)), 'teacher_cache spares a network from running'),
         (dict(teacher=dict(results=str(folder / 'x.json'))), 'there is no'),
-        (dict(teacher=dict(results='x', scores=1)), 'perhaps class_map, but has scores'),
+        (dict(teacher=dict(results='x', scores=1)), 'class_map besides, but has scores'),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=match):
             MODELS.build(model(folder, **changes))
