@@ -1,11 +1,14 @@
 """The teacher of a pair: a network, or only what it detects."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from logging import WARNING
+from types import SimpleNamespace
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
+from mmengine.registry import DATASETS
 
 from mmkd.algorithms.build_detector import Detector, build_detector, init_at_random
 from mmkd.checkpoints.detector_checkpoint import load_detector
@@ -154,3 +157,11 @@ def begin_teaching(pair: Any, loader: Any) -> list[str]:
         return []
     tally = feed_detections(loader, read_results(teacher.file), teacher.class_map)
     return tally.notes(teacher.file)
+
+
+def rehearse_teaching(pair: Any, config: Mapping[str, Any]) -> list[str]:
+    """What :func:`begin_teaching` tells or refuses, without a run: by the data of its config."""
+    if not isinstance(pair.teacher, GivenDetections):
+        return []
+    dataset = DATASETS.build(deepcopy(config['train_dataloader']['dataset']))
+    return begin_teaching(pair, SimpleNamespace(dataset=dataset, collate_fn=None))

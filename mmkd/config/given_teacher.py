@@ -25,6 +25,14 @@ def is_given(source: Any) -> bool:
     return is_results(source) or str(source).lower().endswith('.onnx')
 
 
+def files_of(source: Any) -> list[Path]:
+    """The files that a teacher's detections come from."""
+    named = [source]
+    if isinstance(source, Mapping):
+        named = [source.get(key) for key in (*DOORS[:2], 'description')]
+    return [Path(one) for one in named if isinstance(one, str) and Path(one).is_file()]
+
+
 def is_results(source: Any) -> bool:
     """Whether ``source`` names a file of detections: its content decides.
 
