@@ -202,10 +202,10 @@ class Description:
         if self.scores:
             scores = outputs[self.scores].astype(np.float32)
         if self.activation == 'sigmoid':
-            scores = 1 / (1 + np.exp(-scores))
+            scores = (1 / (1 + np.exp(-scores))).astype(np.float32)
         elif self.activation == 'softmax':
             scores = np.exp(scores - scores.max(-1, keepdims=True))
-            scores = scores / scores.sum(-1, keepdims=True)
+            scores /= scores.sum(-1, keepdims=True)
         if self.objectness:
             scores = scores[:, 1:] * scores[:, :1]
         if self.labels:
