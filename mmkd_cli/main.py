@@ -20,6 +20,7 @@ COMMANDS = (
     'check',
     'compare',
     'cache',
+    'label',
     'predict',
     'export',
     'convert',

@@ -24,6 +24,7 @@ from mmkd.checkpoints.state_keys import STUDENT_PREFIX
 from mmkd.losses.log_keys import DISTILL, STUDENT
 from mmkd.teachers.crop import crop_records
 from mmkd.teachers.frozen_teacher import FrozenTeacher
+from mmkd.teachers.given_detections import FileTeacher, GivenDetections
 from mmkd.teachers.lean_teacher import is_open, plain_records
 from mmkd.teachers.several import FrozenTeachers, SeveralModels
 from mmkd.teachers.teacher_list import read_teachers
@@ -50,7 +51,9 @@ class DetectionDistill(SingleTeacherDistill):
         architecture (dict | str | BaseModel): the student: a model config, the path of a config
             file (its ``model`` is built) or a built detector.
         teacher (dict | str | BaseModel | list): the teacher, likewise; or several, each a dict
-            with the arguments of :class:`mmkd.teachers.teacher_list.TeacherEntry`.
+            with the arguments of :class:`mmkd.teachers.teacher_list.TeacherEntry`. Or, of a teacher
+            that is known by its detections alone, a file of these, an ONNX file, or a dict with
+            ``results``, ``onnx`` or ``function`` (docs/any_teacher.md).
         distiller (dict): config of an MMRazor distiller. What it leaves out and the two models tell
             (classes, priors, coders, channels) is taken from them: :func:`mmkd.binding.bind`.
         teacher_ckpt (str, optional): the teacher's plain mmdet checkpoint, path or URL. Without
@@ -132,7 +135,7 @@ class DetectionDistill(SingleTeacherDistill):
         self.class_names = {one.entry.name: one.names for one in teachers.taught}
         #: Factors of the losses of one of several teachers.
         self.teacher_factors = teachers.factors
-        frozen = teachers.frozen(
+        frozen: Any = teachers.frozen(
             self.distiller, self.student, self.data_preprocessor, lean_teacher, shuffle_teacher
         )
         if teacher_cache and shuffle_teacher:
@@ -140,15 +143,21 @@ class DetectionDistill(SingleTeacherDistill):
                 'teacher_cache holds the records of the very images that the student sees, but '
                 'shuffle_teacher=True was given as well. Drop one of them.'
             )
+        given = isinstance(teachers.model, GivenDetections)
+        if teacher_cache and given:
+            raise ValueError(
+                'teacher_cache spares a network from running, but the teacher is known by its '
+                'detections alone. Leave teacher_cache out.'
+            )
         #: What fills the teacher's recorders for a batch.
-        self.teacher_source: FrozenTeacher | FrozenTeachers | CachedTeacher = frozen
+        self.teacher_source: FrozenTeacher | FrozenTeachers | FileTeacher | CachedTeacher = frozen
         if teacher_cache:
             self.teacher_source = CachedTeacher(
                 teacher_cache, frozen, self.distiller, self.student, self.data_preprocessor
             )
         #: Whether the run is to choose the teacher's form.
         single = isinstance(self.teacher_source, FrozenTeacher)
-        self.lean_teacher_is_open = is_open(lean_teacher) and single
+        self.lean_teacher_is_open = is_open(lean_teacher) and single and not given
         let_overwrite(self.distiller)
         self.loss_watch = LossWatch(self.distiller, teachers.distiller)
         self.student_terms = StudentTerms(student_loss_weights)
@@ -193,6 +202,8 @@ class DetectionDistill(SingleTeacherDistill):
         # Not of backbone and neck alone, nor of classes that are paired by their names.
         scores = getattr(self.teacher_source, 'features', None) is None
         for name, model in self.teachers.items():
+            if isinstance(model, GivenDetections):  # its classes are known by their names
+                continue
             paired = self.class_maps[name] is not None
             check_data_origin(model, config, None if paired else classes, scores)
             check_named(self.class_names[name], classes)

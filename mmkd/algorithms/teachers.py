@@ -8,7 +8,8 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import nn
 
-from mmkd.algorithms.build_detector import build_detector, init_at_random
+from mmkd.algorithms.build_detector import init_at_random
+from mmkd.algorithms.build_teacher import build_teacher, check_recorded, file_teacher
 from mmkd.algorithms.class_names import class_names
 from mmkd.binding import bind
 from mmkd.binding.class_feeds import map_of
@@ -19,6 +20,7 @@ from mmkd.recorders.predictions_recorder import PredictionsRecorder, records_row
 from mmkd.rules.distiller_rules import check_alignment
 from mmkd.rules.loss_rules import check_losses
 from mmkd.teachers.frozen_teacher import FrozenTeacher
+from mmkd.teachers.given_detections import FileTeacher, GivenDetections
 from mmkd.teachers.input_translation import InputTranslation
 from mmkd.teachers.lean_teacher import LeanTeacher
 from mmkd.teachers.several import FrozenTeachers, SeveralModels
@@ -47,9 +49,19 @@ class Teachers:
         classes: Sequence[str] | None,
     ) -> None:
         several = len(entries) > 1
-        self.taught = [_built(i if several else None, e, classes) for i, e in enumerate(entries)]
+        self.taught = [
+            _built(i if several else None, entry, student, classes)
+            for i, entry in enumerate(entries)
+        ]
         models = {teacher.entry.name: teacher.model for teacher in self.taught}
         first = self.taught[0]
+        given = [name for name, model in models.items() if isinstance(model, GivenDetections)]
+        if several and given:
+            raise ValueError(
+                'a list of teachers must hold networks, but of '
+                f'{", ".join(given)} detections alone are known. Name it as the only teacher.'
+            )
+        check_recorded(distiller, first.model)
         if several:
             merged = bind_several(distiller, student, self.taught)
             self.model: BaseModel = SeveralModels(models)
@@ -73,7 +85,7 @@ class Teachers:
     def fill_untrained(self) -> None:
         """Give those without a checkpoint random weights."""
         for entry, model, _ in self.taught:
-            if not entry.ckpt:
+            if not entry.ckpt and not isinstance(model, GivenDetections):
                 which = 'the teacher' if len(self.taught) == 1 else entry.name
                 print_log(f'teacher_ckpt is not set: {which} is untrained', 'current', WARNING)
                 init_at_random(model)
@@ -85,7 +97,7 @@ class Teachers:
         preprocessor: Any,
         lean: Mapping[str, Any] | str | None,
         shuffle: bool,
-    ) -> FrozenTeacher | FrozenTeachers:
+    ) -> FrozenTeacher | FrozenTeachers | FileTeacher:
         """What looks at a batch and fills the distiller's recorders.
 
         Args:
@@ -115,7 +127,7 @@ class Teachers:
             )
         if isinstance(self.model, SeveralModels):
             return FrozenTeachers(self.model, parts)
-        return parts[self.taught[0].entry.name]
+        return file_teacher(parts[self.taught[0].entry.name], preprocessor)
 
     def balanced(self, balance: Mapping[str, Any]) -> dict[str, Any]:
         """The pair's ``balance`` with the names that its losses have now."""
@@ -126,10 +138,14 @@ class Teachers:
         return {**balance, 'shares': named}
 
 
-def _built(place: int | None, entry: TeacherEntry, classes: Sequence[str] | None) -> Teacher:
+def _built(
+    place: int | None, entry: TeacherEntry, student: nn.Module, classes: Sequence[str] | None
+) -> Teacher:
     what = 'teacher' if place is None else f'teacher[{place}].model'
     ckpt = 'teacher_ckpt' if place is None else f'teacher[{place}].ckpt'
-    model = build_detector(entry.model, what)
+    model = build_teacher(entry, student, what)
+    if isinstance(model, GivenDetections):  # which tells its classes by their names itself
+        return Teacher(entry, model, None)
     if entry.ckpt:
         load_detector(model, entry.ckpt, ckpt, entry.ckpt_strict)
     return Teacher(entry, model, class_names(model, entry, classes))

@@ -12,15 +12,18 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
 from mmkd.algorithms.build_detector import build_detector
+from mmkd.algorithms.build_teacher import rehearse_teaching
 from mmkd.algorithms.quiet_log import quiet_log
 from mmkd.compare.arms import ARMS, Arm
 from mmkd.compare.configs import (
     baseline,
+    check_no_weights,
     digest,
     keep_last,
     last_checkpoint,
     read_pair,
     taught,
+    taught_from,
     teacher_training,
     text_of,
     with_model,
@@ -30,6 +33,7 @@ from mmkd.compare.detector import Detector
 from mmkd.compare.job import Step, mmkd_command, python
 from mmkd.compare.report.run import Run, read_run
 from mmkd.config.config_errors import config_errors
+from mmkd.config.given_teacher import is_given
 from mmkd.config.scaled_schedule import TrainingLength
 from mmkd.datasets.data_checks import annotation_files, check_data, check_fit, name_classes
 from mmkd.doctor.check_priors import told_of_priors
@@ -105,26 +109,32 @@ class Comparison:
             )
         self.pair = pair
         given = teacher_ckpt or os.path.expanduser(pair.model.get('teacher_ckpt') or '')
+        detects = is_given(pair.model.teacher)  # there is no network to train or to evaluate
+        check_no_weights(pair, given, train_teacher)
         train_teacher = train_teacher or not (given and ('://' in given or Path(given).is_file()))
+        train_teacher = train_teacher and not detects
         training = teacher_training(pair, options, length) if train_teacher else None
         self.rescheduled = length.lines
         write_out_models(pair)
         folder = self.work_dir / 'teacher'
         weights = str(given) if training is None else str(folder / last_checkpoint(training))
+        self.taught_from = taught_from(pair, weights)
+        #: The teacher, trained here or given; None if it is known by its detections alone.
         teacher = Detector(Arm.TEACHER, self.seeds[0], folder, weights, trained=train_teacher)
-        self.detectors = [teacher]
+        self.teacher = None if detects else teacher
+        self.detectors = [] if detects else [teacher]
         #: Config of each training.
         self.configs: dict[str, Config] = {}
-        if training is not None:
-            self.configs[Arm.TEACHER] = keep_last(training)
+        self.configs |= {} if training is None else {Arm.TEACHER: keep_last(training)}
         students = [arm for arm in Arm if arm in arms]
         #: The file with the teacher's form that all arms and seeds share, if it is to be chosen.
         self.form: Path | None = None
-        if is_open(pair.model.get('lean_teacher')) and not pair.model.get('teacher_cache'):
+        fixed = detects or pair.model.get('teacher_cache')
+        if is_open(pair.model.get('lean_teacher')) and not fixed:
             self.form = self.work_dir / 'lean_teacher.json'
         for arm in students:
             self.configs[arm] = (
-                taught(pair, weights, self.form, shuffled=arm is Arm.SHUFFLED)
+                taught(pair, weights or None, self.form, shuffled=arm is Arm.SHUFFLED)
                 if arm.is_taught
                 else keep_last(baseline(pair))
             )
@@ -134,12 +144,8 @@ class Comparison:
                 checkpoint = str(folder / last_checkpoint(self.configs[arm]))
                 self.detectors.append(Detector(arm, seed, folder, checkpoint))
         #: Config of each evaluation: one test set for all.
-        self.tests = dict(teacher=with_model(pair, pair.model.teacher), student=baseline(pair))
-
-    @property
-    def teacher(self) -> Detector:
-        """The teacher, trained here or given."""
-        return self.detectors[0]
+        known = {} if detects else dict(teacher=with_model(pair, pair.model.teacher))
+        self.tests = dict(**known, student=baseline(pair))
 
     def path(self, name: str) -> Path:
         """Where a config of the comparison lies."""
@@ -187,7 +193,8 @@ class Comparison:
         name_classes(config)
         scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
         with quiet_log(), config_errors(config), scope:
-            told = told_of_priors(MODELS.build(config.model).student, config)
+            built = MODELS.build(config.model)
+            told = [*rehearse_teaching(built, config), *told_of_priors(built.student, config)]
         for line in told:
             print_log(line, 'current', INFO if line.startswith('Priors: ') else WARNING)
 
@@ -204,23 +211,24 @@ class Comparison:
             if not path.relative_to(_PACKAGE).as_posix().startswith(_NOT_TRAINING)
         ]
         common = [*code, *inputs, *annotation_files(self.pair, ('train', 'test'))]
-        teacher, *students = (self._steps(detector, common) for detector in self.detectors)
-        # A step waits for those before it only.
-        return [*teacher, *self._choice(common), *(step for steps in students for step in steps)]
+        made = [self._steps(detector, common) for detector in self.detectors]
+        if self.teacher is not None:  # a step waits for those before it only
+            made.insert(1, self._choice(common))
+        return [step for steps in made for step in steps]
 
     def _choice(self, common: list[Path]) -> list[Step]:
         """The step that chooses the teacher's form, if some arm is taught by one that is open."""
         taught_arms = [arm for arm in self.configs if Arm(arm).is_taught]
         if self.form is None or not taught_arms:
             return []
-        path, weights = self.path(taught_arms[0]), self.teacher.checkpoint
+        path = self.path(taught_arms[0])
         return [
             Step(
                 'lean-teacher',
                 "Choosing the teacher's form",
                 python('-m', 'mmkd.runner.choose_teacher', path, self.form, self.seeds[0]),
                 outputs=[self.form],
-                inputs=[path, *common, *([] if '://' in weights else [Path(weights)])],
+                inputs=[path, *common, *self.taught_from],
                 seconds=20,
             )
         ]
@@ -233,8 +241,8 @@ class Comparison:
         if detector.trained:
             config = self.configs[arm]
             inputs = [self.path(arm), *common]
-            if arm.is_taught and '://' not in self.teacher.checkpoint:
-                inputs.append(Path(self.teacher.checkpoint))
+            if arm.is_taught:
+                inputs += self.taught_from
             if arm.is_taught and self.form:
                 inputs.append(self.form)
             command = ['train', self.path(arm), '--work-dir', folder]
@@ -292,7 +300,7 @@ class Comparison:
         return dict(
             pair=self.name,
             seeds=self.seeds,
-            teacher='trained here' if self.teacher.trained else 'given',
+            teacher='trained here' if self.teacher and self.teacher.trained else 'given',
             **length,
             batch_size=loader.get('batch_size'),
             config_digests={name: digest(config) for name, config in self.configs.items()},

@@ -13,6 +13,7 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmkd.checkpoints.fetch import is_address
 from mmkd.checkpoints.reader import find_checkpoint
 from mmkd.checkpoints.ultralytics import is_yolov5_file
+from mmkd.config.given_teacher import files_of, is_given
 from mmkd.config.key_finder import RUNNER_KEYS
 from mmkd.config.pair_config import is_distillation
 from mmkd.config.read_config import read_config
@@ -73,7 +74,28 @@ def read_pair(
 def write_out_models(pair: Config) -> None:
     """Put the models of config files into the pair, so that its text says all that is trained."""
     pair.model.architecture = model_config(pair.model.architecture)
-    pair.model.teacher = model_config(pair.model.teacher)
+    if not is_given(pair.model.teacher):
+        pair.model.teacher = model_config(pair.model.teacher)
+
+
+def taught_from(pair: Config, teacher_ckpt: str) -> list[Path]:
+    """The files that a taught arm learns from."""
+    if is_given(pair.model.teacher):
+        return files_of(pair.model.teacher)
+    return [] if '://' in teacher_ckpt else [Path(teacher_ckpt)]
+
+
+def check_no_weights(pair: Config, teacher_ckpt: str, trained: bool) -> None:
+    """Check that a teacher that is known by its detections is asked for no weights.
+
+    Raises:
+        ValueError: it is.
+    """
+    if is_given(pair.model.teacher) and (teacher_ckpt or trained):
+        raise ValueError(
+            'a teacher that is known by its detections alone has no weights to be given or '
+            f'trained, but got {teacher_ckpt or "--train-teacher"}. Leave it out.'
+        )
 
 
 def evaluators(config: Config) -> list[dict[str, Any]]:
@@ -158,7 +180,7 @@ def teacher_training(
 
 
 def taught(
-    pair: Config, teacher_ckpt: str, form: Path | None = None, shuffled: bool = False
+    pair: Config, teacher_ckpt: str | None, form: Path | None = None, shuffled: bool = False
 ) -> Config:
     """The pair with its teacher's weights, and a file's form; ``shuffled`` for the control."""
     config = Config(pair.to_dict())

@@ -176,7 +176,8 @@ def _fault(error: Exception) -> str:
 def _build_pair(comparison: Comparison) -> DetectionDistill:
     from mmdet.registry import MODELS
 
-    config: Config = taught(comparison.pair, comparison.teacher.checkpoint)
+    weights = None if comparison.teacher is None else comparison.teacher.checkpoint
+    config: Config = taught(comparison.pair, weights)
     config.model.lean_teacher = None
     name_classes(config)
     return MODELS.build(config.model).eval()

@@ -48,6 +48,7 @@ from mmkd.compat.packages import (
     reject_mixed_families,
     require_pkg_resources,
 )
+from mmkd.compat.transforms import hand_out_detections, let_detections_follow
 
 PATCHES = (
     reject_mixed_families,
@@ -84,6 +85,8 @@ PATCHES = (
     lengthen_short_palettes,
     check_loaded_images,
     name_images_of_other_channels,
+    hand_out_detections,
+    let_detections_follow,
     decay_the_students_layers,
     read_logged_values_late,
 )

@@ -26,7 +26,8 @@ def pair(
         base: ``_base_`` of the config, which inherits the student and a method of
             ``_base_/methods/``: its ``model`` is the student.
         teacher: as for :class:`mmkd.algorithms.DetectionDistill`; a list of dicts for several.
-        teacher_ckpt: likewise. Defaults to None: of several each entry has its own.
+        teacher_ckpt: likewise. Defaults to None: of several each entry has its own, and a teacher
+            that is known by its detections has none.
         settings: further arguments of ``DetectionDistill``, before those of the method. Here
             ``lean_teacher`` is 'auto' by default.
 

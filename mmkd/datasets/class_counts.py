@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from mmkd.config.given_teacher import is_given
 from mmkd.config.names import first_of
 from mmkd.config.pair_config import is_distillation
 from mmkd.config.read_config import read_config
@@ -88,6 +89,8 @@ def class_counts(model: Any, scope: str | None, where: str) -> list[tuple[str, i
         >>> class_counts(dict(bbox_head=dict(num_classes=3)), None, 'model')
         [('model.bbox_head.num_classes', 3)]
     """
+    if is_given(model):
+        return []  # its classes are known by their names
     if isinstance(model, str):
         config = read_config(model, where)
         model, scope = config.get('model'), config.get('default_scope', scope)

@@ -15,6 +15,7 @@ from mmkd.checkpoints.loading import kept
 from mmkd.doctor.report import Section
 from mmkd.heads import describe_head, predicting_head
 from mmkd.heads.class_map import ClassMap
+from mmkd.teachers.given_detections import GivenDetections
 
 #: mAP by which two ways of preprocessing may differ: rounding, and padding of another value.
 TOLERANCE = 0.02
@@ -55,14 +56,21 @@ def check_accuracy(
     Returns:
         Whether the teacher has weights and, where that was measured, finds objects with them.
     """
-    cfg, models = runner.cfg, pair.teachers
-    trained = all('' in kept(model) for model in models.values())
+    given = isinstance(pair.teacher, GivenDetections)
+    cfg, models = runner.cfg, {} if given else pair.teachers
+    trained = given or all('' in kept(model) for model in models.values())
     if not images or not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
         section.notes.append('Left out: no validation data, or no image of it asked for.')
         return trained
     count = _classes(pair.student)
     predictors: dict[tuple[str, str], Predict] = {}
-    for name, source in pair.teacher_source.parts.items():
+    if given:
+        section.notes.append(
+            'The teacher is left out: its detections are measured by their own program, or by '
+            'COCO.loadRes.'
+        )
+    for name in models:
+        source = pair.teacher_source.parts[name]
         who = 'The teacher' if len(models) == 1 else name
         of_teacher, classes = _classes(source.model), pair.class_maps[name]
         if count != of_teacher and classes is None:

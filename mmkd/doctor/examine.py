@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmkd.algorithms.build_teacher import begin_teaching
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.datasets.data_checks import check_data, name_classes
 from mmkd.datasets.data_samples import ground_truth
@@ -186,6 +187,7 @@ def training_batch(
     loading = {**cfg.train_dataloader, 'num_workers': 0, 'persistent_workers': False}
     loading.pop('prefetch_factor', None)
     loader = Runner.build_dataloader(loading, seed=runner.seed)
+    section.notes += begin_teaching(runner.model, loader)
     dataset: Any = loader.dataset
     classes = dataset.metainfo.get('classes')
     section.rows.append(['training', len(dataset), len(classes) if classes else None])

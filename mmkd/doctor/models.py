@@ -15,6 +15,7 @@ from mmkd.config.names import first_of
 from mmkd.doctor.report import Section
 from mmkd.heads import Description, describe_head, predicting_head
 from mmkd.rules.distiller_rules import DIFFERENCE
+from mmkd.teachers.given_detections import GivenDetections
 
 
 def check_weights(
@@ -36,6 +37,9 @@ def check_weights(
     for side, model in [*pair.teachers.items(), ('student', pair.student)]:
         named = None if pair.class_maps.get(side) is not None else classes
         found = kept(model)
+        if isinstance(model, GivenDetections):
+            section.rows.append([side, model.shown, 0, 0, None])
+            continue
         if '' not in found:
             section.rows.append([side, 'none: as initialised', 0, len(model.state_dict()), 0.0])
         for part, loaded in found.items():
@@ -44,7 +48,11 @@ def check_weights(
             _check_loaded(section, name, loaded)
             if not part:
                 _check_origin(section, side, loaded, config, named)
-    untrained = [name for name, model in pair.teachers.items() if '' not in kept(model)]
+    untrained = [
+        name
+        for name, model in pair.teachers.items()
+        if '' not in kept(model) and not isinstance(model, GivenDetections)
+    ]
     if untrained and not told:
         which = 'the teacher' if len(pair.teachers) == 1 else ', '.join(untrained)
         section.error(
@@ -92,6 +100,9 @@ def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
     """All preprocessings side by side, and how a teacher's input is made of the student's."""
     student = preprocessing(pair)
     for name, source in pair.teacher_source.parts.items():
+        if source.translation is None:
+            section.notes.append('The teacher sees no image: its detections come with the batch.')
+            continue
         several = len(pair.teachers) > 1
         teacher = preprocessing(source.model)
         for key in student:

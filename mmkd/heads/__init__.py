@@ -1,6 +1,14 @@
 """What a detector predicts: one view of every head."""
 
-from mmkd.heads import dense, detr, guided, roi, text, yolo  # noqa: F401  (they register readers)
+from mmkd.heads import (  # noqa: F401  (they register readers)
+    dense,
+    detr,
+    given,
+    guided,
+    roi,
+    text,
+    yolo,
+)
 from mmkd.heads.description import Description, describe_head, predicting_head
 from mmkd.heads.detections import Detections, detections
 from mmkd.heads.predictions import Batch, Predictions

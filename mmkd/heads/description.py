@@ -18,6 +18,7 @@ RAW_CODERS = {'YOLOv5BBoxCoder': 'yolov5', 'YOLOBBoxCoder': 'yolov3', 'YOLOXBBox
 PROBABILITIES = {'mmdet.TOODHead': True, 'mmdet.CenterNetHead': True}
 ROWS = {
     'mmdet.DETRHead': 'queries',
+    'mmkd.DetectionsHead': 'queries',
     'mmdet.BaseRoIHead': 'proposals',
     'mmdet.BBoxHead': 'proposals',
     'mmdet.SABLHead': 'proposals',

@@ -6,7 +6,9 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmkd.algorithms.build_teacher import begin_teaching
 from mmkd.datasets.seeding import SeededDataset, SeededSampler
+from mmkd.distributed.unwrapped import unwrapped
 
 
 class NewLoaderHook(Hook):
@@ -43,6 +45,7 @@ class NewLoaderHook(Hook):
             loop.dataloader = loader = runner.build_dataloader(config, seed=runner.seed)
             loader.sampler.set_epoch(runner.epoch)
             loader.sampler.start_at(old._first)
+            begin_teaching(unwrapped(runner.model), loader)
         self.sampler = loader.sampler
 
 

@@ -9,8 +9,10 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
+from mmkd.algorithms.build_teacher import begin_teaching
 from mmkd.datasets.data_checks import name_classes
 from mmkd.datasets.seeding import SeededSampler
+from mmkd.distributed.unwrapped import unwrapped
 from mmkd.hooks.data_report_hook import DataReportHook
 from mmkd.hooks.early_end_hook import EarlyEndHook
 from mmkd.hooks.exact_resume_hook import ExactResumeHook
@@ -48,7 +50,10 @@ class ExactRunner(Runner):
         configs = (loop, loader, loader.get('sampler') if isinstance(loader, Mapping) else None)
         if all(isinstance(config, Mapping) for config in configs) and 'dataset' in loader:
             self._train_dataloader = seeded(loader, loader['dataset'], self.seed)
-        return super().build_train_loop(loop)
+        built = super().build_train_loop(loop)
+        for line in begin_teaching(unwrapped(self.model), getattr(built, 'dataloader', None)):
+            self.logger.info(line)
+        return built
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
         """Register the config's hooks, those that make a resume exact, and a terminal's line."""

@@ -115,13 +115,22 @@ class FrozenTeacher:
         return self
 
 
-def _roll(inputs: Tensor, data_samples: Any) -> tuple[Tensor, Any]:
-    """Each image in the place of the next one."""
-    if len(inputs) < 2:
+def check_shuffled(images: int) -> None:
+    """Check that there is another image to look at in a batch of so many.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if images < 2:
         raise ValueError(
             'shuffle_teacher shows the teacher another image of the batch, so each batch must have '
             'two or more per process, but one has a single image. Raise '
             'train_dataloader.batch_size, and set train_dataloader.drop_last=True if the last '
             'batch of an epoch is the single one.'
         )
+
+
+def _roll(inputs: Tensor, data_samples: Any) -> tuple[Tensor, Any]:
+    """Each image in the place of the next one."""
+    check_shuffled(len(inputs))
     return inputs.roll(1, 0), rolled(data_samples)

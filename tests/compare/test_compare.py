@@ -18,6 +18,8 @@ from mmkd.compare import Comparison
 from mmkd.compare.configs import digest, text_of
 from mmkd.compare.job import sole_user
 from mmkd.config.config_errors import ConfigError
+from tests.detections.pairs import config as pair_of_file
+from tests.detections.pairs import teacher_file
 from tests.tiny import ROOT, write_coco, write_voc
 
 DIGITS = ROOT / 'configs/ssd_kd_r18_to_r18w8_digits.py'
@@ -371,3 +373,50 @@ def test_a_users_own_data_from_the_text_to_the_report(here, forked_steps, monkey
     with sole_user(folder):
         assert main(command) == 1
     assert 'one job at a time' in ' '.join(capsys.readouterr().out.split())
+
+
+def test_a_teacher_that_is_a_file_is_neither_trained_nor_evaluated(here):
+    teacher_file(here)
+    pair = pair_of_file(here, here / 'run')
+    loader = dict(
+        batch_size=4,
+        dataset={
+            **pair.train_dataloader.dataset.dataset,
+            'test_mode': True,
+            'pipeline': [dict(type='LoadImageFromFile'), dict(type='PackDetInputs')],
+        },
+    )
+    truth = str(here / 'annotations/train.json')
+    pair.merge_from_dict(
+        dict(
+            test_dataloader=loader,
+            test_evaluator=dict(type='CocoMetric', ann_file=truth),
+            test_cfg=dict(type='TestLoop'),
+        )
+    )
+    (here / 'pair.py').write_text(text_of(pair))
+    comparison = Comparison(here / 'pair.py', here / 'job', [0])
+    comparison.check_pair()
+    steps = steps_of(comparison)
+    names = [
+        f'{arm}_seed0-{part}'
+        for arm in ('baseline', 'kd', 'shuffled')
+        for part in ('train', 'test')
+    ]
+    assert (
+        list(steps) == names
+        and comparison.teacher is None
+        and list(comparison.tests) == ['student']
+    )
+    waiting = {name for name, step in steps.items() if here / 'teacher.json' in step.inputs}
+    assert waiting == {'kd_seed0-train', 'shuffled_seed0-train'}
+    assert comparison.settings()['teacher'] == 'given'
+    kd = Config.fromfile(here / 'job/configs/kd.py')
+    assert kd.model.teacher == str(here / 'teacher.json') and kd.model.teacher_ckpt is None
+    with pytest.raises(ValueError, match='has no weights to be given or trained'):
+        Comparison(here / 'pair.py', here / 'job', [0], train_teacher=True)
+    (here / 'teacher.json').write_text(
+        '[{"image_id": 99, "category_id": 1, "bbox": [1, 1, 9, 9], "score": 1}]'
+    )
+    with pytest.raises(ValueError, match='none is: it has 99'):
+        comparison.check_pair()

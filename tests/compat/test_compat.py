@@ -159,6 +159,8 @@ def test_every_patch_is_tested():
         'lengthen_short_palettes',
         'check_loaded_images',
         'name_images_of_other_channels',
+        'hand_out_detections',  # tests/compat/test_transforms.py
+        'let_detections_follow',
         'score_no_detections',
         'tell_of_the_student',
         'decay_the_students_layers',

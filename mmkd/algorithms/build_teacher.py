@@ -1,0 +1,154 @@
+"""The teacher of a pair: a network, or only what it detects."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from types import SimpleNamespace
+from typing import Any
+
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS
+from torch import nn
+
+from mmkd.algorithms.build_detector import build_detector
+from mmkd.config.given_teacher import DOORS, is_given
+from mmkd.detections.feed import feed_detections, leaf_datasets
+from mmkd.detections.following import DETECTIONS
+from mmkd.detections.results_file import read_results
+from mmkd.heads import describe_head, predicting_head
+from mmkd.teachers.frozen_teacher import FrozenTeacher
+from mmkd.teachers.given_detections import (
+    FileOfDetections,
+    FileTeacher,
+    GivenDetections,
+    LiveDetections,
+)
+from mmkd.teachers.outside_detectors import FunctionDetector, OnnxDetector
+from mmkd.teachers.teacher_list import TeacherEntry
+
+#: The methods of configs/_base_/methods/ that take detections.
+METHODS = ('soft_ground_truth', 'prediction_rows')
+
+
+def build_teacher(entry: TeacherEntry, student: nn.Module, what: str = 'teacher') -> BaseModel:
+    """Build the teacher's network, or what stands for a teacher that is known by its detections.
+
+    Args:
+        entry: whose ``model`` is as of :func:`build_detector`; or a file of detections or an ONNX
+            file; or a dict with one of :data:`mmkd.config.given_teacher.DOORS`.
+        student: the built student, by whose classes detections are told.
+        what: the key of the config, for messages.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: it cannot be built.
+    """
+    source = entry.model
+    if isinstance(source, BaseModel) or not is_given(source):
+        return build_detector(source, what)
+    if entry.ckpt:
+        raise ValueError(
+            f'{what}_ckpt holds the weights of a network, but the teacher is known by its '
+            f'detections alone, and got "{entry.ckpt}". Leave it out.'
+        )
+    settings = _settings(source)
+    class_map = settings.pop('class_map', None) or entry.class_map
+    door = next(iter(settings))
+    if door == 'results':
+        read_results(settings[door])
+    head = predicting_head(student)[1]
+    classes = None if head is None else describe_head(head).classes
+    if classes is None:
+        raise ValueError(
+            'the student of a teacher that is known by its detections must have a head that says '
+            f'its num_classes, but got {type(student).__name__}. Distil features from a network.'
+        )
+    if door == 'results':
+        return FileOfDetections(classes, str(settings[door]), class_map)
+    detector = (
+        OnnxDetector(settings['onnx'], settings.get('description'), settings.get('providers'))
+        if door == 'onnx'
+        else FunctionDetector(settings['function'], settings.get('classes') or ())
+    )
+    return LiveDetections(classes, detector, class_map)
+
+
+#: What may stand beside each door to a teacher that is known by its detections.
+_BESIDE = {
+    'results': ('class_map',),
+    'onnx': ('class_map', 'description', 'providers'),
+    'function': ('class_map', 'classes'),
+}
+
+
+def _settings(source: Any) -> dict[str, Any]:
+    """A teacher's config with its door first."""
+    if not isinstance(source, Mapping):
+        return {'onnx' if str(source).lower().endswith('.onnx') else 'results': source}
+    doors = [door for door in DOORS if door in source]
+    unknown = set(source) - {doors[0], *_BESIDE[doors[0]]}
+    if unknown:
+        raise ValueError(
+            f'teacher=dict({doors[0]}=...) may have {" and ".join(_BESIDE[doors[0]])} besides, but '
+            f'has {", ".join(sorted(unknown))}. Take it out.'
+        )
+    return {doors[0]: source[doors[0]], **source}
+
+
+def check_recorded(distiller: Any, teacher: BaseModel) -> None:
+    """Check that a distiller asks a teacher for no more than there is of it.
+
+    Raises:
+        ValueError: it records more than detections.
+    """
+    if not isinstance(teacher, GivenDetections) or not isinstance(distiller, Mapping):
+        return
+    for name, recorder in (distiller.get('teacher_recorders') or {}).items():
+        plain = recorder.get('source') in (None, '', 'bbox_head')
+        plain = plain and recorder.get('layers', 'last') == 'last'
+        if recorder.get('type') != 'Predictions' or not plain:
+            raise ValueError(
+                'of a teacher that is a file, an ONNX model or a function there are detections '
+                f'alone, but teacher_recorders.{name} records {recorder.get("type")} '
+                f'{recorder.get("source", "")}'.rstrip()
+                + '. Take a method that teaches '
+                f'detections: {", ".join(METHODS)} (docs/any_teacher.md).'
+            )
+
+
+def file_teacher(frozen: FrozenTeacher, preprocessor: Any) -> FrozenTeacher | FileTeacher:
+    """What fills the teacher's recorders: the frozen teacher, or the file that stands for it."""
+    if isinstance(frozen.model, FileOfDetections):
+        return FileTeacher(frozen.model, preprocessor, DETECTIONS, frozen.shuffle)
+    return frozen
+
+
+def begin_teaching(pair: Any, loader: Any) -> list[str]:
+    """Let the batches of a data loader bring what a pair's teacher detected in their images.
+
+    Of a pair whose teacher is a network, and of a plain detector, nothing is changed.
+
+    Args:
+        pair: the built algorithm.
+        loader: the training's data loader, whose workers have not started.
+
+    Returns:
+        Lines for the log.
+
+    Raises:
+        ValueError: the detections do not fit the images or the classes.
+    """
+    teacher = getattr(getattr(pair, 'teacher_source', None), 'model', None)
+    if isinstance(teacher, LiveDetections):
+        classes = next((p.metainfo.get('classes') for p in leaf_datasets(loader.dataset)), None)
+        teacher.take_classes(classes or ())
+    if not isinstance(teacher, FileOfDetections):
+        return []
+    tally = feed_detections(loader, read_results(teacher.file), teacher.class_map)
+    return tally.notes(teacher.file)
+
+
+def rehearse_teaching(pair: Any, config: Mapping[str, Any]) -> list[str]:
+    """What :func:`begin_teaching` tells or refuses, without a run: by the data of its config."""
+    if not isinstance(pair.teacher, GivenDetections):
+        return []
+    dataset = DATASETS.build(deepcopy(config['train_dataloader']['dataset']))
+    return begin_teaching(pair, SimpleNamespace(dataset=dataset, collate_fn=None))

@@ -1,0 +1,1 @@
+"""A teacher's detections: the file they come in, and their way through the augmentation."""

@@ -1,0 +1,126 @@
+"""A file's detections handed to the data of a run, and taken from its batches."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
+from mmkd.detections.fitted import Tally, fit_results
+from mmkd.detections.following import DETECTIONS
+from mmkd.detections.results_file import WHERE, Results
+
+#: Side of a box in pixels of the augmented image, below which nothing is to be seen of it.
+SMALLEST = 1.0
+
+
+def feed_detections(
+    loader: Any, results: Results, class_map: Mapping[str, str | None] | None = None
+) -> Tally:
+    """Let the images of a data loader bring their detections, through all that moves their boxes.
+
+    The ground truth and what is drawn at random stay what they are without.
+
+    Args:
+        loader: a data loader whose workers have not started.
+        results: of a file.
+        class_map: the student's name for classes that the teacher calls otherwise. Defaults to
+            None.
+
+    Raises:
+        ValueError: the file does not fit the images or the classes.
+    """
+    tally = give_detections(loader.dataset, results, class_map)
+    if not isinstance(loader.collate_fn, partial) or loader.collate_fn.func is not collate:
+        loader.collate_fn = partial(collate, collate_fn=loader.collate_fn)
+    return tally
+
+
+def give_detections(
+    dataset: Any, results: Results, class_map: Mapping[str, str | None] | None = None
+) -> Tally:
+    """Give the data sets in a data set their detections; see :func:`feed_detections`."""
+    parts = list(leaf_datasets(dataset))
+    for part in parts:
+        part.full_init()
+        part.__dict__.pop(DETECTIONS, None)
+    infos = [[_of_image(part.get_data_info(i)) for i in range(len(part))] for part in parts]
+    classes = next((c for c in (p.metainfo.get('classes') for p in parts) if c), None)
+    if not classes:
+        raise ValueError(
+            f'{WHERE}: a data set must name its classes, by which those of the detections are '
+            'known, but has none. Give it metainfo=dict(classes=(...)).'
+        )
+    categories: dict[Any, str] = {}
+    for part in parts:
+        categories.update(_categories(part))
+    fitted, tally = fit_results(results, infos, classes, categories, class_map)
+    for part, found in zip(parts, fitted, strict=True):
+        part.__dict__[DETECTIONS] = found
+    return tally
+
+
+def _of_image(info: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: info.get(key) for key in ('img_id', 'img_path', 'height', 'width')}
+
+
+def leaf_datasets(dataset: Any) -> Iterator[Any]:
+    """The data sets that others wrap, join or repeat, each once."""
+    inner = [vars(dataset)[key] for key in ('_dataset', 'dataset') if key in vars(dataset)]
+    inner += vars(dataset).get('datasets') or ()
+    if not inner:
+        yield dataset
+    for one in inner:
+        yield from leaf_datasets(one)
+
+
+def _categories(dataset: Any) -> dict[Any, str]:
+    """The name of each category id of a COCO data set."""
+    ids, classes = getattr(dataset, 'cat_ids', None), dataset.metainfo.get('classes')
+    if not ids or not classes or len(ids) != len(classes):
+        return {}
+    return dict(zip(ids, classes, strict=True))
+
+
+def collate(items: Sequence[Any], collate_fn: Callable[..., Any]) -> dict[str, Any]:
+    """A batch, with the detections beside it; its ground truth carries them no longer."""
+    detections = [unload(item['data_samples']) for item in items]
+    return {**collate_fn(items), DETECTIONS: detections}
+
+
+def unload(sample: Any) -> tuple[Tensor, Tensor]:
+    """Take the detections from a packed sample: boxes (n, 4) in pixels, scores (n, C).
+
+    Raises:
+        ValueError: its ground truth carries none.
+    """
+    truth = sample.gt_instances.get('bboxes')
+    if not isinstance(truth, CarryingBoxes) or truth.carried is None:
+        raise ValueError(
+            f"{WHERE}: a file's detections go along with the ground truth, which the training "
+            'pipeline must load by LoadAnnotations (or a transform of mmcv that puts gt_bboxes '
+            f'into the results), but of {sample.metainfo.get("img_path")} they are lost at the '
+            'end. Load boxes by LoadAnnotations(with_bbox=True).'
+        )
+    for name in ('gt_instances', 'ignored_instances'):
+        instances = sample.get(name)
+        boxes = None if instances is None else instances.get('bboxes')
+        if isinstance(boxes, CarryingBoxes):
+            instances.bboxes = boxes.tensor if boxes.as_array else boxes.plain()
+    return _seen(truth.carried)
+
+
+def _seen(carried: Carried) -> tuple[Tensor, Tensor]:
+    """Without those that are too small to be seen, and those that are there twice."""
+    boxes, scores = carried.boxes.tensor, carried.scores
+    kept = ((boxes[:, 2:] - boxes[:, :2]) >= SMALLEST).all(1)
+    boxes, scores = boxes[kept], scores[kept]
+    rows = torch.cat([boxes, scores], dim=1)
+    _, of = rows.unique(dim=0, return_inverse=True) if len(rows) else (rows, torch.zeros(0).long())
+    first = torch.full((len(rows),), len(rows)).scatter_reduce(
+        0, of, torch.arange(len(rows)), 'amin'
+    )
+    once = first[first < len(rows)].sort().values
+    return boxes[once], scores[once]

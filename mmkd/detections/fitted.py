@@ -1,0 +1,184 @@
+"""A file's detections as those of the images and classes of a data set."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmkd.config.names import first_of
+from mmkd.detections.partners import partners, student_scores
+from mmkd.detections.places import Places
+from mmkd.detections.results_file import WHERE, Results
+
+OTHER_CLASSES = 'detections of classes that the student does not have left out'
+
+ImageDetections = tuple[Tensor, Tensor]  # boxes (n, 4) in pixels of the image, scores (n, C)
+
+
+@dataclass
+class Tally:
+    """What of a file does not serve, and of a data set is not served.
+
+    Args:
+        left_out: how many detections, by why.
+        images: how many the data set has.
+        with_detections: in how many of them something is detected.
+        not_looked_at: how many the file does not list as looked at.
+    """
+
+    left_out: Counter[str] = field(default_factory=Counter)
+    images: int = 0
+    with_detections: int = 0
+    not_looked_at: int = 0
+
+    def notes(self, path: str) -> list[str]:
+        """Lines for the log."""
+        lines = [
+            f'{WHERE}: "{path}" has detections in {self.with_detections} of {self.images} '
+            'training images'
+            + (
+                f'; {self.not_looked_at} were not looked at, and will teach that nothing is there'
+                if self.not_looked_at
+                else ''
+            )
+        ]
+        if self.left_out:
+            told = ', '.join(f'{count} {what}' for what, count in self.left_out.items())
+            lines.append(f'{WHERE}: of "{path}", {told} (docs/any_teacher.md)')
+        return lines
+
+
+class FittedResults:
+    """Gives the detections of an image by what a data set knows of it.
+
+    Args:
+        by_image: detections by ``img_id``.
+        classes: C, how many the student has.
+    """
+
+    def __init__(self, by_image: Mapping[Any, ImageDetections], classes: int) -> None:
+        self.by_image = dict(by_image)
+        self.none = (torch.zeros(0, 4), torch.zeros(0, classes))
+
+    def of(self, info: Mapping[str, Any]) -> ImageDetections:
+        """The boxes and scores of an image."""
+        return self.by_image.get(info.get('img_id'), self.none)
+
+
+def fit_results(
+    results: Results,
+    datasets: Sequence[Sequence[Mapping[str, Any]]],
+    classes: Sequence[str],
+    categories: Mapping[Any, str] | None = None,
+    class_map: Mapping[str, str | None] | None = None,
+) -> tuple[list[FittedResults], Tally]:
+    """Bring a file's detections to the images and classes of data sets.
+
+    An image is known by its file name, where the file tells one, else by its id. Boxes are clipped
+    to their image. Left out, with a count, are detections of other images, of classes that the
+    student does not have, and boxes of which less than a pixel lies in the image.
+
+    Args:
+        results: of the file.
+        datasets: of each data set what it knows of each image: ``img_id``, ``img_path``,
+            ``height``, ``width``.
+        classes: the names of the student's classes, in the order of its labels.
+        categories: the name of each category id, for results that tell none. Defaults to None.
+        class_map: the student's name for classes of the teacher that it calls otherwise. Defaults
+            to None.
+
+    Raises:
+        ValueError: the file has no detection, none is of one of the images, or none of one of the
+            classes; or images that it looked at have changed.
+    """
+    if not len(results):
+        raise ValueError(
+            f'{WHERE}: a file of detections must have some, but "{results.path}" has none. Label '
+            'again with a detector that finds objects in these images.'
+        )
+    labels, scores = _labels_and_scores(results, classes, categories, class_map)
+    tally, fitted, served = Tally(), [], np.zeros(len(results), bool)
+    places = [Places(infos, results) for infos in datasets]
+    for infos, place in zip(datasets, places, strict=True):
+        place.check_images()
+        found: dict[Any, ImageDetections] = {}
+        for index, rows in place.rows().items():
+            served[rows] = True
+            kept, boxes = _inside(results, rows, infos[index], tally)
+            known = labels[kept] >= 0
+            tally.left_out[OTHER_CLASSES] += int((~known).sum())
+            if known.any():
+                detections = torch.from_numpy(boxes[known]), torch.from_numpy(scores[kept[known]])
+                found[infos[index].get('img_id')] = detections
+        fitted.append(FittedResults(found, len(classes)))
+        tally.images += len(infos)
+        tally.with_detections += len(found)
+        tally.not_looked_at += place.not_looked_at()
+    if not served.any():
+        raise ValueError(_no_image(results, datasets))
+    tally.left_out['detections of other images left out'] += int((~served).sum())
+    tally.left_out = +tally.left_out  # zeros are no news
+    return fitted, tally
+
+
+def _no_image(results: Results, datasets: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    infos = [info for dataset in datasets for info in dataset]
+    named = [name for name in results.file_names if name]
+    found = list(dict.fromkeys(named or map(json.dumps, results.image_ids)))
+    own = [
+        os.path.basename(str(info.get('img_path'))) if named else json.dumps(info.get('img_id'))
+        for info in infos
+    ]
+    return (
+        f'{WHERE}: the {"file_name" if named else "image_id"} of the detections must be those of '
+        f'training images, but in "{results.path}" none is: it has {first_of(found, 3)}, and the '
+        f'data set {first_of(own, 3)}. Label the images that the student is trained on, or write '
+        'ids as the annotations have them.'
+    )
+
+
+def _inside(
+    results: Results, rows: Sequence[int], info: Mapping[str, Any], tally: Tally
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Which of the rows lie in their image, and their boxes, clipped to it."""
+    index = np.array(rows)
+    boxes = results.boxes[index]
+    height, width = info.get('height'), info.get('width')
+    limit = [np.inf if side is None else side for side in (width, height, width, height)]
+    clipped = np.minimum(np.maximum(boxes, 0), np.array(limit, np.float32))
+    whole = ((clipped[:, 2:] - clipped[:, :2]) >= 1).all(1)
+    tally.left_out['boxes without a pixel in the image left out'] += int((~whole).sum())
+    # What rounding alone puts beyond the image is no news.
+    beyond = (np.abs(clipped - boxes) > 1).any(1) & whole
+    tally.left_out['boxes clipped to the image'] += int(beyond.sum())
+    return index[whole], clipped[whole]
+
+
+def _labels_and_scores(
+    results: Results,
+    classes: Sequence[str],
+    categories: Mapping[Any, str] | None,
+    class_map: Mapping[str, str | None] | None,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Each detection's label of the student, -1 for none, and its score for each class (N, C)."""
+    names = [
+        name or (categories or {}).get(key) or f'category_id {key}'
+        for name, key in zip(results.names, results.category_ids, strict=True)
+    ]
+    known = list(dict.fromkeys([*(results.classes or ()), *names]))
+    place = {name: i for i, name in enumerate(known)}
+    own = np.array([place[name] for name in names], dtype=np.int64)
+    places = partners(known, classes, class_map)
+    distributions = results.distributions
+    if distributions is not None:  # of the file's classes, which come first
+        more = len(known) - distributions.shape[1]
+        distributions = np.pad(distributions, ((0, 0), (0, more)))
+    scores = student_scores(places, own, results.scores, distributions, len(classes))
+    return places[own], scores

@@ -1,0 +1,224 @@
+"""Detectors of all kinds, opened to label images."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from mmengine.hub import get_config
+from numpy.typing import NDArray
+
+from mmkd.checkpoints.fetch import sha256_of
+from mmkd.checkpoints.reader import find_checkpoint
+from mmkd.checkpoints.ultralytics import is_yolov5_file, read_yolov5_file
+from mmkd.config.names import nearest
+from mmkd.errors import ImageError
+from mmkd.label.distributions import detect_with_distributions
+from mmkd.predict.detector import groups
+from mmkd.predict.load import find_device, load
+from mmkd.teachers.outside_detectors import Found, FunctionDetector, OnnxDetector
+
+#: A path, or (H, W, 3) in BGR.
+Image = str | NDArray[Any]
+
+
+#: What is found in an image, and its pixels, in which the boxes lie.
+Looked = tuple[Found, NDArray[Any]]
+
+
+class Labels(Protocol):
+    """Detects in images."""
+
+    classes: tuple[str, ...]
+    digest: str
+
+    def __call__(self, images: Sequence[Image]) -> list[Looked]:
+        """What is found in each, and its pixels."""
+
+
+class PipelineDetector:
+    """A detector of mmdet or MMYOLO, through its own test pipeline.
+
+    Args:
+        checkpoint: as of :func:`mmkd.load`; or an Ultralytics YOLOv5 ``.pt``.
+        config: as of :func:`mmkd.load`.
+        device: as of :func:`mmkd.load`.
+        soft: whether the score of each class is wanted. Defaults to False.
+    """
+
+    def __init__(
+        self, checkpoint: str, config: Any = None, device: str | None = None, soft: bool = False
+    ) -> None:
+        file = find_checkpoint(checkpoint, 'the detector')
+        if config is None and is_yolov5_file(file):
+            config = yolov5_config(file)
+        self.detector = load(checkpoint, config, device)
+        self.classes, self.soft = self.detector.classes, soft
+        self.digest = sha256_of(Path(file))
+
+    def __call__(self, images: Sequence[Image]) -> list[Looked]:
+        """What is found in each image."""
+        prepared = [self.detector.prepare(image) for image in images]
+        pixels = [one.pixels for one in prepared]
+        if self.soft:
+            found = detect_with_distributions(self.detector, prepared)
+        else:
+            found = [
+                Found(one.boxes, one.scores, one.labels)
+                for group in groups(prepared, len(prepared), lambda one: one)
+                for one in self.detector.run(group)
+            ]
+        return list(zip(found, pixels, strict=True))
+
+
+class PixelDetector:
+    """A detector of another program, which is given pixels.
+
+    Args:
+        detector: sees images (H, W, 3), uint8 in BGR order.
+    """
+
+    def __init__(self, detector: Any) -> None:
+        self.detector = detector
+        self.classes, self.digest = detector.classes, detector.digest
+
+    def __call__(self, images: Sequence[Image]) -> list[Looked]:
+        """What is found in each image."""
+        pixels = [pixels_of(image) for image in images]
+        return list(zip(self.detector(pixels), pixels, strict=True))
+
+
+def pixels_of(image: Image) -> NDArray[Any]:
+    """An image (H, W, 3) in BGR.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    if not isinstance(image, str):
+        return image
+    found = cv2.imread(image, cv2.IMREAD_COLOR)
+    if found is None:
+        raise ImageError.of(image, ValueError('OpenCV cannot read it'))
+    return np.asarray(found)
+
+
+def open_detector(
+    detector: str | Callable[..., Any],
+    checkpoint: str | None = None,
+    device: str | None = None,
+    soft: bool = False,
+    classes: Sequence[str] = (),
+    description: Any = None,
+) -> Labels:
+    """Open a detector, whatever it is.
+
+    Args:
+        detector: a config of mmdet or MMYOLO; ``student.pth`` or another checkpoint with its config
+            in it; an Ultralytics YOLOv5 ``.pt``; an ONNX file; the name of a detector of
+            torchvision; or a function ``images -> boxes, scores, labels``.
+        checkpoint: of a config, or of a detector of torchvision.
+        device: where it computes. Defaults to None: a GPU if there is one.
+        soft: whether the score of each class is wanted.
+        classes: names, of a function's or torchvision's labels.
+        description: of an ONNX file of another program.
+
+    Raises:
+        FileNotFoundError, ModuleNotFoundError, ValueError: it cannot be opened.
+    """
+    if not isinstance(detector, str):
+        return PixelDetector(FunctionDetector(detector, classes))
+    name = detector.lower()
+    if name.endswith('.onnx'):
+        return PixelDetector(OnnxDetector(detector, description))
+    if name.endswith(('.py', '.yaml', '.yml', '.json')) or '::' in detector:
+        if checkpoint is None:
+            raise ValueError(
+                f'a config needs its checkpoint, but "{detector}" came alone. Name it after it.'
+            )
+        return PipelineDetector(checkpoint, detector, device, soft)
+    if checkpoint is None or Path(detector).exists():
+        return PipelineDetector(detector, checkpoint, device, soft)
+    return PixelDetector(torchvision_detector(detector, checkpoint, device, classes))
+
+
+def torchvision_detector(
+    name: str, checkpoint: str, device: str | None = None, classes: Sequence[str] = ()
+) -> FunctionDetector:
+    """A detector of torchvision with the weights of a file.
+
+    Args:
+        name: of a function of ``torchvision.models.detection``.
+        checkpoint: a file with its state dict.
+        device: where it computes.
+        classes: names of its labels from 1 on. Defaults to those of torchvision's own weights.
+
+    Raises:
+        ModuleNotFoundError: torchvision is not installed.
+        ValueError: it has no such detector, or the weights do not fit.
+    """
+    try:
+        zoo: Any = importlib.import_module('torchvision.models.detection')
+        models: Any = importlib.import_module('torchvision.models')
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'a detector must be a config, a checkpoint with its config in it, a YOLOv5 .pt, an '
+            f'ONNX file, or the name of a detector of torchvision, but there is no file "{name}", '
+            'and torchvision is not installed. Correct the path, or pip install torchvision.'
+        ) from error
+    known = models.list_models(module=zoo)
+    if name not in known:
+        raise ValueError(
+            f'torchvision has no detector "{name}", and there is no such file. Nearest: '
+            f'{", ".join(nearest(name, known, cutoff=0.3)) or ", ".join(known[:5])}.'
+        )
+    if not classes:
+        told = models.get_model_weights(name)
+        classes = list(next(iter(told)).meta['categories'])[1:]
+    place = find_device(device)
+    model = models.get_model(
+        name, weights=None, weights_backbone=None, num_classes=len(classes) + 1
+    )
+    state = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    try:
+        model.load_state_dict(state.get('model', state))
+    except RuntimeError as error:
+        raise ValueError(
+            f'"{checkpoint}" must hold the weights of torchvision\'s {name} of {len(classes)} '
+            f'classes, but does not: {" ".join(str(error).split())[:300]}. Name its classes '
+            '(--classes) if it has others.'
+        ) from None
+    labels = list(classes)  # of which some stand for none, all of one name
+    names = [n if labels.count(n) == 1 else f'{n} {i}' for i, n in enumerate(labels)]
+    made = FunctionDetector(partial(_look, model.to(place).eval(), place), names)
+    made.digest = sha256_of(Path(checkpoint))
+    return made
+
+
+@torch.no_grad()
+def _look(model: Any, place: torch.device, images: Sequence[NDArray[Any]]) -> Any:
+    rgb = [np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)) for image in images]
+    found = model([torch.from_numpy(one).to(place).float() / 255 for one in rgb])
+    return (
+        [one['boxes'] for one in found],
+        [one['scores'] for one in found],
+        [one['labels'] - 1 for one in found],
+    )
+
+
+def yolov5_config(file: str | Path) -> Any:
+    """A config of MMYOLO for what an Ultralytics YOLOv5 file holds."""
+    held = read_yolov5_file(file)
+    config = get_config('mmyolo::yolov5/yolov5_s-v61_syncbn_8xb16-300e_coco.py')
+    depth, width = (held.yaml.get(f'{what}_multiple') for what in ('depth', 'width'))
+    model = config.model
+    for part in (model.backbone, model.neck):
+        part.update(deepen_factor=depth, widen_factor=width)
+    model.bbox_head.head_module.update(widen_factor=width, num_classes=held.num_classes)
+    model.bbox_head.prior_generator.base_sizes = [list(level) for level in held.anchors]
+    dataset = config.test_dataloader.dataset
+    dataset.metainfo = dict(classes=held.class_names)
+    return config

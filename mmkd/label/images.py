@@ -1,0 +1,110 @@
+"""The images that are to be labelled: of a folder, of a COCO file, of a list."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmkd.fileio.nearby import absent, hint
+from mmkd.predict.sources import find_sources
+
+
+@dataclass(frozen=True)
+class LabelImage:
+    """An image.
+
+    Args:
+        path: of its file.
+        id: by which its results name it.
+        file_name: in the results: as its COCO file has it, or seen from the folder of all.
+    """
+
+    path: str
+    id: Any
+    file_name: str
+
+
+def find_images(words: Sequence[str], root: str | None = None) -> list[LabelImage]:
+    """The images that words of a command line name, in order, each once.
+
+    Args:
+        words: folders, files and globs; a ``.json`` file in COCO's form, whose ids are kept; a
+            ``.txt`` file with a path in each line, seen from its folder.
+        root: the folder of a COCO file's images. Defaults to None: its own folder, or the first of
+            the folders beside and above it that has them.
+
+    Raises:
+        FileNotFoundError: there is no such file or image.
+        ValueError: a COCO file is named beside others, or is none.
+    """
+    coco = [word for word in words if word.lower().endswith('.json')]
+    if coco:
+        if len(words) > 1:
+            raise ValueError(
+                f'a COCO file, whose ids are kept, must be named alone, but got {", ".join(words)}.'
+            )
+        return _of_coco(Path(coco[0]), root)
+    paths: list[str] = []
+    for word in words:
+        paths += _listed(Path(word)) if word.lower().endswith('.txt') else [word]
+    sources = find_sources(paths)
+    videos = [source.path for source in sources if source.kind != 'image']
+    if videos:
+        raise ValueError(
+            f'a student is trained on images, but "{videos[0]}" is a video. Cut it into images.'
+        )
+    return [LabelImage(s.path, number, s.name) for number, s in enumerate(sources, 1)]
+
+
+def _listed(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FileNotFoundError(f'a list of images must be a file, but there is no "{path}".')
+    lines = [line.strip() for line in path.read_text(encoding='utf-8-sig').splitlines()]
+    found = [str(path.parent / line) for line in lines if line]
+    lost = [line for line in found if not os.path.isfile(line)]
+    if lost or not found:
+        raise FileNotFoundError(
+            f'each line of "{path}" must name an image, seen from its folder, but '
+            + (f'there is no "{lost[0]}" ({len(lost)} in all).' if lost else 'it has none.')
+        )
+    return found
+
+
+def _of_coco(path: Path, root: str | None) -> list[LabelImage]:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'a COCO file must be there, but there is no "{path}" (seen from {os.getcwd()}). '
+            f'Correct the path.{hint(str(path.parent), [path.name])}'
+        )
+    try:
+        content = json.loads(path.read_text(encoding='utf-8-sig'))
+        images = {image['id']: str(image['file_name']) for image in content['images']}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'a COCO file must list images with id and file_name, but "{path}" does not '
+            f'({type(error).__name__}: {error}). Name the images themselves, or their folder.'
+        ) from None
+    if not images:
+        raise ValueError(f'a COCO file must list images, but "{path}" has none.')
+    folder = _folder(path, list(images.values()), root)
+    return [LabelImage(os.path.join(folder, name), key, name) for key, name in images.items()]
+
+
+def _folder(path: Path, names: list[str], root: str | None) -> str:
+    """Where the images of a COCO file lie."""
+    if root is not None:
+        places = [Path(root)]
+    else:
+        above = [path.parent, path.parent.parent]
+        beside = [p for place in above for p in sorted(place.iterdir()) if p.is_dir()]
+        places = [*above, *beside]
+    for place in places:
+        if os.path.isfile(place / names[0]) and not absent(str(place), names):
+            return str(place)
+    raise FileNotFoundError(
+        f'the images of "{path}" must be in one folder, its own or one beside or above it, but '
+        f'"{names[0]}" or others are not{"" if root is None else f" in {root}"}. Name it: '
+        '--root FOLDER.'
+    )

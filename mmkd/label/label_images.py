@@ -1,0 +1,240 @@
+"""A detector's detections in images, as a file that teaches."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmkd.checkpoints.fetch import sha256_of
+from mmkd.config.given_teacher import RESULTS
+from mmkd.detections.results_file import CLASSES, DETECTOR, DISTRIBUTION, IMAGES
+from mmkd.errors import ImageError
+from mmkd.fileio.atomic_writes import write_atomic
+from mmkd.label.detectors import Labels, Looked, open_detector
+from mmkd.label.images import LabelImage, find_images
+from mmkd.label.mirrored import fused, mirrored_back
+from mmkd.label.progress_file import ProgressFile
+from mmkd.predict.outputs import check_outputs, encoded
+from mmkd.teachers.outside_detectors import Found
+from mmkd.visualization.detections import draw_detections
+
+#: What is drawn scores at least so much.
+DRAWN = 0.3
+
+
+@dataclass
+class Outcome:
+    """What came of it.
+
+    Args:
+        images: how many were looked at, in all runs.
+        results: how many detections the file has.
+        unreadable: by file, why.
+    """
+
+    images: int = 0
+    results: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def label_images(
+    detector: str | Callable[..., Any],
+    images: str | Sequence[str],
+    out: str | Path,
+    checkpoint: str | None = None,
+    *,
+    tta: bool = False,
+    soft: bool = False,
+    score_thr: float = 0.05,
+    draw: str | Path | None = None,
+    root: str | None = None,
+    classes: Sequence[str] = (),
+    description: Any = None,
+    device: str | None = None,
+    batch: int = 1,
+    overwrite: bool = False,
+) -> Outcome:
+    """Detect in images, and write what was found as a file that a pair takes for its teacher.
+
+    Interrupted, it goes on when it is called again with the same arguments.
+
+    Args:
+        detector: as of :func:`mmkd.label.detectors.open_detector`; or a function ``images -> boxes,
+            scores, labels`` with ``classes``
+            (:class:`mmkd.teachers.outside_detectors.FunctionDetector`).
+        images: as of :func:`mmkd.label.images.find_images`.
+        out: the file: COCO results, with the digests of the weights and of each image.
+        checkpoint: of a config, or of a detector of torchvision.
+        tta: look at the mirror image as well.
+        soft: write the score of each class, too.
+        score_thr: what scores less is left out. Defaults to 0.05.
+        draw: a folder for drawn images. Defaults to None.
+        root: the folder of a COCO file's images.
+        classes: names of a function's classes.
+        description: of an ONNX file of another program.
+        device: where it computes. Defaults to None: a GPU if there is one.
+        batch: images at once. Defaults to 1.
+        overwrite: whether files may be replaced, and begun work thrown away.
+
+    Raises:
+        OSError, ValueError: before work starts, whatever would end it.
+    """
+    out, folder = Path(out), None if draw is None else Path(draw)
+    found = find_images([images] if isinstance(images, str) else images, root)
+    drawn = [] if folder is None else [_drawn(folder, image) for image in found]
+    check_outputs([out, *drawn], [image.path for image in found], overwrite)
+    opened = open_detector(detector, checkpoint, device, soft, classes, description)
+    told = dict(
+        detector=detector if isinstance(detector, str) else opened.digest,
+        sha256=opened.digest, tta=tta, soft=soft, score_thr=score_thr,
+    )  # fmt: skip
+    progress = ProgressFile(out, told, overwrite)
+    outcome = Outcome()
+    try:
+        _work(opened, found, progress, outcome, tta, soft, score_thr, folder, batch)
+    finally:
+        progress.close()
+    kept = [progress.lines[i.file_name] for i in found if i.file_name in progress.lines]
+    ids = _category_ids(images, opened.classes)
+    results = [
+        dict(row, category_id=ids[row['category_name']]) for line in kept for row in line['results']
+    ]
+    content = {
+        DETECTOR: told,
+        CLASSES: list(opened.classes),
+        IMAGES: [line['image'] for line in kept],
+        RESULTS: results,
+    }
+    write_atomic(out, json.dumps(content, allow_nan=False).encode())
+    progress.remove()
+    outcome.images, outcome.results = len(kept), len(results)
+    return outcome
+
+
+def _work(
+    detector: Labels,
+    images: Sequence[LabelImage],
+    progress: ProgressFile,
+    outcome: Outcome,
+    tta: bool,
+    soft: bool,
+    score_thr: float,
+    draw: Path | None,
+    batch: int,
+) -> None:
+    digests = {}
+    todo = []
+    for image in images:
+        known = progress.lines.get(image.file_name)
+        digests[image.file_name] = sha256_of(Path(image.path)) if Path(image.path).is_file() else ''
+        if known is None or known['image'].get('sha256') != digests[image.file_name]:
+            todo.append(image)
+    clock = _Clock(len(images), len(images) - len(todo))
+    for first in range(0, len(todo), batch):
+        group = todo[first : first + batch]
+        for image, looked in _looked(detector, group, tta, outcome):
+            found, pixels = looked
+            height, width = pixels.shape[:2]
+            record = dict(id=image.id, file_name=image.file_name, width=width, height=height)
+            record['sha256'] = digests[image.file_name]
+            kept = found.scores >= score_thr
+            progress.add(record, _rows(image, found, kept, detector.classes, soft))
+            if draw is not None:
+                sure = found.scores >= DRAWN
+                picture = draw_detections(
+                    pixels, found.boxes[sure], found.scores[sure], found.labels[sure],
+                    detector.classes,
+                )  # fmt: skip
+                target = _drawn(draw, image)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(target, encoded(target.suffix, picture))
+        clock.add(len(group))
+
+
+def _looked(
+    detector: Labels, images: Sequence[LabelImage], tta: bool, outcome: Outcome
+) -> list[tuple[LabelImage, Looked]]:
+    """What is found in images; one that cannot be read is left out."""
+    try:
+        looked = detector([image.path for image in images])
+        if tta:
+            mirrors = [np.ascontiguousarray(pixels[:, ::-1]) for _, pixels in looked]
+            views = zip(looked, detector(mirrors), strict=True)
+            looked = [
+                (fused([found, mirrored_back(other, pixels.shape[1])]), pixels)
+                for (found, pixels), (other, _) in views
+            ]
+    except ImageError as error:
+        if len(images) == 1:
+            outcome.unreadable[images[0].path] = str(error)
+            return []
+        return [one for image in images for one in _looked(detector, [image], tta, outcome)]
+    return list(zip(images, looked, strict=True))
+
+
+def _rows(
+    image: LabelImage, found: Found, kept: Any, classes: Sequence[str], soft: bool
+) -> list[dict[str, Any]]:
+    """COCO results, to a hundredth of a pixel and a hundred-thousandth of a score."""
+    rows = []
+    for i in np.flatnonzero(kept):
+        x1, y1, x2, y2 = (float(value) for value in found.boxes[i])
+        row: dict[str, Any] = dict(
+            image_id=image.id,
+            category_name=classes[found.labels[i]],
+            bbox=[round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)],
+            score=round(float(found.scores[i]), 5),
+        )
+        if soft:
+            scores = found.distribution[i] if found.distribution is not None else None
+            if scores is None:
+                scores = np.zeros(len(classes))
+                scores[found.labels[i]] = found.scores[i]
+            row[DISTRIBUTION] = [round(float(value), 5) for value in scores]
+        rows.append(row)
+    return rows
+
+
+def _category_ids(images: str | Sequence[str], classes: Sequence[str]) -> Mapping[str, Any]:
+    """The ids of a COCO file's categories, if it names all classes; else from 1 on."""
+    words = [images] if isinstance(images, str) else list(images)
+    if len(words) == 1 and words[0].lower().endswith('.json'):
+        content = json.loads(Path(words[0]).read_text(encoding='utf-8-sig'))
+        known = {one.get('name'): one.get('id') for one in content.get('categories') or ()}
+        if set(classes) <= set(known):
+            return {name: known[name] for name in classes}
+    return {name: i for i, name in enumerate(classes, 1)}
+
+
+def _drawn(folder: Path, image: LabelImage) -> Path:
+    return (folder / image.file_name).with_suffix('.jpg')
+
+
+class _Clock:
+    """Tells every ten seconds, and at the end, how far it is and how long it will take."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.done, self.before = total, done, done
+        self.start = self.shown = time.monotonic()
+        if done:
+            print(f'{done} of {total} images were labelled before', file=sys.stderr)
+
+    def add(self, count: int) -> None:
+        self.done += count
+        now = time.monotonic()
+        if now - self.shown < 10 and self.done < self.total:
+            return
+        self.shown = now
+        rate = (self.done - self.before) / max(now - self.start, 1e-6)
+        minutes, seconds = divmod(round((self.total - self.done) / rate), 60)
+        print(
+            f'{self.done} of {self.total} images, {rate:.1f} a second, '
+            f'{minutes}:{seconds:02d} left',
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,243 @@
+"""A teacher of which nothing is known but what it detects."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.models import DetDataPreprocessor
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mmkd.datasets.data_samples import metas_of
+from mmkd.detections.partners import partners, student_scores
+from mmkd.heads.given import DetectionsHead
+from mmkd.teachers.frozen_teacher import check_shuffled
+
+Found = Sequence[tuple[Tensor, Tensor]]  # of each image boxes (n, 4) and scores (n, C)
+
+
+class GivenDetections(BaseModel):
+    """Stands where a pair has its teacher's network, and gives detections in place of maps.
+
+    A recorder ``Predictions`` records them as it records the rows of any head. There is nothing
+    else to be recorded.
+
+    Args:
+        num_classes: C, how many classes the student has.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(DetDataPreprocessor())
+        self.bbox_head = DetectionsHead(num_classes)
+
+    @property
+    def shown(self) -> str:
+        """Where its detections come from, for reports."""
+        raise NotImplementedError
+
+    def detect(self, inputs: Tensor, data_samples: Any) -> Found:
+        """The detections of each image of a batch (B, C, H, W)."""
+        raise NotImplementedError
+
+    def extract_feat(self, inputs: Tensor) -> Any:
+        """There are no features.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError('a teacher of which only detections are known has no features.')
+
+    def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor') -> Any:
+        """The detections of a batch, as the head hands them on."""
+        found = self.detect(inputs, data_samples)
+        return self.bbox_head([(b.to(inputs.device), s.to(inputs.device)) for b, s in found])
+
+
+class FileOfDetections(GivenDetections):
+    """The teacher is a file: what it detected comes with the batch, augmented as the images are.
+
+    Args:
+        num_classes: C.
+        file: where the detections are.
+        class_map: the student's name for classes that the file calls otherwise.
+    """
+
+    def __init__(
+        self, num_classes: int, file: str, class_map: Mapping[str, str | None] | None = None
+    ) -> None:
+        super().__init__(num_classes)
+        self.file, self.class_map = file, class_map
+        self.batch: Found | None = None
+
+    @property
+    def shown(self) -> str:
+        """The file."""
+        return self.file
+
+    def detect(self, inputs: Tensor, data_samples: Any) -> Found:
+        """Those of the batch that was preprocessed last."""
+        if self.batch is None or len(self.batch) != len(inputs):
+            raise ValueError(
+                'a batch must bring the detections of its images, but this one has '
+                f'{0 if self.batch is None else len(self.batch)} for {len(inputs)} images. Train '
+                'with "mmkd train", or call '
+                'mmkd.algorithms.build_teacher.begin_teaching(pair, loader) before.'
+            )
+        return self.batch
+
+
+class LiveDetections(GivenDetections):
+    """The teacher is a program that looks at the student's images as they are, in training.
+
+    Args:
+        num_classes: C.
+        detector: sees images (H, W, 3), uint8 in BGR order, and knows its ``classes``.
+        class_map: the student's name for classes that it calls otherwise.
+    """
+
+    def __init__(
+        self, num_classes: int, detector: Any, class_map: Mapping[str, str | None] | None = None
+    ) -> None:
+        super().__init__(num_classes)
+        self.detector, self.class_map = detector, class_map
+        self.places: NDArray[Any] | None = None
+
+    @property
+    def shown(self) -> str:
+        """The detector."""
+        return str(getattr(self.detector, 'path', self.detector.digest))
+
+    def take_classes(self, classes: Sequence[str]) -> None:
+        """Find the partners of the student's classes.
+
+        Raises:
+            ValueError: there are none.
+        """
+        self.places = partners(self.detector.classes, classes, self.class_map)
+
+    def detect(self, inputs: Tensor, data_samples: Any) -> Found:
+        """What the detector finds in each image, without the padding around it."""
+        if self.places is None:
+            raise ValueError(
+                "the names of the student's classes must be known to those of the teacher, but "
+                'were not told. Train with "mmkd train", or call '
+                'mmkd.algorithms.build_teacher.begin_teaching(pair, loader) before.'
+            )
+        pixels = inputs.clamp(0, 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        sizes = [meta.get('img_shape', inputs.shape[-2:]) for meta in metas_of(data_samples) or ()]
+        images = [
+            np.ascontiguousarray(image[: size[0], : size[1]])
+            for image, size in zip(pixels, sizes or [inputs.shape[-2:]] * len(pixels), strict=True)
+        ]
+        found = []
+        for one in self.detector(images):
+            scores = student_scores(
+                self.places, one.labels, one.scores, one.distribution, self.bbox_head.num_classes
+            )
+            known = self.places[one.labels] >= 0
+            boxes = torch.from_numpy(np.asarray(one.boxes, np.float32)[known])
+            found.append((boxes, torch.from_numpy(scores[known])))
+        return found
+
+
+class FileTeacher:
+    """Fills the teacher's recorders with the detections that came with a batch.
+
+    Args:
+        model: stands for the teacher.
+        preprocessor: the first to get a batch. It does not see the detections, but its
+            ``batch_augments`` move them with the ground truth.
+        key: of the batch, under which they come.
+        shuffle: show each image's detections with the next image. Defaults to False.
+    """
+
+    translation = None
+    features = None
+    crops = ()
+    scale = 1.0
+
+    def __init__(
+        self, model: FileOfDetections, preprocessor: nn.Module, key: str, shuffle: bool = False
+    ) -> None:
+        self.model: Any = model.eval()
+        self.shuffle, self.key = shuffle, key
+        preprocessor.register_forward_pre_hook(self._take)
+        for augment in getattr(preprocessor, 'batch_augments', None) or ():
+            augment.register_forward_pre_hook(self._join)
+            augment.register_forward_hook(self._part)
+
+    @property
+    def parts(self) -> dict[str, 'FileTeacher']:
+        """By name the teachers that look: this one."""
+        return {'teacher': self}
+
+    def view(self, inputs: Tensor, data_samples: Any = None) -> tuple[Tensor, Any]:
+        """The student's batch, which no network looks at."""
+        return inputs, data_samples
+
+    def _take(self, preprocessor: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        data = args[0]
+        if not isinstance(data, Mapping):
+            return None
+        self.model.batch = data.get(self.key)
+        return {k: v for k, v in data.items() if k != self.key}, *args[1:]
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        """Hand on the detections of the student's batch (B, C, H, W)."""
+        held = self.model.batch
+        if self.shuffle and held is not None:
+            check_shuffled(len(held))
+            self.model.batch = [*held[-1:], *held[:-1]]
+        try:
+            return self.model(inputs, data_samples, mode='tensor')
+        finally:
+            self.model.batch = held
+
+    def _join(self, augment: nn.Module, args: tuple[Any, ...]) -> None:
+        """Let a batch augmentation take the detections for ground truth."""
+        batch, samples = self.model.batch, args[1]
+        if batch is None:
+            return
+        if isinstance(samples, dict):
+            truth = samples['bboxes_labels']
+            self._count = len(truth)
+            rows = [truth]
+            for i, (boxes, _) in enumerate(batch):
+                given = truth.new_zeros(len(boxes), truth.size(1))
+                given[:, 0], given[:, 2:6] = i, boxes.to(truth)
+                rows.append(given)
+            samples['bboxes_labels'] = torch.cat(rows)
+            return
+        self._truth = [sample.gt_instances for sample in samples]
+        for sample, (boxes, _) in zip(samples, batch, strict=True):
+            own = sample.gt_instances.bboxes
+            plain = own if isinstance(own, Tensor) else own.tensor
+            joined = torch.cat([plain, boxes.to(plain)])
+            both = joined if isinstance(own, Tensor) else type(own)(joined, clone=False)
+            sample.gt_instances = InstanceData(bboxes=both)
+
+    def _part(self, augment: nn.Module, args: tuple[Any, ...], outputs: Any) -> None:
+        batch, samples = self.model.batch, outputs[1]
+        if batch is None:
+            return
+        if isinstance(samples, dict):
+            rows = samples['bboxes_labels']
+            samples['bboxes_labels'], rows = rows[: self._count], rows[self._count :]
+            moved = rows[:, 2:6].split([len(boxes) for boxes, _ in batch])
+        else:
+            moved = []
+            for sample, truth in zip(samples, self._truth, strict=True):
+                both, count = sample.gt_instances.bboxes, len(truth)
+                truth.bboxes = both[:count]
+                sample.gt_instances = truth
+                moved.append(getattr(both, 'tensor', both)[count:])
+        self.model.batch = [
+            (boxes, scores) for boxes, (_, scores) in zip(moved, batch, strict=True)
+        ]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> 'FileTeacher':
+        return self

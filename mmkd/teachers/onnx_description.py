@@ -1,0 +1,232 @@
+"""What the input and the outputs of an ONNX file of another program are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmkd.config.names import first_of
+
+_CHOICES = {
+    'resize': ('letterbox', 'stretch', 'keep_ratio'),
+    'channels': ('RGB', 'BGR'),
+    'layout': ('NCHW', 'NHWC'),
+    'dtype': ('float32', 'uint8'),
+    'box_form': ('xyxy', 'cxcywh', 'xywh'),
+    'activation': ('none', 'sigmoid', 'softmax'),
+    'background': ('none', 'first', 'last'),
+}
+
+
+@dataclass
+class Description:
+    """How an image becomes the input, and how the outputs are read.
+
+    Args:
+        classes: names of the K classes, in the order of scores or labels.
+        size: (height, width) of the input.
+        boxes: name of the output with boxes (N, 4), or with (N, 4 + K) or (4 + K, N) where scores
+            follow each box.
+        scores: name of the output with scores (N, K), or (N,) beside ``labels``. Defaults to '',
+            those that follow the boxes.
+        labels: name of the output with labels. Defaults to '', the surest class.
+        objectness: whether the first of the scores that follow a box multiplies the others.
+        resize: 'letterbox' (in the middle, padded), 'keep_ratio' (at the upper left, padded) or
+            'stretch'. Defaults to 'letterbox'.
+        pad: the value of padding, 0 to 255. Defaults to 114.
+        channels: 'RGB' or 'BGR'. Defaults to 'RGB'.
+        mean: of each channel, in the order of ``channels``, subtracted from 0 to 255. Defaults to
+            0.
+        std: what is divided by. Defaults to 255.
+        layout: 'NCHW' or 'NHWC'. Defaults to 'NCHW'.
+        dtype: 'float32' or 'uint8' (neither mean nor std). Defaults to 'float32'.
+        box_form: 'xyxy', 'cxcywh' or 'xywh'. Defaults to 'xyxy'.
+        relative: whether boxes are parts of the input's sides, not pixels. Defaults to False.
+        activation: of the scores: 'none', 'sigmoid' or 'softmax'. Defaults to 'none'.
+        background: where a class beside K is that of nothing. Defaults to 'none'.
+        first_label: the label of the first class. Defaults to 0.
+        score_thr: rows below it are no detections. Defaults to 0.05.
+        iou_thr: of the suppression of boxes of one class; None where the file has done so. Defaults
+            to 0.6.
+        max_per_img: how many detections, at most. Defaults to 100.
+
+    Raises:
+        ValueError: a setting is missing, unknown or of another kind.
+    """
+
+    classes: tuple[str, ...]
+    size: tuple[int, int]
+    boxes: str
+    scores: str = ''
+    labels: str = ''
+    objectness: bool = False
+    resize: str = 'letterbox'
+    pad: float = 114
+    channels: str = 'RGB'
+    mean: Sequence[float] = (0.0, 0.0, 0.0)
+    std: Sequence[float] = (255.0, 255.0, 255.0)
+    layout: str = 'NCHW'
+    dtype: str = 'float32'
+    box_form: str = 'xyxy'
+    relative: bool = False
+    activation: str = 'none'
+    background: str = 'none'
+    first_label: int = 0
+    score_thr: float = 0.05
+    iou_thr: float | None = 0.6
+    max_per_img: int = 100
+    session: Any = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, told: Any) -> 'Description':
+        """The description that a dict tells, checked."""
+        known = [one.name for one in fields(cls) if one.name != 'session']
+        needed = ('classes', 'size', 'boxes')
+        if not isinstance(told, Mapping) or not set(needed) <= set(told) <= set(known):
+            given = first_of(map(str, told), 30) if isinstance(told, Mapping) else repr(told)
+            raise ValueError(
+                f'a description of an ONNX file must have {", ".join(needed)}, and may have '
+                f'{", ".join(name for name in known if name not in needed)}, but got {given}.'
+            )
+        for key, choices in _CHOICES.items():
+            if told.get(key, choices[0]) not in choices:
+                raise ValueError(
+                    f'{key} of a description must be one of {", ".join(choices)}, but got '
+                    f'{told[key]!r}.'
+                )
+        size = told['size']
+        if (
+            not isinstance(size, list | tuple)
+            or len(size) != 2
+            or not all(isinstance(side, int) and side > 0 for side in size)
+        ):
+            raise ValueError(
+                f'size of a description must be the height and width of the input, got {size!r}.'
+            )
+        made = cls(**{**told, 'classes': tuple(told['classes']), 'size': tuple(size)})
+        for key in ('mean', 'std'):
+            value = getattr(made, key)
+            setattr(made, key, [value] * 3 if isinstance(value, int | float) else list(value))
+        return made
+
+    def open(self, path: Path, providers: Sequence[Any] | None = None) -> None:
+        """Open the file.
+
+        Raises:
+            FileNotFoundError, ModuleNotFoundError, ValueError: it cannot be, or has other outputs.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f'a detector must be a file, but there is no "{path}".')
+        try:
+            import onnxruntime
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                'an ONNX file is run by onnxruntime, which is not installed. '
+                'pip install onnxruntime'
+            ) from error
+        try:
+            self.session = onnxruntime.InferenceSession(
+                str(path), providers=list(providers or ['CPUExecutionProvider'])
+            )
+        except Exception as error:  # onnxruntime's own, of several kinds
+            raise ValueError(
+                f'a detector must be a file that onnxruntime can run, but of "{path}" it says: '
+                f'{" ".join(str(error).split())[:300]}.'
+            ) from None
+        outputs = [output.name for output in self.session.get_outputs()]
+        named = [name for name in (self.boxes, self.scores, self.labels) if name]
+        unknown = [name for name in named if name not in outputs]
+        if unknown:
+            raise ValueError(
+                f'boxes, scores and labels of a description must name outputs of "{path}" '
+                f'({", ".join(outputs)}), but it has no {", ".join(unknown)}.'
+            )
+
+    def detect(self, image: NDArray[Any]) -> tuple[Any, Any, Any, Any]:
+        """Boxes, scores, labels and scores of all classes in an image (H, W, 3) in BGR."""
+        from mmkd_onnx.detections import choose
+        from mmkd_onnx.preparation import place
+
+        step: dict[str, Any] = dict(interpolation='bilinear')
+        if self.resize == 'letterbox':
+            step.update(
+                step='letterbox', size=self.size, stretch=False, allow_scale_up=True, value=self.pad
+            )
+        else:
+            keeps = self.resize == 'keep_ratio'
+            step.update(step='resize', scale=self.size[::-1], keep_ratio=keeps, within=self.size)
+        rule = dict(size=self.size, steps=[step], padding=[self.pad] * 3, input='uint8')
+        placed = place(image, rule)
+        boxes, scores = self._rows(self._run(placed.pixels))
+        rules = dict(
+            score=self.score_thr, iou=self.iou_thr, max_per_image=self.max_per_img,
+            before_nms=None, multi_label=False, class_agnostic=False, min_side=0, clip_first=False,
+        )  # fmt: skip
+        found, sure, labels = choose(boxes, scores, rules, self.size)
+        gaps = np.abs(found[:, None] - np.clip(boxes, 0, np.tile(self.size[::-1], 2))[None]).sum(-1)
+        gaps += np.abs(sure[:, None] - scores.T[labels]) * 1e3
+        rows = gaps.argmin(1) if len(found) else np.zeros(0, np.int64)
+        distribution = None if self.labels else scores[rows].astype(np.float32)
+        return placed.back(found), sure, labels, distribution
+
+    def _run(self, pixels: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """The outputs for pixels (3, H, W) in BGR, without the axis of the batch."""
+        if self.channels == 'RGB':
+            pixels = pixels[::-1]
+        if self.dtype == 'float32':
+            mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.mean, self.std))
+            pixels = (pixels.astype(np.float32) - mean) / std
+        if self.layout == 'NHWC':
+            pixels = pixels.transpose(1, 2, 0)
+        name = self.session.get_inputs()[0].name
+        outputs = self.session.run(None, {name: np.ascontiguousarray(pixels)[None]})
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, (np.asarray(output)[0] for output in outputs), strict=True))
+
+    def _rows(self, outputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Boxes (N, 4) in pixels of the input, and scores (N, K)."""
+        known = len(self.classes) + (self.background != 'none')
+        rows = outputs[self.boxes].astype(np.float32)
+        if not self.scores:
+            width = 4 + known + self.objectness
+            rows = rows.T if rows.shape[1] != width and rows.shape[0] == width else rows
+            if rows.shape[1] != width:
+                raise ValueError(
+                    f'output "{self.boxes}" must have 4 numbers of a box and {width - 4} scores in '
+                    f'each row, but is {rows.shape}. Correct classes, background or objectness.'
+                )
+        boxes, scores = rows[:, :4], rows[:, 4:]
+        if self.scores:
+            scores = outputs[self.scores].astype(np.float32)
+        if self.activation == 'sigmoid':
+            scores = (1 / (1 + np.exp(-scores))).astype(np.float32)
+        elif self.activation == 'softmax':
+            scores = np.exp(scores - scores.max(-1, keepdims=True))
+            scores /= scores.sum(-1, keepdims=True)
+        if self.objectness:
+            scores = scores[:, 1:] * scores[:, :1]
+        if self.labels:
+            labels = outputs[self.labels].astype(np.int64) - self.first_label
+            kept = (labels >= 0) & (labels < len(self.classes))
+            single = np.zeros((len(labels), len(self.classes)), np.float32)
+            single[np.flatnonzero(kept), labels[kept]] = scores.reshape(len(labels))[kept]
+            scores = single
+        elif self.background != 'none':
+            scores = scores[:, 1:] if self.background == 'first' else scores[:, :-1]
+        if scores.shape != (len(boxes), len(self.classes)):
+            raise ValueError(
+                f'scores must be those of {len(self.classes)} classes for each of {len(boxes)} '
+                f'boxes, but are {scores.shape}. Correct classes, labels or background.'
+            )
+        return self._in_pixels(boxes), scores.clip(0, 1)
+
+    def _in_pixels(self, boxes: NDArray[Any]) -> NDArray[Any]:
+        boxes = boxes.copy()
+        if self.box_form == 'cxcywh':
+            boxes[:, :2] -= boxes[:, 2:] / 2
+        if self.box_form != 'xyxy':
+            boxes[:, 2:] += boxes[:, :2]
+        return boxes * np.tile(self.size[::-1], 2).astype(np.float32) if self.relative else boxes

@@ -1,0 +1,193 @@
+"""Detectors of other programs: a Python function, an ONNX file."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from mmengine.utils import get_object_from_string
+from numpy.typing import NDArray
+
+from mmkd.checkpoints.fetch import sha256_of
+from mmkd.config.names import first_of
+from mmkd.teachers.onnx_description import Description
+
+Image = NDArray[Any]  # (H, W, 3), uint8, BGR as cv2.imread gives it
+
+
+class Found(NamedTuple):
+    """What is detected in an image.
+
+    Args:
+        boxes (np.ndarray): (n, 4), float32: x1, y1, x2, y2 in pixels of the image.
+        scores (np.ndarray): (n,), float32, from 0 to 1.
+        labels (np.ndarray): (n,), int64, places among the detector's classes.
+        distribution (np.ndarray): (n, K), float32, the score of each class; None where the
+            detector tells no more than the surest.
+    """
+
+    boxes: NDArray[Any]
+    scores: NDArray[Any]
+    labels: NDArray[Any]
+    distribution: NDArray[Any] | None = None
+
+
+class FunctionDetector:
+    """A function ``images -> boxes, scores, labels``.
+
+    It is given a list of images (H, W, 3), uint8 in BGR order, as ``cv2.imread`` gives them, and
+    returns three lists with an entry for each image: boxes (n, 4) in its pixels, x1, y1, x2, y2;
+    scores from 0 to 1, (n,) or (n, K) for all classes; labels (n,), places among the classes or
+    their names. Lists, arrays and tensors will do.
+
+    Args:
+        function: the function, or its dotted name.
+        classes: names of its K classes, in the order of its labels.
+
+    Raises:
+        TypeError, ValueError: it is no function, or there are no classes.
+    """
+
+    def __init__(self, function: Callable[..., Any] | str, classes: Sequence[str]) -> None:
+        found = get_object_from_string(function) if isinstance(function, str) else function
+        if not callable(found):
+            raise TypeError(
+                'a function that detects must be callable, or the dotted name of what is, but got '
+                f'{function!r}. Name it as package.module.function.'
+            )
+        if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
+            raise ValueError(
+                'classes must be different names, in the order of the labels, but got '
+                f'{classes!r}. Give classes=[...].'
+            )
+        self.function: Any = found
+        self.classes = tuple(classes)
+        self.digest = f'{getattr(found, "__module__", "")}.{getattr(found, "__qualname__", found)}'
+
+    def __call__(self, images: Sequence[Image]) -> list[Found]:
+        """Detect in each of the images.
+
+        Raises:
+            ValueError: the function returns something else than it must.
+        """
+        returned = self.function(list(images))
+        if not isinstance(returned, tuple | list) or len(returned) != 3:
+            raise ValueError(
+                f'{self.digest} must return boxes, scores and labels, but returned '
+                f'{type(returned).__name__}. Return three lists, with an entry for each image.'
+            )
+        counts = [len(part) for part in returned]
+        if counts != [len(images)] * 3:
+            raise ValueError(
+                f'{self.digest} must return boxes, scores and labels for each of {len(images)} '
+                f'images, but returned {counts[0]}, {counts[1]} and {counts[2]}.'
+            )
+        return [self._checked(*found) for found in zip(*returned, strict=True)]
+
+    def _checked(self, boxes: Any, scores: Any, labels: Any) -> Found:
+        box = _array(boxes).astype(np.float32)
+        score, label = _array(scores).astype(np.float32), _array(labels)
+        count, known = len(score), len(self.classes)
+        if label.dtype.kind in 'US':
+            label = np.array([self._place(str(name)) for name in label], dtype=np.int64)
+        box = box.reshape(-1, 4) if not box.size else box
+        label = label.astype(np.int64)
+        shaped = (
+            box.shape == (count, 4)
+            and label.shape == (count,)
+            and score.shape in ((count,), (count, known))
+        )
+        valid = shaped and bool(
+            np.isfinite(box).all() and (score >= 0).all() and (score <= 1).all()
+        )
+        if not valid or (count and not (label.min() >= 0 and label.max() < known)):
+            raise ValueError(
+                f'{self.digest} must return boxes (n, 4) of finite numbers, scores from 0 to 1, '
+                f'(n,) or (n, {known}), and labels from 0 to {known - 1}, but of an image returned '
+                f'{box.shape}, {score.shape} from {score.min(initial=1):.3g} to '
+                f'{score.max(initial=0):.3g}, and {label.shape} {first_of(label[:9].tolist())}. '
+                'Correct it.'
+            )
+        if score.ndim == 1:
+            return Found(box, score, label)
+        return Found(box, score[np.arange(count), label], label, score)
+
+    def _place(self, name: str) -> int:
+        if name not in self.classes:
+            raise ValueError(
+                f'{self.digest} must return labels among its classes ({first_of(self.classes)}), '
+                f'but returned "{name}". Add it to classes.'
+            )
+        return self.classes.index(name)
+
+
+def _array(value: Any) -> NDArray[Any]:
+    if hasattr(value, 'detach'):
+        value = value.detach().cpu().numpy()
+    return np.asarray(value)
+
+
+class OnnxDetector:
+    """A detector in an ONNX file: one that ``mmkd export`` wrote, or another with a description.
+
+    Args:
+        path: of the file.
+        description: what its input and outputs are
+            (:class:`mmkd.teachers.onnx_description.Description`), or a JSON file with it. Defaults
+            to None, what the file says itself.
+        providers: of onnxruntime. Defaults to None, the CPU.
+
+    Raises:
+        FileNotFoundError, ModuleNotFoundError, ValueError: it cannot be opened, or does not say
+            what its input and outputs are.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        description: Mapping[str, Any] | str | Path | None = None,
+        providers: Sequence[Any] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._own: Any = None
+        if description is None:
+            from mmkd_onnx import ModelFileError, load
+
+            try:
+                self._own = load(self.path, providers=providers)
+            except ModelFileError as error:
+                raise ValueError(
+                    f'an ONNX file must say what its input and outputs are, as those of mmkd '
+                    f'export do, or come with a description, but: {error} Or describe it '
+                    '(docs/any_teacher.md).'
+                ) from error
+            self.classes: tuple[str, ...] = tuple(self._own.classes)
+        else:
+            told = description
+            if isinstance(told, str | os.PathLike):
+                told = json.loads(Path(told).read_text(encoding='utf-8'))
+            self._described = Description.of(told)
+            self.classes = self._described.classes
+            self._described.open(self.path, providers)
+        self.digest = sha256_of(self.path)
+
+    def __call__(self, images: Sequence[Image]) -> list[Found]:
+        """Detect in each of the images."""
+        if self._own is None:
+            return [Found(*self._described.detect(image)) for image in images]
+        return [self._detected(image) for image in images]
+
+    def _detected(self, image: Image) -> Found:
+        prepared = self._own.prepare(image)
+        outputs = [output[0] for output in self._own.raw(prepared.data['inputs'][None])]
+        boxes, scores, labels = self._own.chosen(outputs)
+        distribution = None
+        if len(outputs) == 2:  # rows with a score for each class, of which the chosen ones are some
+            gaps = np.abs(boxes[:, None] - np.clip(outputs[0], 0, None)[None]).sum(-1)
+            gaps += np.abs(scores[:, None] - outputs[1].T[labels]) * 1e3
+            rows = gaps.argmin(1) if len(boxes) else np.zeros(0, np.int64)
+            distribution = outputs[1][rows].astype(np.float32)
+        placed = prepared.data['placed'].back(boxes)
+        return Found(placed, scores.astype(np.float32), labels.astype(np.int64), distribution)

@@ -1,0 +1,260 @@
+"""Files of detections: which are read, which are refused, and what of them serves."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmkd.config.given_teacher import is_given, is_results
+from mmkd.detections.feed import give_detections
+from mmkd.detections.fitted import fit_results
+from mmkd.detections.results_file import read_results
+from tests.detections.test_following import LOAD, PACK, build, folder  # noqa: F401
+
+CLASSES = ('a', 'b', 'c')
+CATEGORIES = {1: 'a', 2: 'b', 5: 'c'}
+INFOS = [
+    dict(img_id=7, img_path='data/x/one.jpg', width=100, height=80),
+    dict(img_id=8, img_path='data/x/two.jpg', width=100, height=80),
+    dict(img_id=9, img_path='data/y/two.jpg', width=100, height=80),
+]
+
+
+def row(**changes):
+    return dict(dict(image_id=7, category_id=2, bbox=[10, 20, 30, 40], score=0.5), **changes)
+
+
+def written(tmp_path, *rows, **told):
+    path = tmp_path / 'teacher.json'
+    path.write_text(json.dumps({'results': list(rows), **told} if told else list(rows)))
+    return path
+
+
+def fit(tmp_path, *rows, class_map=None, infos=INFOS, categories=CATEGORIES, **told):
+    results = read_results(written(tmp_path, *rows, **told))
+    [found], tally = fit_results(results, [infos], CLASSES, categories, class_map)
+    return found, tally
+
+
+def test_content_decides_what_a_file_is(tmp_path):
+    for text, results in (
+        ('[]', True),
+        (' \n[{"image_id": 1}]', True),
+        ('\ufeff[]', True),
+        ('{"results": []}', True),
+        ('{"model": {"type": "FCOS"}}', False),
+        ('{"model": {}, "results": []}', False),
+        ('{"results": [', False),
+        ('3', False),
+        ('', False),
+    ):
+        path = tmp_path / 'teacher.json'
+        path.write_text(text, encoding='utf-8')
+        assert is_results(path) is results, text
+        assert is_given(str(path)) is results
+    assert not is_results(tmp_path / 'none.json') and not is_results('mmdet::fcos.py')
+    assert not is_given('teacher.py') and not is_given(dict(type='FCOS', results=1))
+    assert is_given('model.onnx') and is_given(dict(function='a.b'))
+
+
+def test_results_of_coco_serve_as_they_are(tmp_path):
+    found, tally = fit(tmp_path, row(), row(image_id=9.0, category_id=5, score=1), row(image_id=7))
+    boxes, scores = found.of(dict(img_id=7))
+    assert boxes.tolist() == [[10, 20, 40, 60]] * 2 and scores.tolist() == [[0, 0.5, 0]] * 2
+    assert found.of(dict(img_id=9))[1].tolist() == [[0, 0, 1]]
+    assert [part.shape for part in found.of(dict(img_id=8))] == [(0, 4), (0, 3)]
+    assert not tally.left_out and (tally.images, tally.with_detections) == (3, 2)
+    assert tally.notes('t')[0] == 'model.teacher: "t" has detections in 2 of 3 training images'
+
+
+@pytest.mark.parametrize(
+    ('changes', 'match'),
+    [
+        (dict(score=1.01), r'score must be from 0 to 1.* 1 does not: 1.01 \(result 1\)'),
+        (dict(score=-0.1), 'Give probabilities'),
+        (dict(score='0.5'), r'and a score.*score="0.5"'),
+        (dict(score=None), r'Results have no score where they are annotations'),
+        (dict(score=True), 'and a score'),
+        (dict(bbox=[1, 2, 3]), r'a bbox of four finite numbers.*bbox=\[1, 2, 3\]'),
+        (dict(bbox=[1, 2, 3, float('nan')]), 'four finite numbers'),
+        (dict(bbox=[1, 2, 3, 'x']), 'four finite numbers'),
+        (dict(image_id=None), 'must have image_id'),
+        (dict(image_id=1.5), 'must have image_id'),
+        (dict(category_id=[1]), 'category_id'),
+        (dict(file_name=3), 'must be text'),
+    ],
+)
+def test_a_result_that_breaks_a_rule_is_refused_by_its_number(tmp_path, changes, match):
+    with pytest.raises(ValueError, match=match):
+        read_results(written(tmp_path, row(), row(**changes)))
+
+
+def test_a_missing_key_is_named(tmp_path):
+    annotation = row()
+    del annotation['score']
+    with pytest.raises(ValueError, match='no score'):
+        read_results(written(tmp_path, annotation))
+
+
+@pytest.mark.parametrize(
+    ('text', 'match'),
+    [
+        ('[1, 2]', r"COCO's results.*a list with 1"),
+        ('{"results": 3}', 'an object with results'),
+        ('[{', 'cannot be read'),
+    ],
+)
+def test_what_is_no_list_of_results_is_refused(tmp_path, text, match):
+    (tmp_path / 'teacher.json').write_text(text)
+    with pytest.raises(ValueError, match=match):
+        read_results(tmp_path / 'teacher.json')
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    written(tmp_path, row())
+    with pytest.raises(FileNotFoundError, match=r'mmkd label.*teacher\.json'):
+        read_results(tmp_path / 'teacher.jsn')
+
+
+def test_what_does_not_serve_is_left_out_with_a_count(tmp_path):
+    found, tally = fit(
+        tmp_path,
+        row(),
+        row(bbox=[-10, -20, 30, 40]),  # clipped
+        row(bbox=[-0.5, 0, 30, 40]),  # rounding
+        row(bbox=[200, 20, 30, 40]),  # outside
+        row(bbox=[20, 20, 0, 40]),  # empty
+        row(bbox=[20, 20, -5, 40]),
+        row(image_id=70),  # of another image
+        row(category_id=3),  # of another class
+    )
+    boxes, _ = found.of(dict(img_id=7))
+    assert boxes.tolist() == [[10, 20, 40, 60], [0, 0, 20, 20], [0, 0, 29.5, 40]]
+    assert dict(tally.left_out) == {
+        'boxes without a pixel in the image left out': 3,
+        'boxes clipped to the image': 1,
+        'detections of other images left out': 1,
+        'detections of classes that the student does not have left out': 1,
+    }
+    assert '1 detections of other images left out' in tally.notes('t')[1]
+
+
+def test_what_fits_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r'none is: it has "7", and the data set 7, 8, 9'):
+        fit(tmp_path, row(image_id='7'))
+    with pytest.raises(ValueError, match=r'file_name .* none is: it has three\.jpg, .* one\.jpg'):
+        fit(tmp_path, row(file_name='three.jpg'))
+    with pytest.raises(ValueError, match=r'student \(a, b, c\).*category_id 4\. Name'):
+        fit(tmp_path, row(category_id=4))
+    with pytest.raises(ValueError, match=r'none is: cat\. Name the rest in class_map'):
+        fit(tmp_path, row(category_name='cat'))
+    with pytest.raises(ValueError, match='must have some'):
+        fit(tmp_path)
+
+
+def test_names_go_before_ids(tmp_path):
+    found, _ = fit(tmp_path, row(image_id=7, file_name='x/two.jpg', category_name='c'))
+    assert found.of(dict(img_id=8))[1].tolist() == [[0, 0, 0.5]] and not len(found.of(INFOS[0])[0])
+    found, _ = fit(tmp_path, row(image_id=9, file_name='two.jpg'))  # two are named so
+    assert len(found.of(INFOS[2])[0])
+    images = [dict(id=1, file_name='y/two.jpg')]
+    found, tally = fit(tmp_path, row(image_id=1), images=images)
+    assert len(found.of(INFOS[2])[0]) and tally.not_looked_at == 2
+    assert '2 were not looked at' in tally.notes('t')[0]
+
+
+def test_classes_are_mapped_by_name(tmp_path):
+    rows = [row(category_name='car'), row(category_name='truck'), row(category_name='sky')]
+    found, tally = fit(tmp_path, *rows, class_map=dict(car='a', truck='a'))
+    assert found.of(INFOS[0])[1].tolist() == [[0.5, 0, 0]] * 2
+    assert tally.left_out['detections of classes that the student does not have left out'] == 1
+
+
+def test_of_a_distribution_the_classes_that_are_one_add_up(tmp_path):
+    rows = [
+        row(category_name='car', distribution=[0.4, 0.3, 0.2]),
+        row(category_name='b', score=0.7),
+        row(category_name='car', distribution=[0.8, 0.7, 0]),
+    ]
+    told = dict(classes=['car', 'truck', 'b'], images=[])
+    found, _ = fit(tmp_path, *rows, class_map=dict(car='a', truck='a'), **told)
+    wanted = torch.tensor([[0.7, 0.2, 0], [0, 0.7, 0], [1, 0, 0]])
+    torch.testing.assert_close(found.of(INFOS[0])[1], wanted)
+    with pytest.raises(ValueError, match=r'for each of classes \(2\)'):
+        fit(tmp_path, *rows, classes=['car', 'truck'])
+    with pytest.raises(ValueError, match=r'for each of classes \(0\)'):
+        fit(tmp_path, *rows)
+    with pytest.raises(ValueError, match='a list of different names'):
+        fit(tmp_path, *rows, classes=['car', 'car', 'b'])
+
+
+def test_images_that_changed_since_are_refused(tmp_path):
+    (tmp_path / 'one.jpg').write_bytes(b'new')
+    infos = [{**INFOS[0], 'img_path': str(tmp_path / 'one.jpg')}]
+    same = dict(id=7, file_name='one.jpg', width=100, height=80)
+    fit(tmp_path, row(), infos=infos, images=[same])
+    for change in (dict(width=99), dict(sha256='0' * 64)):
+        with pytest.raises(ValueError, match=r'one\.jpg changed since'):
+            fit(tmp_path, row(), infos=infos, images=[{**same, **change}])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([7, 8, 9, 10]),
+            st.sampled_from([1, 2, 5, 6]),
+            st.lists(st.floats(-200, 200), min_size=4, max_size=4),
+            st.floats(0, 1),
+        )
+    )
+)
+def test_each_detection_serves_or_is_counted(tmp_path_factory, rows):
+    """Against plain loops."""
+    made = [row(image_id=i, category_id=c, bbox=b, score=s) for i, c, b, s in rows]
+    made.append(row())
+    found, tally = fit(tmp_path_factory.mktemp('t'), *made)
+    counts = dict.fromkeys(('images', 'pixel', 'classes', 'used'), 0)
+    for one in made:
+        x, y, w, h = one['bbox']
+        x1, y1, x2, y2 = (np.float32(v) for v in (x, y, x + w, y + h))
+        seen = min(x2, 100) - max(x1, 0) >= 1 and min(y2, 80) - max(y1, 0) >= 1
+        if one['image_id'] == 10:
+            counts['images'] += 1
+        elif not seen:
+            counts['pixel'] += 1
+        elif one['category_id'] == 6:
+            counts['classes'] += 1
+        else:
+            counts['used'] += 1
+    assert sum(len(found.of(info)[0]) for info in INFOS) == counts.pop('used')
+    for what, count in counts.items():
+        assert (
+            sum(n for told, n in tally.left_out.items() if what in told and 'left out' in told)
+            == count
+        )
+    for info in INFOS:
+        boxes, scores = found.of(info)
+        assert (boxes >= 0).all() and (boxes[:, 2] <= 100).all() and (boxes[:, 3] <= 80).all()
+        assert ((scores > 0).sum(1) <= 1).all()
+
+
+def test_joined_data_sets_share_a_file(folder, tmp_path):  # noqa: F811
+    """Each has its own images; a file that serves one of them serves."""
+    one = build(folder, [*LOAD, PACK])
+    content = json.loads((folder / 'annotations/train.json').read_text())
+    for image in content['images']:
+        image['id'] += 100
+    for annotation in content['annotations']:
+        annotation['image_id'] += 100
+    (folder / 'shifted.json').write_text(json.dumps(content))
+    other = build(folder, [*LOAD, PACK], 'shifted.json')
+
+    class Joined:
+        def __init__(self):
+            self.datasets = [one, other]
+
+    tally = give_detections(Joined(), read_results(folder / 'teacher.json'))
+    assert (tally.images, tally.with_detections) == (16, 8) and not tally.left_out

@@ -1,0 +1,296 @@
+"""``mmkd label``: any detector looks at images, and what it finds is a file that teaches."""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmkd import load
+from mmkd.detections.results_file import read_results
+from mmkd.label import label_images
+from mmkd.label.detectors import open_detector
+from mmkd.label.images import find_images
+from mmkd.label.mirrored import fused, mirrored_back
+from mmkd.teachers.outside_detectors import Found
+from mmkd_cli.main import main
+from tests.predict.conftest import CLASSES, place  # noqa: F401
+from tests.tiny import ROOT, scene
+
+ULTRALYTICS = ROOT.parent / 'shared/checkpoints/yolov5n_nc3.pt'
+
+
+def bright(images):
+    """A function that detects: what is brighter than the ground."""
+    boxes, scores, labels = [], [], []
+    for image in images:
+        y, x = np.nonzero(image.max(-1) > 100)
+        boxes.append([[x.min(), y.min(), x.max() + 1, y.max() + 1]])
+        scores.append([[0.1, 0.8, 0.05]])
+        labels.append([1])
+    return boxes, scores, labels
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / 'images/deep').mkdir(parents=True)
+    for name in ('b.png', 'a.png', 'deep/c.png'):
+        cv2.imwrite(str(tmp_path / 'images' / name), scene(rng, (60, 80), 3, 1)[0])
+    return tmp_path
+
+
+def read(path):
+    return json.loads(Path(path).read_text())
+
+
+def test_a_student_labels_a_coco_file_as_it_predicts(place, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(sys, 'excepthook', sys.excepthook)
+    out = tmp_path / 'teacher.json'
+    words = [place.student__pth, f'{place.folder}/annotations/val.json', '--out', str(out)]
+    assert main(['label', *words, '--score-thr', '0.2', '--draw', str(tmp_path / 'drawn')]) == 0
+    found = read(out)
+    assert found['classes'] == list(CLASSES) and len(found['detector']['sha256']) == 64
+    truth = read(place.folder / 'annotations/val.json')
+    assert [one['id'] for one in found['images']] == [one['id'] for one in truth['images']]
+    assert {(one['width'], one['height']) for one in found['images']} == {(160, 120)}
+    assert len(list((tmp_path / 'drawn').iterdir())) == 5
+    detect = load(place.student__pth)
+    for image in truth['images']:
+        own = detect(f'{place.folder}/JPEGImages/{image["file_name"]}').above(0.2)
+        rows = [row for row in found['results'] if row['image_id'] == image['id']]
+        assert [row['category_name'] for row in rows] == own.names
+        np.testing.assert_allclose([row['score'] for row in rows], own.scores, atol=1e-5)
+        corners = np.array([row['bbox'] for row in rows]).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2]
+        np.testing.assert_allclose(corners, own.boxes, atol=0.02)
+    ids = {one['name']: one['id'] for one in truth['categories']}
+    assert all(row['category_id'] == ids[row['category_name']] for row in found['results'])
+    assert len(read_results(out)) == len(found['results']) > 0
+    assert not out.with_name('teacher.json.part').exists()
+
+
+def test_soft_scores_are_those_of_the_rows(place, tmp_path):  # noqa: F811
+    settings = dict(score_thr=0.2, soft=True, batch=3)
+    label_images(place.student__pth, place.images, tmp_path / 'soft.json', **settings)
+    found = read(tmp_path / 'soft.json')
+    assert found['results']
+    for row in found['results']:
+        label = CLASSES.index(row['category_name'])
+        assert row['distribution'][label] == row['score']
+        assert len(row['distribution']) == 3 and sum(row['distribution']) <= 1.01  # a softmax
+        assert sum(score > 0 for score in row['distribution']) > 1
+    config = label_images(
+        place.pair__py, place.images[0], tmp_path / 'c.json', place.epoch_1__pth, soft=True
+    )
+    assert config.images == 1
+
+
+def test_interrupted_it_goes_on_where_it_was(folder):
+    out, calls = folder / 'teacher.json', []
+
+    def dies(images):
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return bright(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        label_images(dies, str(folder / 'images'), out, classes=CLASSES)
+    part = folder / 'teacher.json.part'
+    assert not out.exists() and len(part.read_text().splitlines()) == 2
+    with part.open('a') as file:
+        file.write('{"image": {"file')  # torn
+    done = label_images(dies, str(folder / 'images'), out, classes=CLASSES)
+    assert calls == [1, 1, 1, 1] and done.images == 3 and not part.exists()
+    straight = folder / 'straight.json'
+    label_images(dies, str(folder / 'images'), straight, classes=CLASSES)
+    assert read(straight) == read(out)
+
+
+def test_another_detectors_work_is_not_mixed_in(folder):
+    out = folder / 'teacher.json'
+    (folder / 'teacher.json.part').write_text('{"sha256": "of another"}\n')
+    with pytest.raises(FileExistsError, match=r'labels of another detector.*--force'):
+        label_images(bright, str(folder / 'images'), out, classes=CLASSES)
+    label_images(bright, str(folder / 'images'), out, classes=CLASSES, overwrite=True)
+    with pytest.raises(FileExistsError, match='exists'):
+        label_images(bright, str(folder / 'images'), out, classes=CLASSES)
+
+
+def test_an_image_that_changed_is_looked_at_again(folder):
+    out, seen = folder / 'teacher.json', []
+
+    def watch(images):
+        seen.append(len(images))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return bright(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        label_images(watch, str(folder / 'images'), out, classes=CLASSES)
+    cv2.imwrite(str(folder / 'images/a.png'), np.full((30, 40, 3), 255, np.uint8))
+    label_images(watch, str(folder / 'images'), out, classes=CLASSES)
+    assert len(seen) == 5  # two before, one that broke off, and then two of three
+    first = read(out)['images'][0]
+    assert (first['file_name'], first['width']) == ('a.png', 40)
+
+
+def test_what_cannot_be_read_is_told(folder):
+    (folder / 'images/broken.png').write_bytes(b'nothing')
+    made = label_images(bright, str(folder / 'images'), folder / 't.json', classes=CLASSES, batch=4)
+    assert made.images == 3 and list(made.unreadable) == [str(folder / 'images/broken.png')]
+    assert len(read(folder / 't.json')['images']) == 3
+
+
+def test_a_mirror_image_is_looked_at(folder):
+    """A detector that finds the left half alone: by its mirror image the right half counts half."""
+
+    def left(images):
+        assert all(image.shape == (60, 80, 3) for image in images)
+        return [[[0, 0, 40, 60]] for _ in images], [[0.8]] * len(images), [[0]] * len(images)
+
+    label_images(left, str(folder / 'images/a.png'), folder / 't.json', classes=CLASSES, tta=True)
+    rows = read(folder / 't.json')['results']
+    assert [row['bbox'] for row in rows] == [[0, 0, 40, 60], [40, 0, 40, 60]]
+    assert [row['score'] for row in rows] == [0.4, 0.4]
+
+
+@given(st.integers(0, 6), st.randoms(use_true_random=False))
+def test_two_views_that_agree_are_one(count, random):
+    boxes = np.array([[20 * i, 0, 20 * i + 15, 10 + i] for i in range(count)], np.float32)
+    scores = np.array([random.uniform(0.1, 1) for _ in range(count)], np.float32)
+    labels = np.array([random.randrange(3) for _ in range(count)], np.int64)
+    soft = np.eye(3, dtype=np.float32)[labels] * scores[:, None]
+    one = Found(boxes.reshape(-1, 4), scores, labels, soft)
+    flipped = mirrored_back(mirrored_back(one, 200), 200)
+    found = fused([one, flipped])
+    order = np.argsort(-scores, kind='stable')
+    np.testing.assert_allclose(found.boxes, one.boxes[order], atol=1e-3)
+    np.testing.assert_allclose(found.scores, scores[order], rtol=1e-6)
+    assert found.labels.tolist() == labels[order].tolist()
+    if count:
+        np.testing.assert_allclose(found.distribution, soft[order], rtol=1e-6)
+
+
+def test_views_that_differ_are_weighed():
+    def view(box, score, label=0):
+        return Found(np.array([box], np.float32), np.array([score], np.float32), np.array([label]))
+
+    found = fused([view([0, 0, 10, 10], 0.9), view([0, 0, 10, 13], 0.3)])
+    np.testing.assert_allclose(found.boxes, [[0, 0, 10, 10.75]])
+    np.testing.assert_allclose(found.scores, [0.6])
+    assert len(fused([view([0, 0, 10, 10], 0.9), view([0, 0, 10, 10], 0.3, 1)]).scores) == 2
+    assert len(fused([view([0, 0, 10, 10], 0.9), view([0, 0, 10, 20], 0.3)]).scores) == 2
+
+
+def test_images_are_a_folder_a_list_or_a_coco_file(folder):
+    names = ['a.png', 'b.png', 'deep/c.png']
+    assert [i.file_name for i in find_images([str(folder / 'images')])] == names
+    assert [i.id for i in find_images([str(folder / 'images')])] == [1, 2, 3]
+    (folder / 'list.txt').write_text('images/b.png\n\nimages/deep/c.png\n')
+    assert [i.file_name for i in find_images([str(folder / 'list.txt')])] == names[1:]
+    images = [dict(id=f'x{i}', file_name=name) for i, name in enumerate(names)]
+    (folder / 'annotations').mkdir()
+    path = folder / 'annotations/train.json'
+    path.write_text(json.dumps(dict(images=images)))
+    found = find_images([str(path)])
+    assert [(i.id, i.file_name) for i in found] == [
+        ('x0', 'a.png'),
+        ('x1', 'b.png'),
+        ('x2', names[2]),
+    ]
+    assert all(Path(i.path).is_file() for i in found)
+    assert find_images([str(path)], str(folder / 'images')) == found
+
+
+def test_images_that_are_not_there_are_refused(folder):
+    (folder / 'list.txt').write_text('images/none.png\n')
+    (folder / 'train.json').write_text(json.dumps(dict(images=[dict(id=1, file_name='x.png')])))
+    (folder / 'bad.json').write_text('[]')
+    (folder / 'film.mp4').write_bytes(b'x')
+    for words, error, match in (
+        (['list.txt'], FileNotFoundError, 'each line of'),
+        (['train.json'], FileNotFoundError, '--root FOLDER'),
+        (['none.json'], FileNotFoundError, 'there is no'),
+        (['bad.json'], ValueError, 'must list images with id and file_name'),
+        (['train.json', 'images'], ValueError, 'must be named alone'),
+        (['film.mp4'], ValueError, 'is a video'),
+        (['none.txt'], FileNotFoundError, 'a list of images must be a file'),
+    ):
+        with pytest.raises(error, match=match):
+            find_images([str(folder / word) for word in words])
+
+
+@pytest.mark.skipif(not ULTRALYTICS.is_file(), reason='needs ../shared/checkpoints')
+def test_an_ultralytics_file_is_a_detector(folder):
+    pytest.importorskip('mmyolo')
+    made = label_images(
+        str(ULTRALYTICS), str(folder / 'images/a.png'), folder / 't.json', score_thr=0.0, soft=True
+    )
+    found = read(folder / 't.json')
+    assert made.images == 1 and len(found['classes']) == 3
+    assert found['detector']['detector'] == str(ULTRALYTICS)
+
+
+class Zoo:
+    """Stands for torchvision, which has one detector."""
+
+    class Model(torch.nn.Module):
+        def __init__(self, num_classes):
+            super().__init__()
+            self.layer = torch.nn.Linear(1, num_classes)
+
+        def forward(self, images):
+            assert all(one.min() >= 0 and one.max() <= 1 and len(one) == 3 for one in images)
+            found = dict(
+                boxes=torch.tensor([[1.0, 2, 30, 40]]),
+                scores=torch.tensor([0.5]),
+                labels=torch.tensor([2]),
+            )
+            return [found for _ in images]
+
+    def list_models(self, module):
+        return ['fasterrcnn_resnet50_fpn']
+
+    def get_model(self, name, weights, weights_backbone, num_classes):
+        assert weights is None and weights_backbone is None  # nothing is fetched
+        return self.Model(num_classes)
+
+
+def test_torchvision_by_name(folder, monkeypatch):
+    with pytest.raises(ModuleNotFoundError, match='pip install torchvision'):
+        open_detector('fasterrcnn_resnet50_fpn', 'weights.pth')
+    zoo = Zoo()
+    for name in ('torchvision.models.detection', 'torchvision.models', 'torchvision'):
+        monkeypatch.setitem(sys.modules, name, zoo)
+    torch.save(Zoo.Model(4).state_dict(), folder / 'weights.pth')
+    out = folder / 'teacher.json'
+    settings = dict(classes=CLASSES, score_thr=0.1)
+    label_images(
+        'fasterrcnn_resnet50_fpn',
+        str(folder / 'images'),
+        out,
+        str(folder / 'weights.pth'),
+        **settings,
+    )
+    rows = read(out)['results']
+    assert len(rows) == 3 and rows[0]['bbox'] == [1, 2, 29, 38]
+    assert rows[0]['category_name'] == 'bee'  # torchvision's labels count from 1
+    with pytest.raises(ValueError, match=r'no detector "fasterrcnn".*Nearest: fasterrcnn_resnet50'):
+        open_detector('fasterrcnn', str(folder / 'weights.pth'), classes=CLASSES)
+    with pytest.raises(ValueError, match=r'of 2 classes, but does not'):
+        open_detector('fasterrcnn_resnet50_fpn', str(folder / 'weights.pth'), classes=('a', 'b'))
+
+
+def test_a_config_without_its_checkpoint_is_refused(folder, capsys):
+    with pytest.raises(SystemExit):
+        main(['label', 'teacher.py', str(folder / 'images'), '--out', 't.json'])
+    assert 'its checkpoint must come' in capsys.readouterr().err
+    with pytest.raises(ValueError, match='a config needs its checkpoint'):
+        open_detector('teacher.py')

@@ -1,0 +1,209 @@
+"""A function and an ONNX file of another program detect as their description says."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mmkd.teachers.onnx_description import Description
+from mmkd.teachers.outside_detectors import FunctionDetector, OnnxDetector
+
+onnx = pytest.importorskip('onnx')
+
+CLASSES = ('ant', 'bee')
+
+
+def brightest(images):
+    """Where an image is bright, as a detector of its own."""
+    boxes, scores, labels = [], [], []
+    for image in images:
+        y, x = np.nonzero(image[..., 2] > 200)
+        boxes.append([[x.min(), y.min(), x.max() + 1, y.max() + 1]] if len(x) else [])
+        scores.append([0.75] * bool(len(x)))
+        labels.append(['bee'] * bool(len(x)))
+    return boxes, scores, labels
+
+
+def image(box=(10, 20, 40, 50), size=(80, 100)):
+    made = np.zeros((*size, 3), np.uint8)
+    x1, y1, x2, y2 = box
+    made[y1:y2, x1:x2, 2] = 255
+    return made
+
+
+def test_a_function_detects():
+    found, nothing = FunctionDetector(brightest, CLASSES)([image(), image((0, 0, 0, 0))])
+    assert found.boxes.tolist() == [[10, 20, 40, 50]] and found.scores.tolist() == [0.75]
+    assert found.labels.tolist() == [1] and found.distribution is None
+    assert nothing.boxes.shape == (0, 4) and nothing.labels.shape == (0,)
+    named = FunctionDetector(f'{__name__}.brightest', CLASSES)
+    assert named([image()])[0].boxes.tolist() == [[10, 20, 40, 50]]
+
+
+def test_scores_of_all_classes_are_a_distribution():
+    boxes, scores = torch.tensor([[1.0, 2, 3, 4]]), torch.tensor([[0.25, 0.5]])
+    detector = FunctionDetector(lambda images: ([boxes], [scores], [torch.tensor([1])]), CLASSES)
+    [found] = detector([image()])
+    assert found.scores.tolist() == [0.5] and found.distribution.tolist() == [[0.25, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ('returned', 'match'),
+    [
+        ('xy', r'must return boxes, scores and labels, but returned str'),
+        (([], [], []), r'for each of 1 images, but returned 0, 0 and 0'),
+        (([[[1, 2, 3]]], [[0.5]], [[0]]), r'boxes \(n, 4\)'),
+        (([[[1, 2, 3, 4]]], [[1.5]], [[0]]), r'scores from 0 to 1'),
+        (([[[1, 2, 3, 4]]], [[0.5]], [[2]]), r'labels from 0 to 1'),
+        (([[[1, 2, 3, 4]]], [[0.5]], [[-1]]), r'labels from 0 to 1'),
+        (([[[1, 2, 3, float('nan')]]], [[0.5]], [[0]]), r'finite'),
+        (([[[1, 2, 3, 4]]], [[0.5]], [['cow']]), r'its classes \(ant, bee\), but returned "cow"'),
+        (([[[1, 2, 3, 4]]], [[0.5, 0.5]], [[0]]), r'boxes \(n, 4\)'),
+    ],
+)
+def test_what_a_function_must_not_return_is_refused(returned, match):
+    with pytest.raises(ValueError, match=match):
+        FunctionDetector(lambda images: returned, CLASSES)([image()])
+
+
+def test_what_is_no_function_is_refused():
+    with pytest.raises(TypeError, match='must be callable'):
+        FunctionDetector(3, CLASSES)
+    for classes in ((), 'ant', ('ant', 'ant')):
+        with pytest.raises(ValueError, match='different names'):
+            FunctionDetector(brightest, classes)
+
+
+def model(path, outputs, size=(40, 50), layout='NCHW', dtype='float32'):
+    """An ONNX file whose outputs are constants; ``most`` is the largest of each channel."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    kind = getattr(TensorProto, dtype.upper().replace('FLOAT32', 'FLOAT'))
+    shape = [1, 3, *size] if layout == 'NCHW' else [1, *size, 3]
+    nodes, infos = [], []
+    for name, value in outputs.items():
+        value = np.asarray(value, np.int64 if name == 'labels' else np.float32)[None]
+        tensor = numpy_helper.from_array(value, f'{name}_value')
+        nodes.append(helper.make_node('Constant', [], [name], value=tensor))
+        number = TensorProto.INT64 if name == 'labels' else TensorProto.FLOAT
+        infos.append(helper.make_tensor_value_info(name, number, value.shape))
+    nodes.append(helper.make_node('Cast', ['input'], ['numbers'], to=TensorProto.FLOAT))
+    axes = [2, 3] if layout == 'NCHW' else [1, 2]
+    nodes.append(helper.make_node('ReduceMax', ['numbers'], ['most'], axes=axes, keepdims=0))
+    infos.append(helper.make_tensor_value_info('most', TensorProto.FLOAT, [1, 3]))
+    given = helper.make_tensor_value_info('input', kind, shape)
+    graph = helper.make_graph(nodes, 'made', [given], infos)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=8)
+    onnx.save(made, path)
+    return path
+
+
+ROWS = [[5, 10, 20, 25], [6, 10, 20, 25], [30, 10, 45, 20]]  # the second is the first again
+SCORES = [[0.1, 0.8], [0.2, 0.7], [0.6, 0.3]]
+TOLD = dict(classes=CLASSES, size=(40, 50), boxes='boxes', scores='scores')
+
+
+def detect(tmp_path, outputs, **told):
+    detector = OnnxDetector(model(tmp_path / 'm.onnx', outputs), {**TOLD, **told})
+    return detector([image()])[0]
+
+
+def check(found, boxes=((10, 20, 40, 50), (60, 20, 90, 40))):
+    np.testing.assert_allclose(found.boxes, boxes, atol=1e-3)
+    np.testing.assert_allclose(found.scores, [0.8, 0.6], atol=1e-4)
+    assert found.labels.tolist() == [1, 0]
+
+
+def test_boxes_and_scores(tmp_path):
+    """The input is half as large as the image: boxes come back doubled; of two alike one stays."""
+    found = detect(tmp_path, dict(boxes=ROWS, scores=SCORES))
+    check(found)
+    np.testing.assert_allclose(found.distribution, [SCORES[0], SCORES[2]])
+
+
+def test_every_form_of_rows_is_read_alike(tmp_path):
+    rows, scores = np.array(ROWS, float), np.array(SCORES)
+    sides, centres = rows[:, 2:] - rows[:, :2], (rows[:, 2:] + rows[:, :2]) / 2
+    parts = rows / [50, 40, 50, 40]
+    logits = np.log(scores / (1 - scores))
+    with_nothing = np.log(np.c_[scores, 1 - scores.sum(1)].clip(1e-9))
+    surest, labels = scores.max(1), scores.argmax(1)
+    for outputs, told in (
+        (dict(boxes=np.c_[centres, sides], scores=scores), dict(box_form='cxcywh')),
+        (dict(boxes=np.c_[rows[:, :2], sides], scores=scores), dict(box_form='xywh')),
+        (dict(boxes=parts, scores=scores), dict(relative=True)),
+        (dict(boxes=rows, scores=logits), dict(activation='sigmoid')),
+        (
+            dict(boxes=rows, scores=with_nothing),
+            dict(activation='softmax', background='last'),
+        ),
+        (
+            dict(boxes=rows, scores=np.roll(with_nothing, 1, 1)),
+            dict(activation='softmax', background='first'),
+        ),
+        (dict(boxes=np.c_[rows, scores]), dict(scores='')),
+        (dict(boxes=np.c_[rows, scores].T), dict(scores='')),
+        (dict(boxes=np.c_[rows, [0.5] * 3, scores * 2]), dict(scores='', objectness=True)),
+        (dict(boxes=rows, scores=surest, labels=labels + 1), dict(labels='labels', first_label=1)),
+    ):
+        check(detect(tmp_path, outputs, **told))
+
+
+def test_rows_that_were_suppressed_in_the_file_stay(tmp_path):
+    found = detect(tmp_path, dict(boxes=ROWS, scores=SCORES), iou_thr=None, score_thr=0.65)
+    assert found.scores.tolist() == pytest.approx([0.8, 0.7])
+
+
+@pytest.mark.parametrize('resize', ['letterbox', 'stretch', 'keep_ratio'])
+def test_the_image_comes_back_by_the_way_it_went_in(tmp_path, resize):
+    """An image of 80 x 160 in an input of 40 x 50."""
+    tall = image(size=(80, 160))
+    path = model(tmp_path / 'm.onnx', dict(boxes=ROWS[:1], scores=SCORES[:1]))
+    [found] = OnnxDetector(path, {**TOLD, 'resize': resize})([tall])
+    x1, y1, x2, y2 = ROWS[0]
+    across, down = (50 / 160, 25 / 80) if resize != 'stretch' else (50 / 160, 0.5)
+    top = 7 if resize == 'letterbox' else 0
+    wanted = [x1 / across, (y1 - top) / down, x2 / across, (y2 - top) / down]
+    np.testing.assert_allclose(found.boxes[0], wanted, rtol=1e-3)
+
+
+def test_pixels_are_those_that_are_described(tmp_path):
+    """The image is red alone, 255 in the last channel of BGR."""
+    for layout in ('NCHW', 'NHWC'):
+        for channels, place in (('RGB', 0), ('BGR', 2)):
+            for dtype in ('float32', 'uint8'):
+                path = model(tmp_path / 'm.onnx', dict(boxes=ROWS), layout=layout, dtype=dtype)
+                told = dict(layout=layout, channels=channels, dtype=dtype, mean=[55] * 3, std=100)
+                described = Description.of({**TOLD, 'scores': '', **told})
+                described.open(path)
+                red = np.zeros((3, 40, 50), np.uint8)
+                red[2] = 255
+                most = described._run(red)['most']
+                wanted = np.full(3, 0.0 if dtype == 'uint8' else -0.55)
+                wanted[place] = 255 if dtype == 'uint8' else 2.0
+                np.testing.assert_allclose(most, wanted, rtol=1e-5)
+
+
+def test_what_is_no_description_is_refused(tmp_path):
+    path = model(tmp_path / 'm.onnx', dict(boxes=ROWS, scores=SCORES))
+    for told, match in (
+        (dict(), 'must have classes, size, boxes'),
+        ({**TOLD, 'nms': 1}, 'may have'),
+        ({**TOLD, 'layout': 'NWHC'}, "must be one of NCHW, NHWC, but got 'NWHC'"),
+        ({**TOLD, 'size': 640}, 'height and width of the input, got 640'),
+        ({**TOLD, 'boxes': 'dets'}, r'outputs of ".*" \(boxes, scores, most\), but it has no dets'),
+        (dict(classes=CLASSES, size=(40, 50), boxes='boxes'), 'must have 4 numbers of a box and 2'),
+        ({**TOLD, 'classes': ['a']}, 'must be those of 1 classes for each of 3 boxes'),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=match):
+            OnnxDetector(path, told)([image()])
+    with pytest.raises(ValueError, match='or come with a description'):
+        OnnxDetector(path)
+    with pytest.raises(FileNotFoundError, match='there is no'):
+        OnnxDetector(tmp_path / 'none.onnx', TOLD)
+    (tmp_path / 'told.json').write_text(json.dumps(TOLD))
+    check(OnnxDetector(path, tmp_path / 'told.json')([image()])[0])
+    (tmp_path / 'broken.onnx').write_bytes(b'x')
+    with pytest.raises(ValueError, match='onnxruntime can run'):
+        OnnxDetector(tmp_path / 'broken.onnx', TOLD)
