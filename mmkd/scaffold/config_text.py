@@ -72,14 +72,13 @@ def student_text(plan: Plan) -> str:
         '    ),',
         ')',
         *_loader('val', 'val', scope),
-        'test_dataloader = val_dataloader' if test == 'val' else '',
-        *(_loader('test', 'test', scope) if test == 'test' else []),
+        *(['test_dataloader = val_dataloader'] if test == 'val' else _loader('test', test, scope)),
         "val_evaluator = dict(ann_file=annotations + 'val.json')",
         f"test_evaluator = dict(ann_file=annotations + '{test}.json')",
         '',
         *_schedule(schedule.epochs, schedule.warm_up, plan.student.rate * schedule.rate),
     ]  # fmt: skip
-    return '\n'.join(line for line in lines if line is not None) + '\n'
+    return '\n'.join(lines) + '\n'
 
 
 def teacher_text(plan: Plan) -> str:
@@ -91,7 +90,7 @@ def teacher_text(plan: Plan) -> str:
         "_base_ = './student.py'",
         "work_dir = '{{ fileDirname }}/work_dirs/teacher'",
         '',
-        _assigned('model', plan.teacher.model),
+        _assigned('model', _differing(plan.teacher.model, plan.student.model)),
         *_schedule(schedule.teacher_epochs, schedule.warm_up, plan.teacher.rate * schedule.rate),
     ]  # fmt: skip
     return '\n'.join(lines) + '\n'
@@ -111,6 +110,21 @@ def _opening(title: str, path: Path) -> list[str]:
         '"""',
         '',
     ]
+
+
+def _differing(model: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config must say that inherits ``base``."""
+    found = {}
+    for key, value in model.items():
+        inner = base.get(key)
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            value = _differing(value, inner)
+            if not value:
+                continue
+        elif key in base and inner == value:
+            continue
+        found[key] = value
+    return found
 
 
 def _plain(text: str) -> str:

@@ -11,7 +11,7 @@ from mmkd.geometry.fit_anchors import fit_anchors
 from mmkd.heads.object_fit import object_fit
 
 #: Share of the objects from which no richer priors are tried.
-ENOUGH = 0.96
+ENOUGH = 0.92
 
 #: How many ratios and scales an anchor of SSD or RetinaNet has in a cell: the fewest first.
 _RICHER = ((2, 2), (3, 2), (3, 3), (4, 3), (5, 3), (6, 4))
@@ -23,16 +23,20 @@ _IOU = {'ssd': 0.5, 'retinanet': 0.4}
 PICTURES = 160
 
 
-def candidates(head: str, strides: tuple[int, ...], drawn: DrawnObjects) -> list[dict[str, Any]]:
+def candidates(
+    head: str, strides: tuple[int, ...], drawn: Tensor, whole: Tensor
+) -> list[dict[str, Any]]:
     """Settings of anchors to try, the simplest first; one that is empty for heads without.
 
     Args:
         head: a key of :data:`mmkd.scaffold.recipes.RECIPES`.
         strides: of its levels.
-        drawn: the objects.
+        drawn: (G, 2), width and height of objects behind the augmentation, in input pixels.
+        whole: (H, 2), those of all objects before it: what is cut off at a border is no object for
+            YOLOv5's clusters, which any shape within four times of one of them fits.
     """
     if head == 'yolov5':
-        fitted = fit_anchors(_sizes(drawn), dict(type='YOLOAnchorGenerator', strides=[8, 16, 32]))
+        fitted = fit_anchors(whole, dict(type='YOLOAnchorGenerator', strides=[8, 16, 32]))
         return [dict(base_sizes=fitted.settings['base_sizes'])]
     if head not in _IOU:
         return [{}]
@@ -45,7 +49,7 @@ def candidates(head: str, strides: tuple[int, ...], drawn: DrawnObjects) -> list
             scales=[1.0] * scales,
             ratios=[1.0] * ratios,
         )
-        settings = fit_anchors(_sizes(drawn), start, _IOU[head]).settings
+        settings = fit_anchors(drawn, start, _IOU[head]).settings
         own = {key: settings[key] for key in ('base_sizes', 'scales', 'ratios')}
         found.append(own if strides == (8, 16, 32) else dict(strides=list(strides), **own))
     return found
@@ -70,6 +74,7 @@ def share_that_fits(model: Any, drawn: DrawnObjects) -> tuple[float, str]:
     return torch.cat(fits).double().mean().item(), rule
 
 
-def _sizes(drawn: DrawnObjects) -> Tensor:
+def sizes_of(drawn: DrawnObjects) -> Tensor:
+    """(G, 2), width and height of drawn objects, at least a pixel."""
     boxes = torch.cat(drawn.boxes)
     return (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)

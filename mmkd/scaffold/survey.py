@@ -20,8 +20,8 @@ _LOOKED_AT = 128
 #: a microscope have 4, photographs of cards 28.
 _ONE_LIGHT = 10.0
 
-#: Fewer objects say nothing of how they lie.
-_FEW = 100
+#: Fewer objects say nothing of how they lie, and fewer pictures nothing of their light.
+_FEW, _FEW_PICTURES = 100, 20
 
 #: Names whose objects are others in the mirror: letters and numbers; and words of such names.
 _READ = re.compile(r'[^\W_]|\d+|zero|one|two|three|four|five|six|seven|eight|nine|ten')
@@ -62,7 +62,7 @@ class Survey(NamedTuple):
     @property
     def one_instrument(self) -> bool:
         """Whether all pictures have one light: a microscope, a scanner, a fixed camera."""
-        return self.light < _ONE_LIGHT
+        return self.light < _ONE_LIGHT and len(self.widths) >= _FEW_PICTURES
 
     @property
     def aspect(self) -> float:

@@ -13,6 +13,12 @@ _STEP = 32
 #: Pixels of an input, the least and the most; and the side that small objects should have.
 _AREAS = {'small': (160 * 192, 512 * 384, 16.0), 'medium': (416 * 320, 640 * 640, 24.0)}
 
+#: Of tiny objects: the side without which no level finds them, and the pixels that it may cost.
+_TINY, _HUGE = 8.0, 1280 * 1024
+
+#: By this the input grows, in pixels, until its objects are large enough.
+_LARGER = 1.25
+
 #: Of the objects the share that may be smaller.
 _SMALL = 0.05
 
@@ -48,9 +54,13 @@ class Views(NamedTuple):
     why: dict[str, str]
 
 
-def zooms(seen: Survey) -> tuple[tuple[float, float, float], ...]:
-    """What may be zoomed and shifted, the strongest first."""
-    return _INSTRUMENT if seen.one_instrument else _PHOTOGRAPHS
+def zooms(seen: Survey, views: Views, size: str) -> list[tuple[float, float, float]]:
+    """What may be zoomed and shifted, the strongest first; small objects do not become smaller."""
+    found = _INSTRUMENT if seen.one_instrument else _PHOTOGRAPHS
+    sides = seen.sides(*views.scale, views.keep_ratio)
+    least = 1.0 if np.quantile(sides, _SMALL) < _AREAS[size][2] else 0.0
+    own = [(max(low, least), max(high, least), shift) for low, high, shift in found]
+    return list(dict.fromkeys(own))
 
 
 def choose_views(seen: Survey, size: str, larger: int = 0) -> Views:
@@ -60,6 +70,9 @@ def choose_views(seen: Survey, size: str, larger: int = 0) -> Views:
         seen: the data set.
         size: 'small' or 'medium'.
         larger: by so many steps the input is larger than its objects ask for.
+
+    Returns:
+        Views: without zoom, see :func:`zooms`.
     """
     scale, keep_ratio, why = _shape(seen, size, larger)
     flips, why_flips = _flips(seen)
@@ -71,7 +84,7 @@ def choose_views(seen: Survey, size: str, larger: int = 0) -> Views:
     return Views(
         scale,
         keep_ratio,
-        zooms(seen)[0],
+        (1.0, 1.0, 0.0),
         flips,
         colours,
         {'input': why, 'flips': why_flips, 'colours': why_colours, 'zoom and shift': what},
@@ -81,23 +94,25 @@ def choose_views(seen: Survey, size: str, larger: int = 0) -> Views:
 def _shape(seen: Survey, size: str, larger: int) -> tuple[tuple[int, int], bool, str]:
     least, most, wanted = _AREAS[size]
     aspects = seen.widths / seen.heights
-    middle = min(max(seen.aspect, 1 / 4), 4.0)
-    area, ratio = float(least), 1.25
+    middle = min(max(seen.aspect, 1 / 12), 12.0)
+    area = float(least)
     while True:
         height = math.sqrt(area / middle)
         scale = (_rounded(middle * height), _rounded(height))
         off = np.abs(np.log(aspects * scale[1] / scale[0])) > math.log(_STRETCH)
         keep_ratio = bool(off.mean() > _STRETCHED)
         found = float(np.quantile(seen.sides(*scale, keep_ratio), _SMALL))
-        if found >= wanted and larger > 0:
-            larger -= 1
-        elif found >= wanted or area >= most:
+        enough = found >= wanted or (area >= most and found >= _TINY)
+        if area >= _HUGE or (enough and not larger):
             break
-        area = min(area * ratio, most)
+        larger -= enough
+        area = min(area * _LARGER, _HUGE)
     told = (
         f'95 % of the objects have a side (square root of the area) of {found:.0f} px or more in '
         f'it; the picture in the middle has a width/height of {seen.aspect:.2f}'
     )
+    if area > most:
+        told += '; so large an input wants a GPU, or pictures that are cut into tiles'
     if keep_ratio:
         told += f'; {off.mean():.0%} of the pictures have another, so all keep theirs, within grey'
     return scale, keep_ratio, told

@@ -1,5 +1,7 @@
 """A pair for a data set of one's own: teacher, student, pair, and a page that says why."""
 
+import contextlib
+import io
 import json
 import os
 import tempfile
@@ -22,7 +24,13 @@ from mmkd.pairing.pair_text import Request, pair_text
 from mmkd.pairing.write_pair import check_pair, choose_method
 from mmkd.scaffold.config_text import Plan, literal, student_text, teacher_checkpoint, teacher_text
 from mmkd.scaffold.draw_parts import Parts, parts_of
-from mmkd.scaffold.fitted_priors import ENOUGH, PICTURES, candidates, share_that_fits
+from mmkd.scaffold.fitted_priors import (
+    ENOUGH,
+    PICTURES,
+    candidates,
+    share_that_fits,
+    sizes_of,
+)
 from mmkd.scaffold.pictures import Picture, Source
 from mmkd.scaffold.read_source import read_source
 from mmkd.scaffold.recipes import RECIPES, Asked, detectors
@@ -180,23 +188,25 @@ def _fitted(
         pictures = len(parts.pictures['train'])
         student, teacher = detectors(asked)
         return Plan(
-            request.data.resolve().stem, request.out, _named(root, request.out), source.classes,
+            _name(request.data), request.out, _named(root, request.out), source.classes,
             tuple(parts.pictures), source.as_stored, recipe, student, teacher,
             views._replace(zoom=zoom),
             choose_schedule(pictures, seen.one_instrument, recipe.batch, recipe.epochs),
         )  # fmt: skip
 
-    start = candidates(request.head, strides, _any_object())[0]
-    for zoom in zooms(seen):
-        config, dataset = _built(planned(zoom, start), draft)
+    whole = torch.from_numpy(seen.scaled(*views.scale, views.keep_ratio)).clamp(min=1)
+    start = candidates(request.head, strides, whole, whole)[0]
+    for zoom in zooms(seen, views, request.size):
+        dataset = _training_set(_config(planned(zoom, start), draft))
         drawn = draw_objects(dataset, PICTURES, seed=1, seconds=8.0)
         if len(drawn) and max(_lost(drawn), default=0) < 0.8 * MOST_LOST:
             break
     best: tuple[Plan, float, str] | None = None
-    for priors in candidates(request.head, strides, drawn if len(drawn) else _any_object()):
+    behind = sizes_of(drawn) if len(drawn) else whole
+    for priors in candidates(request.head, strides, behind, whole):
         plan = planned(zoom, priors)
-        config, dataset = _built(plan, draft)
-        share, rule = share_that_fits(config.model, drawn) if len(drawn) else (0.0, '')
+        model = _config(plan, draft).model
+        share, rule = share_that_fits(model, drawn) if len(drawn) else (0.0, '')
         if best is None or share > best[1]:
             best = plan, share, rule
         if share >= ENOUGH:
@@ -207,7 +217,8 @@ def _fitted(
 
 def _findings(plan: Plan, draft: Path) -> Iterator[str]:
     """What the doctor's section on priors has to say."""
-    config, dataset = _built(plan, draft)
+    config = _config(plan, draft)
+    dataset = _training_set(config)
     with torch.random.fork_rng(devices=[]):
         student = build_detector(config.model)
     section: Section
@@ -217,22 +228,31 @@ def _findings(plan: Plan, draft: Path) -> Iterator[str]:
         yield f'{finding.found} {finding.change}'
 
 
-def _built(plan: Plan, draft: Path) -> tuple[Config, Any]:
-    """The student's config as it would be written, and its training set."""
+def _config(plan: Plan, draft: Path) -> Config:
+    """The student's config as it would be written."""
     path = draft / 'student.py'
     path.write_text(student_text(plan), encoding='utf-8')
-    config = read_config(path)
-    with DefaultScope.overwrite_default_scope(plan.recipe.scope):
-        return config, DATASETS.build(config.train_dataloader.dataset)
+    return read_config(path)
+
+
+def _training_set(config: Config) -> Any:
+    with (
+        DefaultScope.overwrite_default_scope(config.default_scope),
+        contextlib.redirect_stdout(io.StringIO()),  # of pycocotools
+    ):
+        return DATASETS.build(config.train_dataloader.dataset)
+
+
+def _name(data: Path) -> str:
+    """What a data set is called: its folder, not one that is called after what lies in it."""
+    path = data.resolve()
+    if path.is_file():
+        path = path.parent
+    return path.parent.name if path.name.lower() in ('annotations', 'labels') else path.name
 
 
 def _lost(drawn: DrawnObjects) -> list[float]:
     return [lost / max(drawn.before[name], 1) for name, lost in drawn.lost.items()]
-
-
-def _any_object() -> DrawnObjects:
-    """A stand-in for what is not drawn yet."""
-    return DrawnObjects([torch.tensor([[0.0, 0.0, 32.0, 32.0]])], [torch.zeros(1)], [(64, 64)])
 
 
 def _write_parts(source: Source, parts: Parts, draft: Path) -> Path:
