@@ -57,7 +57,7 @@ def write_coco(path: Path, images: Sequence[Path], objects: Objects, **own: obje
         annotation['id'] = i + 1
     content = dict(
         images=[
-            dict(id=i, file_name=p.name, **dict(zip(('height', 'width'), cv2.imread(str(p)).shape)))
+            dict(id=i, file_name=p.name, **_size(p))
             for i, p in enumerate(images)
         ],
         annotations=annotations,
@@ -66,6 +66,11 @@ def write_coco(path: Path, images: Sequence[Path], objects: Objects, **own: obje
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
     return path
+
+
+def _size(path: Path) -> dict[str, int]:
+    height, width = cv2.imread(str(path)).shape[:2]
+    return dict(width=width, height=height)
 
 
 def write_voc(folder: Path, images: Sequence[Path], objects: Objects) -> None:
