@@ -198,9 +198,7 @@ def _check_equal_classes(student: Config, teacher: Config, request: Request) -> 
         )
 
 
-def choose_method(
-    request: Request, student_model: Any, teacher_model: Any
-) -> tuple[Method, str]:
+def choose_method(request: Request, student_model: Any, teacher_model: Any) -> tuple[Method, str]:
     """The method of a pair, the one that was asked for or the best supported, and why.
 
     Raises:

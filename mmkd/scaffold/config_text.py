@@ -45,7 +45,7 @@ def student_text(plan: Plan) -> str:
     """The student's config: the data, the views, the schedule; a detector on its own."""
     recipe, schedule = plan.recipe, plan.schedule
     scope = recipe.scope
-    filters = 'filter_cfg=dict(filter_empty_gt=False, min_size=0), ' if scope == 'mmyolo' else ''
+    filters = ['        filter_cfg=dict(filter_empty_gt=False, min_size=0),'] * (scope == 'mmyolo')
     test = 'test' if 'test' in plan.parts else 'val'
     lines = [
         *_opening(f'{plan.student.name} for {_count(plan.classes)} of {plan.name}: the student.',
@@ -62,13 +62,17 @@ def student_text(plan: Plan) -> str:
         f'# The input has {plan.views.scale[0]}x{plan.views.scale[1]} pixels (width, height).',
         _assigned('train_pipeline', train_pipeline(plan.views, scope, plan.as_stored)),
         _assigned('test_pipeline', test_pipeline(plan.views, scope, plan.as_stored)),
-        "dataset = dict(data_root='', data_prefix=dict(img=images), metainfo=dict(classes=classes))",
+        "dataset = dict(data_root='', data_prefix=dict(img=images), "
+        'metainfo=dict(classes=classes))',
         'train_dataloader = dict(',
         f'    batch_size={schedule.batch},',
         '    num_workers=0,',
         *(['    persistent_workers=False,', '    drop_last=False,'] if scope == 'mmyolo' else []),
         '    dataset=dict(',
-        f"        **dataset, {filters}ann_file=annotations + 'train.json', pipeline=train_pipeline",
+        '        **dataset,',
+        *filters,
+        "        ann_file=annotations + 'train.json',",
+        '        pipeline=train_pipeline,',
         '    ),',
         ')',
         *_loader('val', 'val', scope),
@@ -138,7 +142,9 @@ def _count(classes: Sequence[str]) -> str:
 
 def _loader(phase: str, part: str, scope: str) -> list[str]:
     workers = ['    num_workers=0,', '    persistent_workers=False,'] if scope == 'mmyolo' else []
-    inside = f"dataset=dict(**dataset, ann_file=annotations + '{part}.json', pipeline=test_pipeline)"
+    inside = (
+        f"dataset=dict(**dataset, ann_file=annotations + '{part}.json', pipeline=test_pipeline)"
+    )
     if not workers:
         return [f'{phase}_dataloader = dict(', f'    {inside}', ')']
     return [f'{phase}_dataloader = dict(', *workers, f'    {inside},', ')']

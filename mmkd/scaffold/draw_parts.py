@@ -119,7 +119,9 @@ def draw(
             part = empty[0]
         else:
             rarest = min(content[g], key=lambda name: total[name], default='')
-            part = max(shares, key=lambda p: (lacking[p][rarest], room[p]) if rarest else (room[p],))
+            part = max(
+                shares, key=lambda p: (lacking[p][rarest], room[p]) if rarest else (room[p],)
+            )
         places[part] += groups[g]
         lacking[part].subtract(content[g])
         room[part] -= len(groups[g])

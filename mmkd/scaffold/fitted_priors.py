@@ -1,5 +1,6 @@
 """Priors that fit the objects of a data set, as they come out of the augmentation."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ PICTURES = 160
 
 def candidates(
     head: str, strides: tuple[int, ...], drawn: Tensor, whole: Tensor
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Settings of anchors to try, the simplest first; one that is empty for heads without.
 
     Args:
@@ -37,10 +38,11 @@ def candidates(
     """
     if head == 'yolov5':
         fitted = fit_anchors(whole, dict(type='YOLOAnchorGenerator', strides=[8, 16, 32]))
-        return [dict(base_sizes=fitted.settings['base_sizes'])]
+        yield dict(base_sizes=fitted.settings['base_sizes'])
+        return
     if head not in _IOU:
-        return [{}]
-    found = []
+        yield {}
+        return
     for ratios, scales in _RICHER:
         start = dict(
             type='AnchorGenerator',
@@ -51,8 +53,7 @@ def candidates(
         )
         settings = fit_anchors(drawn, start, _IOU[head]).settings
         own = {key: settings[key] for key in ('base_sizes', 'scales', 'ratios')}
-        found.append(own if strides == (8, 16, 32) else dict(strides=list(strides), **own))
-    return found
+        yield own if strides == (8, 16, 32) else dict(strides=list(strides), **own)
 
 
 def share_that_fits(model: Any, drawn: DrawnObjects) -> tuple[float, str]:

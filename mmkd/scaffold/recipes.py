@@ -8,9 +8,7 @@ _IMAGENET = {
     18: 'https://download.pytorch.org/models/resnet18-f37072fd.pth',
     50: 'https://download.pytorch.org/models/resnet50-0676ba61.pth',
 }
-_IMAGENET_INPUT = dict(
-    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
-)
+_IMAGENET_INPUT = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
 
 
 class Detector(NamedTuple):
@@ -99,7 +97,9 @@ def _resnets(asked: Asked) -> tuple[Detector, Detector]:
         student, teacher = ((18, 8), (18, 32)) if small else ((18, 32), (18, 64))
     else:
         student, teacher = ((18, 8), (18, 64)) if small else ((18, 64), (50, 64))
-    return _resnet(asked, *student, 32 if small else 64), _resnet(asked, *teacher, 64 if small else 128)
+    return _resnet(asked, *student, 32 if small else 64), _resnet(
+        asked, *teacher, 64 if small else 128
+    )
 
 
 def _resnet(asked: Asked, depth: int, width: int, features: int) -> Detector:
@@ -113,7 +113,10 @@ def _resnet(asked: Asked, depth: int, width: int, features: int) -> Detector:
         backbone['out_indices'] = tuple(stages)
     model: dict[str, Any] = dict(backbone=backbone)
     name = f'ResNet-{depth} of width {width}'
-    weights, rate = 'from scratch: nobody has weights of a ResNet so narrow', 0.02 if width < 16 else 0.012
+    weights, rate = (
+        'from scratch: nobody has weights of a ResNet so narrow',
+        0.02 if width < 16 else 0.012,
+    )
     if asked.offline:
         weights = 'from scratch (--offline)'
     elif width == 64:
@@ -173,7 +176,9 @@ def _yolov5_of(asked: Asked, letter: str) -> Detector:
     config = f'mmyolo::yolov5/yolov5_{letter}-v61_syncbn_fast_8xb16-300e_coco.py'
     if letter == 'w8':
         why = 'from scratch: nobody has weights of a YOLOv5 so narrow'
-        return Detector("YOLOv5 of half n's width", model, rate, why if not asked.offline else _OFFLINE)
+        return Detector(
+            "YOLOv5 of half n's width", model, rate, why if not asked.offline else _OFFLINE
+        )
     return _with_weights(asked, Detector(f'YOLOv5{letter}', model, rate, _OFFLINE), config)
 
 
@@ -194,13 +199,13 @@ def _rtmdet(asked: Asked, letter: str) -> Detector:
         model = dict(
             backbone=dict(deepen_factor=deep, widen_factor=wide),
             neck=neck,
-            bbox_head=dict(
-                num_classes=asked.classes, in_channels=channels, feat_channels=channels
-            ),
+            bbox_head=dict(num_classes=asked.classes, in_channels=channels, feat_channels=channels),
         )
     if letter == 'half':
         why = 'from scratch: nobody has weights of an RTMDet so narrow'
-        return Detector("RTMDet of half tiny's width", model, rate, why if not asked.offline else _OFFLINE)
+        return Detector(
+            "RTMDet of half tiny's width", model, rate, why if not asked.offline else _OFFLINE
+        )
     config = f'mmdet::rtmdet/rtmdet_{letter}_8xb32-300e_coco.py'
     return _with_weights(asked, Detector(f'RTMDet-{letter}', model, rate, _OFFLINE), config)
 

@@ -1,6 +1,5 @@
 """The page that says what was chosen for a data set, and why."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,6 @@ class Outcome(NamedTuple):
     """What was read, chosen and written.
 
     Args:
-        data: what was named.
         source: as it was found.
         parts: of it.
         seen: what its training part is like.
@@ -30,7 +28,6 @@ class Outcome(NamedTuple):
         notes: what is worth a line.
     """
 
-    data: Path
     source: Source
     parts: Parts
     seen: Survey

@@ -27,7 +27,13 @@ _STRETCH, _STRETCHED = 1.25, 0.1
 
 #: Zoom from and to, and shift as a share of the sides: the strongest first, then those that push
 #: ever fewer objects out of the picture.
-_PHOTOGRAPHS = ((0.6, 1.5, 0.2), (0.6, 1.25, 0.1), (0.7, 1.1, 0.05), (0.8, 1.0, 0.0), (1.0, 1.0, 0.0))
+_PHOTOGRAPHS = (
+    (0.6, 1.5, 0.2),
+    (0.6, 1.25, 0.1),
+    (0.7, 1.1, 0.05),
+    (0.8, 1.0, 0.0),
+    (1.0, 1.0, 0.0),
+)
 _INSTRUMENT = ((0.8, 1.25, 0.1), (0.8, 1.1, 0.05), (0.8, 1.0, 0.0), (1.0, 1.0, 0.0))
 
 #: Grey around pictures.

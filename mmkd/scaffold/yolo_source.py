@@ -72,7 +72,9 @@ def read_yolo(data: Path, images: Path | None = None) -> Source:
         value = next((content[word] for word in WORDS[part] if content.get(word)), None)
         if value is not None:
             parts[part] = _listed(value, bases, f'{part} of {file}', must=part == 'train')
-    notes = [f'{part}: its folder is missing or empty' for part, found in parts.items() if not found]
+    notes = [
+        f'{part}: its folder is missing or empty' for part, found in parts.items() if not found
+    ]
     parts = {part: found for part, found in parts.items() if found}
     if 'train' not in parts:
         parts = _by_folder([images] if images is not None else bases)
@@ -83,7 +85,9 @@ def read_yolo(data: Path, images: Path | None = None) -> Source:
         )
     names = _names(content, root)
     faults = Faults('DATA', str(file or data))
-    labelled = {path: _labels(_label_file(path, root)) for found in parts.values() for path in found}
+    labelled = {
+        path: _labels(_label_file(path, root)) for found in parts.values() for path in found
+    }
     kinds = {kind for _, rows in labelled.values() for kind, _ in rows}
     unknown = sorted(kinds - set(names)) if names else []
     faults.refuse(
@@ -107,7 +111,9 @@ def read_yolo(data: Path, images: Path | None = None) -> Source:
             'beside the pictures, or in a folder "labels" where the pictures are in "images".'
         )
     classes = tuple(dict.fromkeys(names[kind] for kind in sorted(names)))
-    return Source('YOLO', classes, {p: [read[q] for q in found] for p, found in parts.items()}, notes)
+    return Source(
+        'YOLO', classes, {p: [read[q] for q in found] for p, found in parts.items()}, notes
+    )
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -264,7 +270,9 @@ def _label_file(picture: Path, root: Path) -> Path:
         if found.is_file():
             return found
     name = f'{picture.stem}.txt'
-    near = [folder / name for folder in (picture.parent, picture.parent / 'labels', root / 'labels')]
+    near = [
+        folder / name for folder in (picture.parent, picture.parent / 'labels', root / 'labels')
+    ]
     return next((path for path in near if path.is_file()), near[0])
 
 

@@ -56,10 +56,7 @@ def write_coco(path: Path, images: Sequence[Path], objects: Objects, **own: obje
     for i, annotation in enumerate(annotations):
         annotation['id'] = i + 1
     content = dict(
-        images=[
-            dict(id=i, file_name=p.name, **_size(p))
-            for i, p in enumerate(images)
-        ],
+        images=[dict(id=i, file_name=p.name, **_size(p)) for i, p in enumerate(images)],
         annotations=annotations,
         categories=[dict(id=i + 1, name=name) for i, name in enumerate(names)],
     )

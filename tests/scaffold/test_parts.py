@@ -1,6 +1,7 @@
 """How a data set is split: each class in each part, and twins together."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,9 @@ from mmkd.scaffold.pictures import Annotated, Picture, Source
 from mmkd.scaffold.twins import thumbnails, twin_groups
 from tests.scaffold.sets import pictures
 
-COUNTS = st.lists(st.dictionaries(st.sampled_from('abc'), st.integers(1, 5)), min_size=2, max_size=40)
+COUNTS = st.lists(
+    st.dictionaries(st.sampled_from('abc'), st.integers(1, 5)), min_size=2, max_size=40
+)
 
 
 @given(COUNTS, st.data())
@@ -23,7 +26,7 @@ def test_each_picture_is_in_one_part_and_groups_stay_together(counts, data):
     labels = [Counter(count) for count in counts]
     borders = data.draw(st.sets(st.integers(1, len(labels) - 1)))
     edges = [0, *sorted(borders), len(labels)]
-    groups = [list(range(a, b)) for a, b in zip(edges, edges[1:], strict=False)]
+    groups = [list(range(a, b)) for a, b in pairwise(edges)]
     places = draw(groups, labels, dict(train=0.8, val=0.2), data.draw(st.integers(0, 9)))
     assert sorted(places['train'] + places['val']) == list(range(len(labels)))
     for group in groups:
@@ -109,5 +112,7 @@ def test_too_few_pictures(tmp_path, annotated):
     source = source_of(paths)
     for picture in source.parts['all'][annotated:]:
         picture.objects.clear()
-    with pytest.raises(ValueError, match=f'at least two pictures with objects.* 3 {annotated} have'):
+    with pytest.raises(
+        ValueError, match=f'at least two pictures with objects.* 3 {annotated} have'
+    ):
         parts_of(source)

@@ -277,7 +277,8 @@ def test_photographs_that_exif_turns(tmp_path, declared):
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / 'a.jpg', exif=exif)
     image = dict(id=1, file_name='a.jpg')
     if declared != 'not at all':
-        image.update(zip(('width', 'height'), (64, 48) if declared == 'as stored' else (48, 64)))
+        width, height = (64, 48) if declared == 'as stored' else (48, 64)
+        image.update(width=width, height=height)
     content = dict(
         images=[image],
         categories=[dict(id=1, name='ant')],

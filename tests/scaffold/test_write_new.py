@@ -1,7 +1,8 @@
 """``mmkd new``: what is written fits its data, trains as it is, and is said why."""
 
 import json
-import shutil
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from mmkd.algorithms.build_detector import build_detector
 from mmkd.config.read_config import read_config
 from mmkd.doctor.check_priors import COLUMNS, check_priors
 from mmkd.doctor.report import Report
+from mmkd.scaffold.recipes import RECIPES, Asked, detectors
 from mmkd_cli.main import main
 from mmkd_cli.new import HEADS
-from mmkd.scaffold.recipes import RECIPES
-from tests.scaffold.sets import pictures, write_coco, write_labels, write_voc
+from tests.scaffold.sets import pictures, write_coco, write_labels
 
 NEW = ('new', 'data', '--out', 'my', '--offline')
 
@@ -93,9 +94,33 @@ def test_nothing_is_overwritten(here, capsys):
     assert sorted(path.name for path in here.iterdir()) == ['data', 'my']
 
 
+def test_the_configs_do_not_depend_on_where_one_is(here, monkeypatch):
+    """Nor are pictures without an object lost, and crowds; names may be of any kind."""
+    names = ('red fox', 'Bär', 'say "hi"', "it's", 'a|b', '{x}', 'back\\slash', '日本')
+    paths, objects = pictures(Path('data/images'), [(64, 48)] * 6, classes=names, each=8)
+    objects[3] = []
+    write_coco(Path('data/all.json'), paths, objects)
+    content = json.loads(Path('data/all.json').read_text())
+    content['annotations'][0]['iscrowd'] = 1
+    Path('data/all.json').write_text(json.dumps(content))
+    assert new() == 0
+    Path('my').rename('yours')
+    monkeypatch.chdir(here / 'yours')
+    found = [json.loads(Path(f'annotations/{p}.json').read_text()) for p in ('train', 'val')]
+    assert sum(len(part['images']) for part in found) == 6
+    crowds = [a['iscrowd'] for part in found for a in part['annotations']]
+    assert sum(crowds) == 1 and len(crowds) == 40
+    dataset = read_config('student.py').train_dataloader.dataset
+    assert set(dataset.metainfo.classes) == set(names)
+    assert [one['name'] for one in found[0]['categories']] == sorted(names)
+    assert '| a\\|b |' in Path('README.md').read_text()
+    for image in found[0]['images']:
+        assert Path(dataset.data_prefix.img, image['file_name']).is_file()
+
+
 def test_what_fails_leaves_nothing(here, capsys, monkeypatch):
     data([(64, 48)] * 4)
-    monkeypatch.setattr('mmkd.scaffold.write_new.check_pair', _fail)
+    monkeypatch.setattr(sys.modules['mmkd.scaffold.write_new'], 'check_pair', _fail)
     assert new() == 1
     assert 'mmkd new: my/pair.py is wrong' in capsys.readouterr().err
     assert [path.name for path in here.iterdir()] == ['data']
@@ -125,48 +150,17 @@ def test_priors_fit_whatever_the_objects(here, name, capsys):
     assert findings(read_config('my/student.py')) == []
 
 
-def test_names_of_all_kinds_and_few_pictures(here, capsys):
-    names = ('red fox', 'Bär', 'say "hi"', "it's", 'a|b', '{x}', 'back\\slash', '日本')
-    data([(64, 48)] * 5, classes=names, each=8)
-    assert new() == 0, capsys.readouterr().err
-    config = read_config('my/student.py')
-    assert set(config.train_dataloader.dataset.metainfo.classes) == set(names)
-    assert '| a\\|b |' in Path('my/README.md').read_text()
-    categories = json.loads(Path('my/annotations/val.json').read_text())['categories']
-    assert [one['name'] for one in categories] == sorted(names)
-
-
-def test_voc_and_yolo_give_the_same_as_coco(here, capsys):
+def test_a_yolo_folder_gives_the_same_as_a_coco_file(here, capsys):
     paths, objects = data([(64, 48)] * 6)
     assert new() == 0
     Path('data/all.json').unlink()
-    write_voc(Path('data/Annotations'), paths, objects)
-    assert main(['new', 'data', '--out', 'voc', '--offline']) == 0
-    shutil.rmtree('data/Annotations')
     write_labels(Path('data/labels'), paths, objects, ('ant', 'bee'))
     Path('data/data.yaml').write_text('names: [ant, bee]\ntrain: images\n')
     assert main(['new', 'data/data.yaml', '--out', 'yolo', '--offline']) == 0
     for name in ('student.py', 'teacher.py', 'pair.py'):
-        own = Path('my', name).read_text()
-        for out in ('voc', 'yolo'):
-            assert Path(out, name).read_text().replace(f'{out}/', 'my/') == own
-    for part in ('train', 'val'):
-        own = json.loads(Path(f'my/annotations/{part}.json').read_text())
-        assert json.loads(Path(f'voc/annotations/{part}.json').read_text()) == own
-
-
-def test_pictures_without_an_object_and_crowds_are_kept(here):
-    paths, objects = pictures(Path('data/images'), [(64, 48)] * 12)
-    objects[3] = []
-    write_coco(Path('data/all.json'), paths, objects)
-    content = json.loads(Path('data/all.json').read_text())
-    content['annotations'][0]['iscrowd'] = 1
-    Path('data/all.json').write_text(json.dumps(content))
-    assert new() == 0
-    found = [json.loads(Path(f'my/annotations/{p}.json').read_text()) for p in ('train', 'val')]
-    assert sum(len(part['images']) for part in found) == 12
-    crowds = [a['iscrowd'] for part in found for a in part['annotations']]
-    assert sum(crowds) == 1 and len(crowds) == 22
+        assert (
+            Path('yolo', name).read_text().replace('yolo/', 'my/') == Path('my', name).read_text()
+        )
 
 
 def test_weights_by_address_and_where_there_are_none(here, capsys):
@@ -179,19 +173,18 @@ def test_weights_by_address_and_where_there_are_none(here, capsys):
     assert teacher.backbone.init_cfg.checkpoint.startswith('https://')
     assert teacher.data_preprocessor.mean[0] == 123.675
     assert 'init_cfg' not in read_config('my/student.py').model.backbone
-    assert main(['new', 'data', '--out', 'two', '--head', 'rtmdet', '--size', 'medium']) == 0
-    for name in ('student', 'teacher'):
-        address = read_config(f'two/{name}.py').model.init_cfg.checkpoint
-        assert address.startswith('https://download.openmmlab.com/mmdetection/v3.0/rtmdet/')
-    assert main(['new', 'data', '--out', 'off', '--head', 'rtmdet', '--offline']) == 0
-    assert 'http' not in Path('off/teacher.py').read_text() + Path('off/student.py').read_text()
 
 
-def test_the_configs_do_not_depend_on_where_one_is(here, monkeypatch):
-    data([(64, 48)] * 4)
-    assert new() == 0
-    Path('my').rename('yours')
-    monkeypatch.chdir(here / 'yours')
-    dataset = read_config('student.py').train_dataloader.dataset
-    [name, *_] = json.loads(Path(dataset.ann_file).read_text())['images']
-    assert Path(dataset.data_prefix.img, name['file_name']).is_file()
+@pytest.mark.parametrize('head', HEADS)
+@pytest.mark.parametrize('size', ['small', 'medium'])
+def test_weights_are_there_or_it_is_said_why_not(head, size):
+    needs(head)
+    asked = Asked(head, size, False, 2, (64, 64), (8, 16, 32), {})
+    for detector in detectors(asked):
+        addresses = re.findall(r"'checkpoint': '(.*?)'", str(detector.model))
+        assert len(addresses) == ('https://' in detector.weights)
+        assert all(address in detector.weights for address in addresses)
+        assert addresses or detector.weights.startswith('from scratch: nobody has')
+    assert addresses, 'the teacher has some'
+    for detector in detectors(asked._replace(offline=True)):
+        assert 'http' not in str(detector)
