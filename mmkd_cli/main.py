@@ -14,6 +14,7 @@ from mmkd_cli.shipped import PREFIX, shipped_config
 _STDOUT = 1
 
 COMMANDS = (
+    'new',
     'pair',
     'train',
     'test',

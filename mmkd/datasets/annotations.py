@@ -31,7 +31,17 @@ def check_coco(
     Raises:
         ValueError: the file breaks a rule.
     """
-    content = _read_coco(where, path)
+    return check_content(where, path, read_coco_file(where, path), classes, min_size)
+
+
+def check_content(
+    where: str,
+    path: str,
+    content: dict[str, Any],
+    classes: Sequence[str] | None,
+    min_size: float = 0,
+) -> Split:
+    """As :func:`check_coco`, of what a file holds."""
     faults = Faults(where, path)
     images, annotations = content['images'], content.get('annotations', [])
     categories = content['categories']
@@ -114,7 +124,12 @@ def check_coco(
     return Split(path, [image['file_name'] for image in images], by_name, tally)
 
 
-def _read_coco(where: str, path: str) -> dict[str, Any]:
+def read_coco_file(where: str, path: str) -> dict[str, Any]:
+    """What a COCO JSON file holds.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)

@@ -1,7 +1,7 @@
 """The text of a pair's config, and of its teacher's."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,8 @@ def pair_text(
     models: Sequence[Any],
     teacher: str,
     ckpt: str,
+    own: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of the pair's config.
 
@@ -78,6 +80,8 @@ def pair_text(
         models: the built student and teacher.
         teacher: as the file names its config.
         ckpt: the teacher's checkpoint.
+        own: lines of the config before its model. Defaults to none.
+        settings: further arguments of ``pair``. Defaults to None.
     """
     kinds = [type(head_of(model)).__name__.removesuffix('Head') for model in models]
     on = f' on {data.root.name}' if data is not None else ''
@@ -94,7 +98,7 @@ def pair_text(
         f'from mmkd.config import {"pair" if data is None else "pair, set_classes"}',
         '',
     ]
-    lines += _data_of(request.student, data)
+    lines += [*own, *_data_of(request.student, data)]
     if at_necks(method_distiller(request.configs, method), models):
         lines += [
             f"_base_.distiller.{side}_recorders.feature.source = 'neck'"
@@ -105,6 +109,7 @@ def pair_text(
         '    _base_,',
         f'    teacher={teacher!r},',
         f'    teacher_ckpt={ckpt!r},',
+        *(f'    {key}={value!r},' for key, value in (settings or {}).items()),
         ')',
     ]
     return '\n'.join(lines) + '\n'

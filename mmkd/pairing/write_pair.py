@@ -68,7 +68,7 @@ def write_pair(request: Request) -> Written:
     else:
         _check_equal_classes(student, teacher, request)
     models = [_built(student), _built(teacher)]
-    method, why = _choose(request, *models)
+    method, why = choose_method(request, *models)
 
     texts = {}
     ckpt, named = request.teacher_ckpt, named_from(request.teacher, request)
@@ -199,7 +199,12 @@ def _check_equal_classes(student: Config, teacher: Config, request: Request) -> 
         )
 
 
-def _choose(request: Request, student_model: Any, teacher_model: Any) -> tuple[Method, str]:
+def choose_method(request: Request, student_model: Any, teacher_model: Any) -> tuple[Method, str]:
+    """The method of a pair, the one that was asked for or the best supported, and why.
+
+    Raises:
+        ValueError: the one that was asked for does not fit the two detectors, or none does.
+    """
     methods = read_methods(request.configs)
     lacking = {m.name: unmet(m.needs, student_model, teacher_model) for m in methods}
     fitting = [m for m in methods if not lacking[m.name]]

@@ -319,7 +319,8 @@ def test_a_users_own_data_from_the_text_to_the_report(here, forked_steps, monkey
     for name in names[:2]:
         with Path(name).open('a') as file:
             file.write(f'custom_hooks = [dict(type="EarlyStoppingHook", **{stop!r})]\n')
-    commands = [c.split()[1:] for c in re.findall(r'```bash\n(mmkd .*)\n```', text)]
+    by_hand = text.split('## 6. ')[1]
+    commands = [c.split()[1:] for c in re.findall(r'```bash\n(mmkd .*)\n```', by_hand)]
     split, convert, compare = commands
     assert split[:2] == ['data', 'split']  # tests/cli/test_data.py runs it
     for seed, (split, images) in enumerate((('train', 4), ('val', 2))):

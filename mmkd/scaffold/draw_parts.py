@@ -1,0 +1,151 @@
+"""The parts of a data set: drawn by chance, each class in each, twins together."""
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from mmkd.scaffold.pictures import Picture, Source
+from mmkd.scaffold.twins import ALIKE, MIRRORED, STRICTER, thumbnails, twin_groups
+
+#: From as many pictures on there is a part for choices, and another for the test.
+_THREE_PARTS = 300
+
+#: Of the pictures the largest share that one group of twins may have.
+_LARGEST = 0.5
+
+
+class Parts(NamedTuple):
+    """The parts, and how they came about.
+
+    Args:
+        pictures: of 'train', 'val' and, if there is one, 'test'.
+        how: in words.
+        twins: pictures for training that have a twin in another part.
+    """
+
+    pictures: dict[str, list[Picture]]
+    how: str
+    twins: int
+
+
+def parts_of(source: Source, seed: int = 0) -> Parts:
+    """The parts that a data set has, or those that are drawn of it.
+
+    What is split already stays so, but for a part that is missing: a test alone serves for
+    validation, too, and where there is neither, one is drawn of the training part.
+
+    Raises:
+        ValueError: there are fewer than two pictures with objects.
+    """
+    given = {part: list(found) for part, found in source.parts.items() if found}
+    others = [part for part in given if part not in ('train', 'all') and _found(given[part])]
+    if 'train' in given and others:
+        pictures = {'train': given['train'], 'val': given.get('val') if 'val' in others else None}
+        pictures['val'] = pictures['val'] or given['test']
+        if 'test' in others and 'val' in others:
+            pictures['test'] = given['test']
+        kept = {part: found for part, found in pictures.items() if found}
+        how = 'as the data set has them'
+        if 'val' not in others:
+            how += '; it has no val, so the test pictures serve for it, too'
+        return Parts(kept, how, _twins_across(kept))
+    whole = given.get('train') or given.get('all') or []
+    whole = list({picture.path: picture for picture in whole}.values())
+    if sum(map(bool, map(_classes, whole))) < 2:
+        raise ValueError(
+            'there must be at least two pictures with objects, one to learn from and one to test, '
+            f'but of {len(whole)} {sum(map(bool, map(_classes, whole)))} have some. Annotate more.'
+        )
+    shares = dict(train=0.8, val=0.2)
+    if len(whole) >= _THREE_PARTS:
+        shares = dict(train=0.7, val=0.15, test=0.15)
+    thumbs = thumbnails([picture.path for picture in whole])
+    told = ''
+    for alike, mirrored in ((ALIKE, MIRRORED), *STRICTER):
+        groups = twin_groups(thumbs, alike, mirrored)
+        if max(map(len, groups)) <= max(_LARGEST * len(whole), 1) or len(groups) == len(whole):
+            break
+        told = '; the pictures are so alike that only the nearest count as twins'
+    else:
+        groups = [[i] for i in range(len(whole))]
+        told = '; all pictures look alike, so that twins could not be kept apart'
+    places = draw(groups, [_classes(picture) for picture in whole], shares, seed)
+    several = [len(group) for group in groups if len(group) > 1]
+    how = f'drawn by chance (seed {seed}), {", ".join(f"{p} {s:.0%}" for p, s in shares.items())}'
+    if several:
+        how += f'; {sum(several)} pictures in {len(several)} groups of twins, each in one part'
+    drawn = {part: [whole[i] for i in sorted(found)] for part, found in places.items()}
+    return Parts(drawn, how + told, 0)
+
+
+def draw(
+    groups: Sequence[Sequence[int]],
+    labels: Sequence[Counter[str]],
+    shares: Mapping[str, float],
+    seed: int = 0,
+) -> dict[str, list[int]]:
+    """Give each group to one part, the classes in proportion (Sechidis et al., ECML 2011).
+
+    The group whose rarest class is rarest comes first, to the part that lacks most of that class.
+    Each part gets pictures with objects, the first one before all others.
+
+    Args:
+        groups: the numbers of pictures that stay together.
+        labels: of each picture, how many objects of each class.
+        shares: of the parts; they add up to 1.
+        seed: of the draw.
+
+    Example:
+        >>> draw([[0, 1], [2], [3]], [Counter('a')] * 4, dict(train=0.75, val=0.25))
+        {'train': [0, 1, 3], 'val': [2]}
+    """
+    order = list(range(len(groups)))
+    random.Random(seed).shuffle(order)
+    content = [_sum([labels[i] for i in group]) for group in groups]
+    total = _sum(content)
+    lacking = {
+        part: Counter({name: share * count for name, count in total.items()})
+        for part, share in shares.items()
+    }
+    room = {part: share * len(labels) for part, share in shares.items()}
+    places: dict[str, list[int]] = {part: [] for part in shares}
+    filled = dict.fromkeys(shares, False)
+    order.sort(key=lambda g: min((total[name] for name in content[g]), default=len(labels) ** 2))
+    for place, g in enumerate(order):
+        left = sum(bool(content[other]) for other in order[place:])
+        empty = [part for part in shares if not filled[part]]
+        if content[g] and empty and left <= len(empty):
+            part = empty[0]
+        else:
+            rarest = min(content[g], key=lambda name: total[name], default='')
+            part = max(
+                shares, key=lambda p: (lacking[p][rarest], room[p]) if rarest else (room[p],)
+            )
+        places[part] += groups[g]
+        lacking[part].subtract(content[g])
+        room[part] -= len(groups[g])
+        filled[part] = filled[part] or bool(content[g])
+    return {part: sorted(found) for part, found in places.items()}
+
+
+def _classes(picture: Picture) -> Counter[str]:
+    return Counter(one.name for one in picture.objects if not one.crowd)
+
+
+def _found(pictures: Sequence[Picture]) -> bool:
+    return any(map(_classes, pictures))
+
+
+def _sum(counts: Sequence[Counter[str]]) -> Counter[str]:
+    whole: Counter[str] = Counter()
+    for count in counts:
+        whole.update(count)
+    return whole
+
+
+def _twins_across(parts: Mapping[str, Sequence[Picture]]) -> int:
+    paths = [(part, picture.path) for part, found in parts.items() for picture in found]
+    groups = twin_groups(thumbnails([path for _, path in paths]))
+    mixed = [[paths[i][0] for i in group] for group in groups]
+    return sum(names.count('train') for names in mixed if set(names) - {'train'})

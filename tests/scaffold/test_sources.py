@@ -1,0 +1,301 @@
+"""The three forms of data, as people and exporters write them."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import tests.tiny  # noqa: F401  (imports mmkd first)
+from mmkd.errors import ImageError
+from mmkd.scaffold.read_source import read_source
+from tests.scaffold.sets import pictures, write_coco, write_labels, write_voc
+
+SIZES = [(64, 48)] * 4
+NAMES = ('ant', 'bee')
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Four pictures in data/images, and what is in them."""
+    monkeypatch.chdir(tmp_path)
+    return pictures(Path('data/images'), SIZES)
+
+
+def read_back(source, part='all'):
+    """By the name of the picture its objects, in whole pixels."""
+    return {
+        picture.path.name: [(one.name, tuple(round(v) for v in one.box)) for one in picture.objects]
+        for picture in source.parts[part]
+    }
+
+
+def wanted(paths, objects):
+    return {path.name: found for path, found in zip(paths, objects, strict=True)}
+
+
+def of_coco(paths, objects):
+    write_coco(Path('data/annotations/all.json'), paths, objects)
+
+
+def of_voc(paths, objects):
+    write_voc(Path('data/Annotations'), paths, objects)
+
+
+def of_xml_beside_pictures(paths, objects):
+    write_voc(Path('data/images'), paths, objects)
+
+
+def of_yolo(paths, objects):
+    write_labels(Path('data/labels'), paths, objects, NAMES)
+    Path('data/data.yaml').write_text('names: [ant, bee]\n')
+
+
+def of_polygons(paths, objects):
+    write_labels(Path('data/labels'), paths, objects, NAMES, polygons=True)
+    Path('data/classes.txt').write_text('ant\nbee\n')
+
+
+def of_labels_beside_pictures(paths, objects):
+    write_labels(Path('data/images'), paths, objects, NAMES)
+    Path('data/data.yaml').write_text('train: images\nnames:\n  0: ant\n  1: bee\n')
+
+
+FORMS = [of_coco, of_voc, of_xml_beside_pictures, of_yolo, of_polygons, of_labels_beside_pictures]
+
+
+@pytest.mark.parametrize('form', FORMS, ids=lambda form: form.__name__)
+def test_each_form_says_the_same(made, form):
+    form(*made)
+    source = read_source(Path('data'))
+    part = 'train' if 'train' in source.parts else 'all'
+    assert read_back(source, part) == wanted(*made)
+    assert source.classes == NAMES
+    assert {picture.size for picture in source.parts[part]} == {(64, 48)}
+
+
+def test_a_coco_file_alone_and_pictures_elsewhere(made):
+    of_coco(*made)
+    Path('data/images').rename('elsewhere')
+    file = Path('data/annotations/all.json')
+    with pytest.raises(FileNotFoundError, match=r'each picture of .* 4 do not.*--images'):
+        read_source(file)
+    assert read_back(read_source(file, Path('elsewhere'))) == wanted(*made)
+    with pytest.raises(FileNotFoundError, match=r'--images must be a folder'):
+        read_source(file, Path('nowhere'))
+
+
+def test_what_a_coco_file_may_lack_is_filled_in(made):
+    of_coco(*made)
+    file = Path('data/annotations/all.json')
+    content = json.loads(file.read_text())
+    for image in content['images']:
+        del image['width'], image['height']
+        image['file_name'] = f'C:\\upload\\{image["file_name"]}'
+    for annotation in content['annotations']:
+        x, y, w, h = annotation.pop('bbox')
+        annotation['segmentation'] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+        del annotation['area'], annotation['iscrowd'], annotation['id']
+    content['categories'].insert(0, dict(id=0, name='ants'))
+    file.write_text(json.dumps(content))
+    source = read_source(Path('data'))
+    assert read_back(source) == wanted(*made)
+    assert source.classes == NAMES
+    assert source.notes == ['categories without an object are left out: ants']
+
+
+def test_crowds_stay_and_boxes_without_an_area_go(made):
+    of_coco(*made)
+    file = Path('data/annotations/all.json')
+    content = json.loads(file.read_text())
+    content['annotations'][0]['iscrowd'] = 1
+    content['annotations'][1]['bbox'][2] = 0
+    file.write_text(json.dumps(content))
+    first, *_ = read_source(file).parts['all']
+    assert [one.crowd for one in first.objects] == [True]
+
+
+@pytest.mark.parametrize(
+    ('fault', 'match'),
+    [
+        (lambda c: c['annotations'][0].update(image_id=99), 'image_id of each annotation'),
+        (lambda c: c['annotations'][0].update(bbox=[0, 0, float('nan'), 2]), 'four numbers'),
+        (lambda c: c['images'][0].update(width=640), r'640 x 48, but it is 64 x 48'),
+    ],
+)
+def test_a_fault_of_a_coco_file_names_the_file(made, fault, match):
+    of_coco(*made)
+    file = Path('data/annotations/all.json')
+    content = json.loads(file.read_text())
+    fault(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises((ValueError, ImageError), match=match):
+        read_source(Path('data'))
+
+
+def test_parts_by_the_names_of_files_or_folders(made):
+    paths, objects = made
+    for part, at in (('instances_train2017', 0), ('instances_val2017', 2)):
+        write_coco(Path(f'data/annotations/{part}.json'), paths[at : at + 2], objects[at : at + 2])
+    captions = dict(images=[], annotations=[], categories=[])
+    Path('data/annotations/captions_train2017.json').write_text(json.dumps(captions))
+    source = read_source(Path('data'))
+    assert {part: len(found) for part, found in source.parts.items()} == dict(train=2, val=2)
+    alone = read_source(Path('data/annotations/instances_train2017.json'))
+    assert list(alone.parts) == ['all'] and 'name the folder' in alone.notes[0]
+    shutil.copy('data/annotations/instances_train2017.json', 'data/instances_train.json')
+    with pytest.raises(ValueError, match='must have one JSON file for train'):
+        read_source(Path('data'))
+
+
+def test_roboflows_folders(tmp_path):
+    for seed, part in enumerate(('train', 'valid', 'test')):
+        paths, objects = pictures(tmp_path / 'coco' / part, SIZES[:2], seed=seed)
+        write_coco(tmp_path / 'coco' / part / '_annotations.coco.json', paths, objects)
+        paths, objects = pictures(tmp_path / 'voc' / part, SIZES[:2], seed=seed)
+        write_voc(tmp_path / 'voc' / part, paths, objects)
+        paths, objects = pictures(tmp_path / f'yolo/{part}/images', SIZES[:2], seed=seed)
+        write_labels(tmp_path / f'yolo/{part}/labels', paths, objects, NAMES)
+    (tmp_path / 'yolo/data.yaml').write_text(
+        'train: ../train/images\nval: ../valid/images\ntest: ../test/images\n'
+        "nc: 2\nnames: ['ant', 'bee']\n"
+    )
+    read = {form: read_source(tmp_path / form) for form in ('coco', 'voc', 'yolo')}
+    for form, source in read.items():
+        assert source.form.lower() == form and source.classes == NAMES
+        for part in ('train', 'val', 'test'):
+            folder = 'valid' if part == 'val' else part
+            assert all(folder in picture.path.parts for picture in source.parts[part])
+            assert read_back(source, part) == read_back(read['coco'], part)
+
+
+def test_lists_of_voc(made):
+    of_voc(*made)
+    folder = Path('data/ImageSets/Main')
+    folder.mkdir(parents=True)
+    (folder / 'train.txt').write_text('a000\na002\n')
+    (folder / 'val.txt').write_text('a003\n')
+    source = read_source(Path('data'))
+    assert {part: [p.path.stem for p in found] for part, found in source.parts.items()} == dict(
+        train=['a000', 'a002'], val=['a003']
+    )
+    assert read_source(Path('data/Annotations')).parts.keys() == {'train', 'val'}
+
+
+def test_faults_of_voc(made):
+    of_voc(*made)
+    (made[0][1]).unlink()
+    with pytest.raises(FileNotFoundError, match=r'must have a picture .* 1 have none.*a001'):
+        read_source(Path('data'))
+    Path('data/Annotations/a001.xml').write_text('<annotation><object/></annotation>')
+    with pytest.raises(ValueError, match=r'each XML file must give .*a001\.xml \(no name\)'):
+        read_source(Path('data'))
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'train: images/train\nval: images/val\nnames: [ant, bee]',
+        'path: ../datasets/mine\ntrain: images/train\nval: [images/val]\nnames: {0: ant, 1: bee}',
+        'train: train.txt\nval: val.txt\nnames: {"1": bee, "0": ant}\ndownload: |\n  import os',
+        'train: [images/train]\nvalid: images/val\nnc: 2\nnames:\n- ant\n- bee',
+    ],
+)
+def test_ways_to_write_a_data_yaml(made, text):
+    paths, objects = made
+    for part, at in (('train', 0), ('val', 2)):
+        Path(f'data/images/{part}').mkdir()
+        for path in paths[at : at + 2]:
+            path.rename(path.parent / part / path.name)
+        moved = [path.parent / part / path.name for path in paths[at : at + 2]]
+        write_labels(Path(f'data/labels/{part}'), moved, objects[at : at + 2], NAMES)
+        lines = ''.join(f'./images/{part}/{path.name}\n' for path in moved)
+        Path(f'data/{part}.txt').write_text(lines)
+    Path('data/data.yaml').write_text(text)
+    for data in (Path('data'), Path('data/data.yaml')):
+        source = read_source(data)
+        assert source.classes == NAMES
+        assert read_back(source, 'train') | read_back(source, 'val') == wanted(*made)
+
+
+def test_names_that_yaml_takes_for_something_else(made):
+    of_yolo(*made)
+    Path('data/data.yaml').write_text('names: [no, 1.0]\ntrain: images\nval:\ntest: nowhere\n')
+    source = read_source(Path('data'))
+    assert source.classes == ('no', '1.0') and list(source.parts) == ['train']
+
+
+def test_a_data_yaml_runs_no_code(made):
+    of_yolo(*made)
+    file = Path('data/data.yaml')
+    file.write_text('names: !!python/object/apply:os.system ["touch ran"]\n')
+    with pytest.raises(ValueError, match=r'must be one of the 1 classes \(touch ran\)'):
+        read_source(Path('data'))
+    assert not Path('ran').exists()
+
+
+@pytest.mark.parametrize(
+    ('line', 'match'),
+    [
+        ('2 0.5 0.5 0.1 0.1', r'one of the 2 classes \(ant, bee\).*class 2'),
+        ('0 0.5 0.5 0.1', 'each line must be a class'),
+        ('0 32 20 10 10', 'each line must be a class'),
+        ('0 nan 0.5 0.1 0.1', 'each line must be a class'),
+        ('ant 0.5 0.5 0.1 0.1', r'each line must be a class.*line 3: "ant'),
+    ],
+)
+def test_faults_of_a_label_name_the_file(made, line, match):
+    of_yolo(*made)
+    with Path('data/labels/a001.txt').open('a') as file:
+        file.write(line + '\n')
+    with pytest.raises(ValueError, match=match) as raised:
+        read_source(Path('data'))
+    assert 'a001.txt' in str(raised.value)
+
+
+def test_pictures_without_an_object(made):
+    of_yolo(*made)
+    Path('data/labels/a000.txt').unlink()
+    Path('data/labels/a001.txt').write_text('\n')
+    found = read_back(read_source(Path('data')))
+    assert found['a000.jpg'] == found['a001.jpg'] == [] and len(found) == 4
+    for name in ('a002', 'a003'):
+        Path(f'data/labels/{name}.txt').unlink()
+    with pytest.raises((ValueError, FileNotFoundError), match='must have a label'):
+        read_source(Path('data'))
+
+
+@pytest.mark.parametrize('declared', ['as stored', 'as seen', 'not at all'])
+def test_photographs_that_exif_turns(tmp_path, declared):
+    """Boxes count in the picture as the annotations have its size."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / 'a.jpg', exif=exif)
+    image = dict(id=1, file_name='a.jpg')
+    if declared != 'not at all':
+        width, height = (64, 48) if declared == 'as stored' else (48, 64)
+        image.update(width=width, height=height)
+    content = dict(
+        images=[image],
+        categories=[dict(id=1, name='ant')],
+        annotations=[dict(id=1, image_id=1, category_id=1, bbox=[1, 1, 9, 9])],
+    )
+    (tmp_path / 'all.json').write_text(json.dumps(content))
+    source = read_source(tmp_path)
+    [picture] = source.parts['all']
+    assert source.as_stored == (declared == 'as stored')
+    flag = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if source.as_stored else 0)
+    assert cv2.imread(str(picture.path), flag).shape[1::-1] == picture.size
+
+
+def test_no_data(tmp_path):
+    (tmp_path / 'a.jpg').write_bytes(b'')
+    for data in (tmp_path, tmp_path / 'a.jpg'):
+        with pytest.raises(FileNotFoundError, match=re.escape('DATA must be a COCO JSON file')):
+            read_source(data)
+    with pytest.raises(FileNotFoundError, match='there is no'):
+        read_source(tmp_path / 'nowhere')
