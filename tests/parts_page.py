@@ -13,6 +13,7 @@ from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.registry import MODELS, TASK_UTILS
 
+from mmkd.binding.arguments import from_models
 from mmkd.pairing import read_methods
 from tests.tiny import ROOT
 
@@ -38,8 +39,8 @@ def tables() -> str:
             '## Recorders',
             'A config names them without "Recorder" at the end.',
             _table(
-                ('recorder', 'does', 'must be given', 'taken from the models'),
-                _rows(TASK_UTILS, BaseRecorder),
+                ('recorder', 'does', 'must be given'),
+                (row[:3] for row in _rows(TASK_UTILS, BaseRecorder)),
             ),
         ]
     )
@@ -54,7 +55,7 @@ def _rows(registry: Any, base: type) -> Iterator[tuple[str, str, str, str]]:
             continue
         own = package == 'mmkd'
         first = (inspect.getdoc(kind) or '').split('\n\n')[0] if own else "MMRazor's"
-        filled = set(getattr(kind, 'from_models', {}))
+        filled = set(from_models(kind)) if base is BaseConnector else set()
         needed = [argument for argument in _needed(kind) if argument not in filled]
         yield (
             name.removesuffix('Recorder') if base is BaseRecorder else name,

@@ -119,9 +119,8 @@ def draw(
             part = empty[0]
         else:
             rarest = min(content[g], key=lambda name: total[name], default='')
-            part = max(
-                shares, key=lambda p: (lacking[p][rarest], room[p]) if rarest else (room[p],)
-            )
+            open_parts = [p for p in shares if room[p] >= 0.5] or list(shares)
+            part = max(open_parts, key=lambda p: (lacking[p][rarest] if rarest else 0, room[p]))
         places[part] += groups[g]
         lacking[part].subtract(content[g])
         room[part] -= len(groups[g])

@@ -102,7 +102,7 @@ def _draft(request: NewRequest, source: Source, parts: Parts, draft: Path) -> Ou
         (draft / name).write_text(text, encoding='utf-8')
     method, why = _write_pair(request, plan, draft)
     notes = [*source.notes, *check_pair(draft / 'pair.py', False, source.classes)]
-    notes += fitted.findings
+    notes = [note.replace(str(draft), str(request.out)) for note in [*notes, *fitted.findings]]
     outcome = Outcome(source, parts, seen, plan, fitted.share, fitted.rule, method, why, notes)
     (draft / 'README.md').write_text(summary(outcome), encoding='utf-8')
     return outcome
