@@ -118,7 +118,7 @@ class DetectionDistill(SingleTeacherDistill):
         # The student starts from the weights of its baseline, with the same seed.
         with torch.random.fork_rng(devices=[]):
             entries = read_teachers(teacher, teacher_ckpt, teacher_ckpt_strict, class_map)
-            teachers = Teachers(entries, student_model, distiller, classes)
+            teachers = Teachers(entries, student_model, distiller, classes, class_map)
             super().__init__(
                 architecture=student_model,
                 teacher=teachers.model,
