@@ -8,11 +8,15 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
+from mmkd_cli.main import main
 from tests.cli.test_tools import DETECTOR, run, scalars
 from tests.tiny import ROOT, tiny_ssd, write_coco
 
 CLASSES = ('vehicle', 'dog', 'bike')
-TEACHERS = {'my_teacher': ('cat', 'car', 'truck'), 'my_other_teacher': ('dog', 'vehicle', 'cow')}
+TEACHERS = {
+    'my_teacher': ('cat', 'car', 'truck'),
+    'my_other_teacher': ('dog', 'vehicle', 'cow', 'pig'),
+}
 
 
 def blocks() -> list[str]:
@@ -30,7 +34,7 @@ def folder(tmp_path, monkeypatch, mmdet_scope):
     write_coco(Path('my_data'), 'val', 2, CLASSES, seed=2)
     Path('my_student.py').write_text(DETECTOR.format(model=tiny_ssd(width=8), classes=CLASSES))
     for name, classes in TEACHERS.items():
-        model = tiny_ssd(width=16, std=1.0)
+        model = tiny_ssd(len(classes), width=16, std=1.0)
         Path(f'{name}.py').write_text(DETECTOR.format(model=model, classes=classes))
         torch.manual_seed(len(name))
         weights = MODELS.build(model).state_dict()
@@ -52,6 +56,15 @@ def test_the_pairs_of_the_page_train(place, folder, logged):
         assert 'Classes: dog: taught by -' in said and 'know dog, bike' in said
     else:
         assert 'Classes: vehicle (' in said and 'teacher[1].ckpt: 140 of 140 keys' in said
+
+
+def test_a_pair_is_written_for_a_teacher_of_other_classes(folder, capsys):
+    words = ['my_student.py', '--teacher-ckpt', 'my_other_teacher.pth', '--out', 'my_pair.py']
+    own = [*words, '--method', 'prediction_rows']
+    assert main(['pair', 'my_other_teacher.py', *own]) == 0
+    Path('cows.py').write_text(DETECTOR.format(model=tiny_ssd(2), classes=('cow', 'pig')))
+    assert main(['pair', 'cows.py', *own, '--force']) == 1
+    assert 'no name is a class of both' in capsys.readouterr().err
 
 
 def test_several_teachers_are_cached_examined_and_resumed(folder, capsys):

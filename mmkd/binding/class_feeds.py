@@ -66,7 +66,8 @@ def map_classes(
         for recorder in (config.get('teacher_recorders') or {}).values()
         if recorder.get('type') == 'ScoreMaps'
     ]
-    if not feeds and names.class_map is None and (not maps or not names.alike):
+    told = names.class_map is not None or names.only is not None
+    if not feeds and not told and (not maps or not names.alike):
         return None  # a teacher of features alone may know what it will
     classes = names.map()
     taught = names.taught(classes)
