@@ -168,16 +168,18 @@ def _loaded(dataset: Mapping[str, Any], scope: str | None) -> list[dict[str, Any
 
 def name_classes(cfg: Config) -> None:
     """Tell a pair what its student's classes are called, where its config does not: as the data."""
-    if not is_distillation(cfg) or cfg.model.get('classes') is not None:
+    model = cfg.get('model') if is_distillation(cfg) else None
+    if model is None or model.get('classes') is not None:
         return
-    with MODELS.switch_scope_and_registry(cfg.model.get('_scope_')) as registry:
-        kind = cfg.model.get('type')
+    with MODELS.switch_scope_and_registry(model.get('_scope_')) as registry:
+        kind = model.get('type')
         kind = registry.get(kind) if isinstance(kind, str) else kind
-    if 'classes' not in inspect.signature(kind).parameters:
+    if not inspect.isclass(kind) or 'classes' not in inspect.signature(kind).parameters:
         return  # another algorithm than mmkd's
-    classes = classes_of_data(cfg, 'train')
+    loading = isinstance(cfg.get('train_dataloader'), Mapping)
+    classes = classes_of_data(cfg, 'train') if loading else None
     if classes:
-        cfg.model.classes = list(classes)
+        model['classes'] = list(classes)
 
 
 def classes_of_data(cfg: Config, phase: str) -> Sequence[str] | None:
