@@ -11,7 +11,12 @@ from torch import Tensor
 
 from mmkd.algorithms.build_detector import Detector, build_detector
 from mmkd.algorithms.class_names import check_named
-from mmkd.algorithms.distill_terms import active_losses, distill_terms, let_overwrite
+from mmkd.algorithms.distill_terms import (
+    active_losses,
+    distill_terms,
+    joint_factors,
+    let_overwrite,
+)
 from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.loss_watch import LossWatch
 from mmkd.algorithms.student_terms import StudentTerms
@@ -259,7 +264,7 @@ class DetectionDistill(SingleTeacherDistill):
             weighted = self.student_terms(self.student, student_losses)
             losses.update({f'{STUDENT}{name}': value for name, value in weighted.items()})
 
-        factors = self._factors()
+        factors = joint_factors(self.teacher_factors, self.distill_factors)
         terms = distill_terms(distiller, factors, active, batch_inputs, self.loss_watch)
         if self.balance is not None and active:
             weights = [p for p in self.student.parameters() if p.requires_grad]
@@ -269,13 +274,6 @@ class DetectionDistill(SingleTeacherDistill):
         losses.update({f'{DISTILL}{name}': value for name, value in found.items()})
         self._release_records()
         return losses
-
-    def _factors(self) -> dict[str, float]:
-        """Of each loss that has one, this iteration's and its teacher's."""
-        found = dict(self.teacher_factors)
-        for name, factor in self.distill_factors.items():
-            found[name] = found.get(name, 1.0) * factor
-        return found
 
     def _release_records(self) -> None:
         # Records hold the graph: kept until the next step they would double the memory.
