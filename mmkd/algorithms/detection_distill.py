@@ -245,7 +245,7 @@ class DetectionDistill(SingleTeacherDistill):
             distiller.set_deliveries_override(False)
             with distiller.teacher_recorders, distiller.deliveries:
                 self.teacher_source(batch_inputs, data_samples)
-            if not isinstance(self.teacher_source, CachedTeacher):  # these are laid out as read
+            if self.teacher_source.parts:  # a cache's are laid out as read
                 plain_records(distiller.teacher_recorders)
 
         distiller.set_deliveries_override(bool(active))
