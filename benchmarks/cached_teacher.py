@@ -34,7 +34,9 @@ class Cached:
     """A cache in the place of the teacher: records as a loader's workers read them, decoded."""
 
     def __init__(self, model, store: Store, layout: RecordLayout) -> None:
-        self.model, self.translation, self.layout = nn.Module(), None, layout
+        self.model, self.layout = nn.Module(), layout
+        self.parts: dict[str, object] = {}
+        self.crops: list[tuple[str, int]] = []
         self.recorders = model.distiller.teacher_recorders
         found = [store.read(slot) for slot in range(store.count)]
         assert all(found)

@@ -10,7 +10,7 @@ from torch import nn
 
 from mmkd.checkpoints.checkpoint_meta import origin
 from mmkd.checkpoints.loading import kept
-from mmkd.config.names import first_of
+from mmkd.config.names import first_of, nearest
 from mmkd.config.read_config import read_config
 from mmkd.datasets.data_checks import classes_of_data
 from mmkd.heads import describe_head, predicting_head
@@ -19,7 +19,10 @@ from mmkd.teachers.teacher_list import TeacherEntry
 
 
 def class_names(
-    teacher: nn.Module, entry: TeacherEntry, classes: Sequence[str] | None
+    teacher: nn.Module,
+    entry: TeacherEntry,
+    classes: Sequence[str] | None,
+    common: Mapping[str, str | None] | None = None,
 ) -> ClassNames | None:
     """The names by which classes are compared; None where not both models' are known.
 
@@ -30,15 +33,19 @@ def class_names(
         teacher: the built teacher, with its weights.
         entry: what it was built from; of the path of a config file the data tell the classes.
         classes: of the student.
+        common: the ``class_map`` of several teachers, of which those names count that it has.
 
     Raises:
         ValueError: the entry names classes, but the names are not known.
     """
     taught = _of_teacher(teacher, entry.model)
-    told = entry.class_map is not None or entry.classes is not None
+    said = entry.class_map
+    if said is None and common is not None:
+        said = {name: partner for name, partner in common.items() if name in taught}
+    told = said is not None or entry.classes is not None
     if not classes or not taught:
         if told:
-            key = 'class_map' if entry.class_map is not None else "a teacher's classes"
+            key = 'class_map' if said is not None else "a teacher's classes"
             whose, where = (
                 ('teacher', 'its checkpoint (dataset_meta) or the config that it is built from')
                 if classes
@@ -51,7 +58,7 @@ def class_names(
         return None
     if not told and not entry.ckpt_strict and len(taught) == len(classes):
         return None
-    return ClassNames(taught, tuple(classes), entry.class_map, entry.classes)
+    return ClassNames(taught, tuple(classes), said, entry.classes)
 
 
 def _of_teacher(teacher: nn.Module, source: Any) -> tuple[str, ...]:
@@ -70,6 +77,22 @@ def _of_teacher(teacher: nn.Module, source: Any) -> tuple[str, ...]:
         )
         return ()
     return tuple(found)
+
+
+def check_common(class_map: Mapping[str, str | None], named: Sequence[ClassNames | None]) -> None:
+    """Check that each name of a ``class_map`` is a class of one of several teachers.
+
+    Raises:
+        ValueError: it is not.
+    """
+    known = list(dict.fromkeys(name for names in named if names for name in names.teacher))
+    for name in class_map:
+        if name not in known:
+            near = nearest(str(name), known, cutoff=0.4) or known
+            raise ValueError(
+                'class_map must name classes of the teachers as keys, but none of them has '
+                f'"{name}". Nearest: {first_of(near)}.'
+            )
 
 
 def check_named(names: ClassNames | None, classes: Sequence[str] | None) -> None:

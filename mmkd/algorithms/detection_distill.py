@@ -11,7 +11,12 @@ from torch import Tensor
 
 from mmkd.algorithms.build_detector import Detector, build_detector
 from mmkd.algorithms.class_names import check_named
-from mmkd.algorithms.distill_terms import active_losses, distill_terms, let_overwrite
+from mmkd.algorithms.distill_terms import (
+    active_losses,
+    distill_terms,
+    joint_factors,
+    let_overwrite,
+)
 from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.loss_watch import LossWatch
 from mmkd.algorithms.student_terms import StudentTerms
@@ -121,7 +126,7 @@ class DetectionDistill(SingleTeacherDistill):
         # The student starts from the weights of its baseline, with the same seed.
         with torch.random.fork_rng(devices=[]):
             entries = read_teachers(teacher, teacher_ckpt, teacher_ckpt_strict, class_map)
-            teachers = Teachers(entries, student_model, distiller, classes)
+            teachers = Teachers(entries, student_model, distiller, classes, class_map)
             super().__init__(
                 architecture=student_model,
                 teacher=teachers.model,
@@ -251,7 +256,7 @@ class DetectionDistill(SingleTeacherDistill):
             distiller.set_deliveries_override(False)
             with distiller.teacher_recorders, distiller.deliveries:
                 self.teacher_source(batch_inputs, data_samples)
-            if not isinstance(self.teacher_source, CachedTeacher):  # these are laid out as read
+            if self.teacher_source.parts:  # a cache's are laid out as read
                 plain_records(distiller.teacher_recorders)
 
         distiller.set_deliveries_override(bool(active))
@@ -270,7 +275,7 @@ class DetectionDistill(SingleTeacherDistill):
             weighted = self.student_terms(self.student, student_losses)
             losses.update({f'{STUDENT}{name}': value for name, value in weighted.items()})
 
-        factors = self._factors()
+        factors = joint_factors(self.teacher_factors, self.distill_factors)
         terms = distill_terms(distiller, factors, active, batch_inputs, self.loss_watch)
         if self.balance is not None and active:
             weights = [p for p in self.student.parameters() if p.requires_grad]
@@ -280,13 +285,6 @@ class DetectionDistill(SingleTeacherDistill):
         losses.update({f'{DISTILL}{name}': value for name, value in found.items()})
         self._release_records()
         return losses
-
-    def _factors(self) -> dict[str, float]:
-        """Of each loss that has one, this iteration's and its teacher's."""
-        found = dict(self.teacher_factors)
-        for name, factor in self.distill_factors.items():
-            found[name] = found.get(name, 1.0) * factor
-        return found
 
     def _release_records(self) -> None:
         # Records hold the graph: kept until the next step they would double the memory.

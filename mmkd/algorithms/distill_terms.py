@@ -20,6 +20,20 @@ def active_losses(distiller: Any, factors: Mapping[str, float]) -> list[str]:
     ]
 
 
+def joint_factors(
+    of_teachers: Mapping[str, float], scheduled: Mapping[str, float]
+) -> dict[str, float]:
+    """Of each loss that has a factor, that of its teacher times that of this iteration.
+
+    >>> joint_factors(dict(loss_a=0.5), dict(loss_a=0.5, loss_b=2.0))
+    {'loss_a': 0.25, 'loss_b': 2.0}
+    """
+    found = dict(of_teachers)
+    for name, factor in scheduled.items():
+        found[name] = found.get(name, 1.0) * factor
+    return found
+
+
 def let_overwrite(distiller: Any) -> None:
     """Let a loss that is alone in reading the teacher's records write its gradient over them.
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from mmkd.algorithms.build_detector import init_at_random
 from mmkd.algorithms.build_teacher import build_teacher, check_recorded, file_teacher
-from mmkd.algorithms.class_names import class_names
+from mmkd.algorithms.class_names import check_common, class_names
 from mmkd.binding import bind
 from mmkd.binding.class_feeds import map_of
 from mmkd.binding.several_teachers import Merged, Teacher, bind_several
@@ -35,6 +35,7 @@ class Teachers:
         student: the built student.
         distiller: the config of the distiller.
         classes: names of the student's classes; None where they are not known.
+        class_map: of several teachers, the pair's.
 
     Raises:
         FileNotFoundError, TypeError, ValueError: a checkpoint that is missing or does not fit; what
@@ -47,12 +48,16 @@ class Teachers:
         student: nn.Module,
         distiller: Any,
         classes: Sequence[str] | None,
+        class_map: Mapping[str, str | None] | None = None,
     ) -> None:
         several = len(entries) > 1
+        common = class_map if several else None
         self.taught = [
-            _built(i if several else None, entry, student, classes)
-            for i, entry in enumerate(entries)
+            _built(place if several else None, entry, student, classes, common)
+            for place, entry in enumerate(entries)
         ]
+        if common is not None:
+            check_common(common, [teacher.names for teacher in self.taught])
         models = {teacher.entry.name: teacher.model for teacher in self.taught}
         first = self.taught[0]
         given = [name for name, model in models.items() if isinstance(model, GivenDetections)]
@@ -139,7 +144,11 @@ class Teachers:
 
 
 def _built(
-    place: int | None, entry: TeacherEntry, student: nn.Module, classes: Sequence[str] | None
+    place: int | None,
+    entry: TeacherEntry,
+    student: nn.Module,
+    classes: Sequence[str] | None,
+    common: Mapping[str, str | None] | None,
 ) -> Teacher:
     what = 'teacher' if place is None else f'teacher[{place}].model'
     ckpt = 'teacher_ckpt' if place is None else f'teacher[{place}].ckpt'
@@ -148,4 +157,4 @@ def _built(
         return Teacher(entry, model, None)
     if entry.ckpt:
         load_detector(model, entry.ckpt, ckpt, entry.ckpt_strict)
-    return Teacher(entry, model, class_names(model, entry, classes))
+    return Teacher(entry, model, class_names(model, entry, classes, common))

@@ -54,6 +54,9 @@ def map_classes(
         TypeError, ValueError: as :meth:`ClassMap.from_names`; a loss compares classes in a form in
             which they cannot be mapped.
     """
+    told = names.class_map is not None or names.only is not None
+    if not told and tuple(names.teacher) == tuple(names.student):
+        return None
     models = dict(zip(SIDES, (student, teacher), strict=True))
     feeds = {
         loss: list(_feeds(loss, config, models)) for loss in config.get('distill_losses') or {}
@@ -66,7 +69,7 @@ def map_classes(
         for recorder in (config.get('teacher_recorders') or {}).values()
         if recorder.get('type') == 'ScoreMaps'
     ]
-    if not feeds and names.class_map is None and (not maps or not names.alike):
+    if not feeds and not told and (not maps or not names.alike):
         return None  # a teacher of features alone may know what it will
     classes = names.map()
     taught = names.taught(classes)

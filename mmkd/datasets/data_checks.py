@@ -1,5 +1,6 @@
 """Checks of a run's data before it starts."""
 
+import inspect
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from mmkd.config.names import first_of
 from mmkd.config.pair_config import is_distillation
@@ -167,9 +168,18 @@ def _loaded(dataset: Mapping[str, Any], scope: str | None) -> list[dict[str, Any
 
 def name_classes(cfg: Config) -> None:
     """Tell a pair what its student's classes are called, where its config does not: as the data."""
-    classes = classes_of_data(cfg, 'train') if is_distillation(cfg) else None
-    if classes and cfg.model.get('classes') is None:
-        cfg.model.classes = list(classes)
+    model = cfg.get('model') if is_distillation(cfg) else None
+    if model is None or model.get('classes') is not None:
+        return
+    with MODELS.switch_scope_and_registry(model.get('_scope_')) as registry:
+        kind = model.get('type')
+        kind = registry.get(kind) if isinstance(kind, str) else kind
+    if not inspect.isclass(kind) or 'classes' not in inspect.signature(kind).parameters:
+        return  # another algorithm than mmkd's
+    loading = isinstance(cfg.get('train_dataloader'), Mapping)
+    classes = classes_of_data(cfg, 'train') if loading else None
+    if classes:
+        model['classes'] = list(classes)
 
 
 def classes_of_data(cfg: Config, phase: str) -> Sequence[str] | None:

@@ -125,8 +125,6 @@ def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
 def check_classes(section: Section, pair: DetectionDistill) -> None:
     """Which classes of a teacher are which of the student, and what is left out."""
     found = {name: classes for name, classes in pair.class_maps.items() if classes is not None}
-    if not found:
-        section.notes.append('Teacher and student have the same classes, or none are compared.')
     for name, classes in found.items():
         owned = getattr(pair.class_names[name], 'only', None)
         for own, partners in classes.partners():

@@ -36,23 +36,24 @@ def taught_rows(
     """
     quality = 0.0 if rows.quality is None else upcast(rows.quality)
     log_prob = upcast(rows.log_prob)
-    kept = classes.matched if taught is None else torch.tensor(taught)
-    kept = kept.to(log_prob.device)
+    known = classes.matched.tolist() if taught is None else taught
+    kept, lost = _columns(known)
     alone = bool((classes.matrix.sum(0) <= 1).all())
     if alone and not (softmax and classes.unheard):  # exactly what the teacher said
         pairs = [(t, s) for t, s in enumerate(classes.places) if s is not None]
         t, s = (list(side) for side in zip(*pairs, strict=True))
-        found = log_of(log_prob.new_zeros(*log_prob.shape[:-1], len(kept)))
+        found = log_of(log_prob.new_zeros(*log_prob.shape[:-1], len(known)))
         found[..., s] = log_prob[..., t]
     else:
         found = log_of(classes.apply((log_prob - quality).exp(), softmax)) + quality
-    found = torch.where(kept, found, log_of(found.new_zeros(())))
+    if lost:
+        found[..., lost] = log_of(found.new_zeros(()))
     boxes, class_boxes = rows.boxes, rows.class_boxes
     if class_boxes is not None:
         class_boxes = _boxes_of_partners(class_boxes, log_prob, classes)
         best = found.argmax(-1)[..., None, None].expand(*found.shape[:-1], 1, 4)
         boxes = class_boxes.gather(2, best)[:, :, 0]
-    if shared and not bool(kept.all()):
+    if shared and lost:
         found = found[..., kept]
         class_boxes = None if class_boxes is None else class_boxes[:, :, kept]
     return replace(rows, log_prob=found, boxes=boxes, class_boxes=class_boxes)
@@ -74,11 +75,11 @@ def own_rows(
     if all(matched) and all(taught):
         return rows
     log_prob = upcast(rows.log_prob)
-    kept = torch.tensor(taught, device=log_prob.device)
+    kept, _ = _columns(taught)
     found = log_prob[..., kept]
     if softmax and not all(matched):
         quality = 0.0 if rows.quality is None else upcast(rows.quality)
-        lost = ~torch.tensor(matched, device=log_prob.device)
+        lost = _columns(matched)[1]
         dropped = (log_prob[..., lost] - quality).exp().sum(-1, keepdim=True)
         # A certain class leaves nothing, of which a logarithm has no gradient.
         left = torch.log1p(-dropped.clamp(max=1 - _LEAST))
@@ -121,6 +122,12 @@ def taught_maps(
             taken = torch.stack(columns, dim=2)
         found.append(taken.flatten(1, 2))
     return found
+
+
+def _columns(known: Sequence[bool]) -> tuple[list[int], list[int]]:
+    """The places of those that are, and of those that are not; a mask would hold up a GPU."""
+    kept = [place for place, one in enumerate(known) if one]
+    return kept, [place for place, one in enumerate(known) if not one]
 
 
 def _places(classes: ClassMap, own: int) -> list[int]:

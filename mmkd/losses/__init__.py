@@ -11,7 +11,8 @@ each item of ``logs`` means (:class:`mmkd.losses.statistic.Statistic`); ``idle_w
 at whose 0 a batch has nothing to teach; ``needs_equal``, what student and teacher must have in
 common (:mod:`mmkd.rules.distiller_rules`); ``softmax_scores`` and others of
 :mod:`mmkd.rules.loss_facts`; ``teacher_reads``, the codec in which a teacher cache may keep an
-argument (:mod:`mmkd.cache.codecs`).
+argument (:mod:`mmkd.cache.codecs`); ``joins_teachers``, whether it takes the rows of several
+teachers at once (:mod:`mmkd.binding.several_teachers`).
 """
 
 import importlib

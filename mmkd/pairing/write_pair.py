@@ -11,6 +11,7 @@ from mmengine.registry import DefaultScope
 from mmrazor.registry import MODELS
 
 from mmkd.algorithms.build_detector import build_detector
+from mmkd.algorithms.class_names import of_config
 from mmkd.binding import bind
 from mmkd.checkpoints.fetch import is_address
 from mmkd.config.config_errors import config_errors
@@ -19,6 +20,7 @@ from mmkd.config.pair_config import is_distillation, set_classes, stated_classes
 from mmkd.config.read_config import read_config
 from mmkd.datasets.data_checks import check_data, name_classes
 from mmkd.fileio.atomic_writes import write_atomic
+from mmkd.heads.class_map import ClassNames
 from mmkd.pairing.methods import Method, ranked, read_methods
 from mmkd.pairing.needs import unmet
 from mmkd.pairing.own_data import find_own_data
@@ -60,15 +62,15 @@ def write_pair(request: Request) -> Written:
     student = _detector(request.student, 'STUDENT')
     teacher = _detector(request.teacher, 'TEACHER')
     data = find_own_data(request.data, request.classes) if request.data else None
-    own_teacher = False
+    own_teacher, names = False, None
     if data is not None:
         own_teacher = stated_classes(teacher.model) != len(data.classes)
         for config in (student, teacher):
             set_classes(config.model, len(data.classes))
     else:
-        _check_equal_classes(student, teacher, request)
+        names = _differing_classes(student, teacher, request)
     models = [_built(student), _built(teacher)]
-    method, why = choose_method(request, *models)
+    method, why = choose_method(request, models[0], models[1], names)
 
     texts = {}
     ckpt, named = request.teacher_ckpt, named_from(request.teacher, request)
@@ -189,24 +191,40 @@ def _built(config: Config) -> Any:
         return build_detector(config.model)
 
 
-def _check_equal_classes(student: Config, teacher: Config, request: Request) -> None:
+def _differing_classes(student: Config, teacher: Config, request: Request) -> ClassNames | None:
+    """The names of classes that are paired by them; None where the numbers are equal."""
     own, other = stated_classes(student.model), stated_classes(teacher.model)
-    if own is not None and other is not None and own != other:
+    if own is None or other is None or own == other:
+        return None
+    names = ClassNames(of_config(teacher), of_config(student))
+    if not names.alike:
         raise ValueError(
             f'teacher and student must score the same classes, but "{request.teacher}" has {other} '
-            f'and "{request.student}" {own}. Take a teacher of the same classes, or train one: '
-            'with --data and --classes a config for it is written, too.'
+            f'and "{request.student}" {own}, and no name is a class of both. Take a teacher of the '
+            'same classes, or train one: with --data and --classes a config for it is written, '
+            'too. Or write the pair by hand, with a class_map.'
         )
+    return names
 
 
-def choose_method(request: Request, student_model: Any, teacher_model: Any) -> tuple[Method, str]:
+def choose_method(
+    request: Request, student_model: Any, teacher_model: Any, names: ClassNames | None = None
+) -> tuple[Method, str]:
     """The method of a pair, the one that was asked for or the best supported, and why.
+
+    Args:
+        request: names the method, or none.
+        student_model: built.
+        teacher_model: built.
+        names: of the classes, where these are paired by their names. Defaults to None.
 
     Raises:
         ValueError: the one that was asked for does not fit the two detectors, or none does.
     """
     methods = read_methods(request.configs)
-    lacking = {m.name: unmet(m.needs, student_model, teacher_model) for m in methods}
+    by_name = [] if names is None else ['equal classes']  # the build tells where that does not do
+    needs = {m.name: [need for need in m.needs if need not in by_name] for m in methods}
+    lacking = {m.name: unmet(needs[m.name], student_model, teacher_model) for m in methods}
     fitting = [m for m in methods if not lacking[m.name]]
     if request.method is not None:
         named = [m for m in methods if m.name == request.method]
@@ -229,7 +247,7 @@ def choose_method(request: Request, student_model: Any, teacher_model: Any) -> t
         at_necks(distiller, [student_model, teacher_model])
         try:
             with torch.random.fork_rng(devices=[]):
-                bound = bind(distiller, student_model, teacher_model)
+                bound = bind(distiller, student_model, teacher_model, names)
                 built = MODELS.build({'_scope_': 'mmrazor', **bound})
             check_alignment(built, student_model, teacher_model)
             check_losses(built, student_model, teacher_model)

@@ -50,7 +50,8 @@ def read_teachers(
             the arguments of :class:`TeacherEntry`.
         ckpt: of a single teacher.
         ckpt_strict: likewise.
-        class_map: of those that have none.
+        class_map: the pair's; of several teachers that have none of their own it is looked at when
+            their names are known.
 
     Raises:
         TypeError, ValueError: an entry of another form or with an unknown key, numbers out of
@@ -120,7 +121,7 @@ def _read(
         )
     name = name if count > 1 else 'teacher'  # of a single one nothing is called by its name
     own = {**entry, 'name': name, 'classes': None if classes is None else tuple(classes)}
-    if own.get('class_map') is None:
+    if own.get('class_map') is None and count == 1:
         own['class_map'] = class_map
     return TeacherEntry(**own)
 

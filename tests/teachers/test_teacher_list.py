@@ -16,7 +16,7 @@ def test_one_teacher_and_several():
         class_map=dict(a='b'),
     )
     assert (first.name, second.name) == ('teacher1', 'teacher2')
-    assert first.class_map == dict(a='b') and second.class_map == {}
+    assert first.class_map is None and second.class_map == {}  # of the pair's, each by its names
     assert first.classes == ('x',) and second.weight == second.scale == 1
 
 
