@@ -127,8 +127,19 @@ def load_teacher(teacher: BaseModel, checkpoint: str | None, strict: bool) -> No
         init_at_random(teacher)
 
 
-def file_teacher(frozen: FrozenTeacher, preprocessor: Any) -> FrozenTeacher | FileTeacher:
-    """What fills the teacher's recorders: the frozen teacher, or the file that stands for it."""
+def file_teacher(
+    frozen: FrozenTeacher, preprocessor: Any, cache: Any = None
+) -> FrozenTeacher | FileTeacher:
+    """What fills the teacher's recorders: the frozen teacher, or the file that stands for it.
+
+    Raises:
+        ValueError: a cache is asked for in the place of a teacher that is no network.
+    """
+    if cache and isinstance(frozen.model, GivenDetections):
+        raise ValueError(
+            'teacher_cache spares a network from running, but the teacher is known by its '
+            'detections alone. Leave teacher_cache out.'
+        )
     if isinstance(frozen.model, FileOfDetections):
         return FileTeacher(frozen.model, preprocessor, DETECTIONS, frozen.shuffle)
     return frozen

@@ -1,6 +1,7 @@
 """``DetectionDistill``: a detector taught by a detector."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from mmkd.algorithms.build_teacher import (
 )
 from mmkd.algorithms.distill_terms import active_losses, distill_terms, let_overwrite
 from mmkd.algorithms.gradient_balance import GradientBalance
+from mmkd.algorithms.labelled_loss import LabelledLoss, copied
 from mmkd.algorithms.loss_watch import LossWatch
 from mmkd.algorithms.student_terms import StudentTerms
 from mmkd.algorithms.term_statistics import statistics_of
@@ -84,6 +86,9 @@ class DetectionDistill(SingleTeacherDistill):
         teacher_cache (str | dict, optional): folder of a cache that ``mmkd cache`` filled:
             its records take the place of the running teacher. Or ``dict(folder=..., codecs=...)``,
             see docs/cache.md. Defaults to None.
+        unlabelled (dict | str, optional): images without annotations, which the teacher's terms
+            see and the student's own loss does not: a folder, a list or a COCO file, or
+            ``dict(images=..., share=0.5)`` (docs/any_teacher.md). Defaults to None.
         kwargs: as for :class:`SingleTeacherDistill`: ``data_preprocessor``,
             ``calculate_student_loss``, ``init_cfg``...
 
@@ -109,6 +114,7 @@ class DetectionDistill(SingleTeacherDistill):
         lean_teacher: Mapping[str, Any] | str | None = None,
         shuffle_teacher: bool = False,
         teacher_cache: str | Mapping[str, Any] | None = None,
+        unlabelled: Mapping[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('teacher_trainable'):
@@ -145,15 +151,9 @@ class DetectionDistill(SingleTeacherDistill):
                 'teacher_cache holds the records of the very images that the student sees, but '
                 'shuffle_teacher=True was given as well. Drop one of them.'
             )
-        if teacher_cache and isinstance(teacher_model, GivenDetections):
-            raise ValueError(
-                'teacher_cache spares a network from running, but the teacher is known by its '
-                'detections alone. Leave teacher_cache out.'
-            )
         #: What fills the teacher's recorders for a batch.
-        self.teacher_source: FrozenTeacher | FileTeacher | CachedTeacher = file_teacher(
-            frozen, self.data_preprocessor
-        )
+        self.teacher_source: FrozenTeacher | FileTeacher | CachedTeacher
+        self.teacher_source = file_teacher(frozen, self.data_preprocessor, teacher_cache)
         if teacher_cache:
             self.teacher_source = CachedTeacher(
                 teacher_cache, frozen, self.distiller, self.student, self.data_preprocessor
@@ -161,6 +161,7 @@ class DetectionDistill(SingleTeacherDistill):
         #: Whether the run is to choose the teacher's form.
         named = teacher_cache or isinstance(teacher_model, GivenDetections)
         self.lean_teacher_is_open = is_open(lean_teacher) and not named
+        self.labelled_loss = LabelledLoss(self.data_preprocessor) if unlabelled else None
         let_overwrite(self.distiller)
         self.loss_watch = LossWatch(self.distiller, distiller)
         self.student_terms = StudentTerms(student_loss_weights)
@@ -245,12 +246,8 @@ class DetectionDistill(SingleTeacherDistill):
                 plain_records(distiller.teacher_recorders)
 
         distiller.set_deliveries_override(bool(active))
-        with (
-            distiller.student_recorders,
-            distiller.deliveries,
-            torch.set_grad_enabled(torch.is_grad_enabled() and self.student_trainable),
-        ):
-            student_losses = self.student(batch_inputs, data_samples, mode='loss')
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.student_trainable):
+            student_losses = self._student_losses(batch_inputs, data_samples, bool(active))
         plain_records(distiller.student_recorders)
         if active and self.teacher_source.translation is not None:
             recorders = distiller.teacher_recorders, distiller.student_recorders
@@ -270,6 +267,19 @@ class DetectionDistill(SingleTeacherDistill):
         losses.update({f'{DISTILL}{name}': value for name, value in found.items()})
         self._release_records()
         return losses
+
+    def _student_losses(self, inputs: Tensor, samples: Any, recorded: bool) -> dict[str, Any]:
+        """The student's own terms, while it is recorded."""
+        own = self.labelled_loss
+        if own is None or recorded:
+            with (
+                self.distiller.student_recorders,
+                self.distiller.deliveries,
+                nullcontext() if own is None else own.watch(self.student),
+            ):
+                seen = samples if own is None else copied(samples)
+                losses = self.student(inputs, seen, mode='loss')
+        return losses if own is None else own(self.student, inputs, samples)
 
     def _release_records(self) -> None:
         # Records hold the graph: kept until the next step they would double the memory.

@@ -26,6 +26,7 @@ from mmkd.cache.views import (
     image_dataset,
 )
 from mmkd.datasets.data_samples import boxes_of
+from mmkd.datasets.mixed_batches import mixed_loader
 
 
 class Filler:
@@ -43,8 +44,8 @@ class Filler:
         model = {k: v for k, v in cfg.model.items() if k != 'teacher_cache'}
         self.model = MODELS.build(model).to(device)
         dataset = image_dataset(cfg.train_dataloader.dataset)
-        self.model.check_data_origin(cfg, dataset.metainfo.get('classes'))
         self.views = FixedViews(dataset, views, seed)
+        self.model.check_data_origin(cfg, self.views.dataset.metainfo.get('classes'))
         self.collate = build_collate(cfg.train_dataloader)
 
     def look(self, items: Sequence[int]) -> tuple[list[int], Any]:
@@ -98,6 +99,7 @@ def fill_cache(
         raise ValueError(f'a cache needs at least one view per image, but got {views}.')
     if not cfg.model.get('teacher_ckpt'):
         raise ValueError('a teacher worth caching has weights: set model.teacher_ckpt.')
+    cfg.train_dataloader = mixed_loader(cfg)
     filler = Filler(cfg, views, seed, _device(0))
     check_repeatable(cfg, filler.model)
     layout, key = _describe(cfg, filler, views, seed)

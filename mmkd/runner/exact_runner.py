@@ -9,6 +9,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
 from mmkd.algorithms.build_teacher import begin_teaching
+from mmkd.datasets.mixed_batches import mixed_loader
 from mmkd.datasets.seeding import SeededSampler
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.hooks.data_report_hook import DataReportHook
@@ -29,6 +30,15 @@ class ExactRunner(Runner):
     What is drawn at random for an image follows from (seed, epoch, image), what is drawn in an
     iteration from (seed, iteration); everything else is in the checkpoint.
     """
+
+    @classmethod
+    def from_cfg(cls, cfg: Any) -> Runner:
+        """Build the runner of a config; a pair may name images without annotations."""
+        mixed = mixed_loader(cfg)
+        runner = super().from_cfg(cfg)
+        if mixed is not cfg.get('train_dataloader'):
+            runner._train_dataloader = mixed
+        return runner
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the log, of which a terminal shows what fits a screen."""
