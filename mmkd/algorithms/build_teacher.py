@@ -30,22 +30,27 @@ from mmkd.teachers.outside_detectors import FunctionDetector, OnnxDetector
 METHODS = ('soft_ground_truth', 'prediction_rows')
 
 
-def build_teacher(source: Detector, student: BaseModel) -> BaseModel:
+def build_teacher(source: Detector, student: BaseModel, distiller: Any = None) -> BaseModel:
     """Build the teacher's network, or what stands for a teacher that is known by its detections.
 
     Args:
         source: as of :func:`build_detector`; or a file of detections or an ONNX file; or a dict
             with one of :data:`mmkd.config.given_teacher.DOORS`.
         student: the built student, by whose classes detections are told.
+        distiller: config of what the teacher is asked for. Defaults to None.
 
     Raises:
         FileNotFoundError, ValueError, TypeError: it cannot be built.
     """
     if isinstance(source, BaseModel) or not is_given(source):
-        return build_detector(source, 'teacher')
+        built = build_detector(source, 'teacher')
+        if isinstance(built, GivenDetections):
+            check_recorded(distiller)
+        return built
     settings = _settings(source)
     class_map = settings.pop('class_map', None)
     door = next(iter(settings))
+    check_recorded(distiller)
     if door == 'results':
         read_results(settings[door])
     head = predicting_head(student)[1]
@@ -87,13 +92,13 @@ def _settings(source: Any) -> dict[str, Any]:
     return {doors[0]: source[doors[0]], **source}
 
 
-def check_recorded(distiller: Any, teacher: BaseModel) -> None:
-    """Check that a distiller asks a teacher for no more than there is of it.
+def check_recorded(distiller: Any) -> None:
+    """Check that a distiller asks the teacher for no more than its detections.
 
     Raises:
         ValueError: it records more than detections.
     """
-    if not isinstance(teacher, GivenDetections) or not isinstance(distiller, Mapping):
+    if not isinstance(distiller, Mapping):
         return
     for name, recorder in (distiller.get('teacher_recorders') or {}).items():
         plain = recorder.get('source') in (None, '', 'bbox_head')

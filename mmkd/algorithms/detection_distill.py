@@ -11,16 +11,12 @@ from mmrazor.registry import MODELS
 from torch import Tensor
 
 from mmkd.algorithms.build_detector import Detector, build_detector
-from mmkd.algorithms.build_teacher import (
-    build_teacher,
-    check_recorded,
-    file_teacher,
-    load_teacher,
-)
+from mmkd.algorithms.build_teacher import build_teacher, file_teacher, load_teacher
 from mmkd.algorithms.distill_terms import active_losses, distill_terms, let_overwrite
 from mmkd.algorithms.gradient_balance import GradientBalance
 from mmkd.algorithms.labelled_loss import LabelledLoss, copied
 from mmkd.algorithms.loss_watch import LossWatch
+from mmkd.algorithms.missed_objects import MissedObjects
 from mmkd.algorithms.student_terms import StudentTerms
 from mmkd.algorithms.term_statistics import statistics_of
 from mmkd.binding import bind
@@ -59,9 +55,8 @@ class DetectionDistill(SingleTeacherDistill):
     Args:
         architecture (dict | str | BaseModel): the student: a model config, the path of a config
             file (its ``model`` is built) or a built detector.
-        teacher (dict | str | BaseModel): the teacher, likewise. Or, of a teacher that is
-            known by its detections alone, a file of these, an ONNX file, or a dict with
-            ``results``, ``onnx`` or ``function`` (docs/any_teacher.md).
+        teacher (dict | str | BaseModel): the teacher, likewise; or what is known by its detections:
+            a file, or a dict with ``results``, ``onnx`` or ``function`` (docs/any_teacher.md).
         distiller (dict): config of an MMRazor distiller. What it leaves out and the two models tell
             (classes, priors, coders, channels) is taken from them: :func:`mmkd.binding.bind`.
         teacher_ckpt (str, optional): the teacher's plain mmdet checkpoint, path or URL. Without
@@ -87,8 +82,9 @@ class DetectionDistill(SingleTeacherDistill):
             its records take the place of the running teacher. Or ``dict(folder=..., codecs=...)``,
             see docs/cache.md. Defaults to None.
         unlabelled (dict | str, optional): images without annotations, which the teacher's terms
-            see and the student's own loss does not: a folder, a list or a COCO file, or
-            ``dict(images=..., share=0.5)`` (docs/any_teacher.md). Defaults to None.
+            see and the student's own loss does not (docs/any_teacher.md). Defaults to None.
+        missed_objects (dict | float, optional): arguments of
+            :class:`mmkd.algorithms.missed_objects.MissedObjects`. Defaults to None.
         kwargs: as for :class:`SingleTeacherDistill`: ``data_preprocessor``,
             ``calculate_student_loss``, ``init_cfg``...
 
@@ -115,6 +111,7 @@ class DetectionDistill(SingleTeacherDistill):
         shuffle_teacher: bool = False,
         teacher_cache: str | Mapping[str, Any] | None = None,
         unlabelled: Mapping[str, Any] | str | None = None,
+        missed_objects: Mapping[str, Any] | float | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('teacher_trainable'):
@@ -125,8 +122,7 @@ class DetectionDistill(SingleTeacherDistill):
         student_model = build_detector(architecture, 'architecture')
         # The student starts from the weights of its baseline, with the same seed.
         with torch.random.fork_rng(devices=[]):
-            teacher_model = build_teacher(teacher, student_model)
-            check_recorded(distiller, teacher_model)
+            teacher_model = build_teacher(teacher, student_model, distiller)
             distiller = bind(distiller, student_model, teacher_model)
             super().__init__(
                 architecture=student_model, teacher=teacher_model, distiller=distiller, **kwargs
@@ -161,7 +157,8 @@ class DetectionDistill(SingleTeacherDistill):
         #: Whether the run is to choose the teacher's form.
         named = teacher_cache or isinstance(teacher_model, GivenDetections)
         self.lean_teacher_is_open = is_open(lean_teacher) and not named
-        self.labelled_loss = LabelledLoss(self.data_preprocessor) if unlabelled else None
+        missed = MissedObjects.of(missed_objects, self.student, self.distiller)
+        self.labelled_loss = LabelledLoss.of(self.data_preprocessor, unlabelled, missed)
         let_overwrite(self.distiller)
         self.loss_watch = LossWatch(self.distiller, distiller)
         self.student_terms = StudentTerms(student_loss_weights)
@@ -192,12 +189,10 @@ class DetectionDistill(SingleTeacherDistill):
         Raises:
             ValueError: the teacher scores the classes in another order, and its scores are taught.
         """
-        if isinstance(self.teacher, GivenDetections):  # its classes are known by their names
-            check_data_origin(self.student, config, classes, False)
-            return
         # Not of backbone and neck alone.
         scores = getattr(self.teacher_source, 'features', None) is None
-        check_data_origin(self.teacher, config, classes, scores)
+        if not isinstance(self.teacher, GivenDetections):  # whose classes are known by their names
+            check_data_origin(self.teacher, config, classes, scores)
         check_data_origin(self.student, config, classes, False)
 
     def __setattr__(self, name: str, value: Any) -> None:

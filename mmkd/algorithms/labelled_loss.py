@@ -1,12 +1,13 @@
 """The student's own loss of those images of a batch that have annotations."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmkd.algorithms.missed_objects import MissedObjects
 from mmkd.datasets.mixed_batches import UNLABELLED
 from mmkd.recorders.head_watch import tapped
 from mmkd.recorders.loss_pass import replaced, untouched
@@ -22,12 +23,24 @@ class LabelledLoss:
 
     Args:
         preprocessor: the first to get a batch. It does not see which images have no annotations.
+        mixed: whether there are such images. Defaults to True.
+        missed: what of the annotated images is no background. Defaults to None.
     """
 
-    def __init__(self, preprocessor: nn.Module) -> None:
+    def __init__(
+        self, preprocessor: nn.Module, mixed: bool = True, missed: MissedObjects | None = None
+    ) -> None:
+        self.mixed, self.missed = mixed, missed
         self._bare: Tensor | None = None
         self._features: list[Any] = []
         preprocessor.register_forward_pre_hook(self._take)
+
+    @classmethod
+    def of(
+        cls, preprocessor: nn.Module, unlabelled: Any, missed: MissedObjects | None
+    ) -> 'LabelledLoss | None':
+        """By what a pair says: none where it has neither such images nor missed objects."""
+        return cls(preprocessor, bool(unlabelled), missed) if unlabelled or missed else None
 
     def _take(self, preprocessor: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         data = args[0]
@@ -42,6 +55,8 @@ class LabelledLoss:
         Raises:
             ValueError: the batch does not say which they are.
         """
+        if not self.mixed:
+            return torch.arange(images)
         if self._bare is None or len(self._bare) != images:
             raise ValueError(
                 'with unlabelled=dict(...) a batch must say which of its images have no '
@@ -71,10 +86,13 @@ class LabelledLoss:
         if not features:  # no loss asks for the other images
             return student(inputs[kept.to(inputs.device)], own, mode='loss')
         parts = iter([_of(maps, kept, len(inputs)) for maps in features])
-        with (
-            untouched(student),
-            replaced(student, 'extract_feat', lambda *_, **__: next(parts)),
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(untouched(student))
+            stack.enter_context(replaced(student, 'extract_feat', lambda *_, **__: next(parts)))
+            if self.missed is not None:
+                regions = self.missed.regions(samples, len(inputs))
+                regions = [regions[i] for i in kept.tolist()]
+                stack.enter_context(self.missed.left_out(regions, own, inputs.shape[-2:]))
             return student(inputs[kept.to(inputs.device)], own, mode='loss')
 
 

@@ -212,12 +212,25 @@ def test_the_ranks_share_the_others():
     assert sorted((alone[0] + alone[1])[:6]) == list(range(4, 10))
 
 
+def of_file(folder, work_dir, **changes):
+    """The same, taught by a file, which finds objects in all images."""
+    place = dict(category_id=2, bbox=[10, 10, 60, 50], score=0.9)
+    names = [f'{i}.png' for i in range(5)] + [f'train00{i}.jpg' for i in range(8)]
+    rows = [dict(place, image_id=i, file_name=name) for i, name in enumerate(names)]
+    (folder / 'both.json').write_text(json.dumps(rows))
+    cfg = mixed(folder, work_dir, **changes)
+    cfg.model.teacher = str(folder / 'both.json')
+    return cfg
+
+
 def test_a_killed_run_ends_as_one_that_was_not(folder, tmp_path):
-    ExactRunner.from_cfg(mixed(folder, tmp_path / 'straight')).train()
+    """Taught by a file, in images with annotations and in others, with a loader of another kind."""
+    ExactRunner.from_cfg(of_file(folder, tmp_path / 'straight')).train()
     (tmp_path / 'killed').mkdir()
     shutil.copy(tmp_path / 'straight/epoch_1.pth', tmp_path / 'killed/epoch_1.pth')
     (tmp_path / 'killed/last_checkpoint').write_text(str(tmp_path / 'killed/epoch_1.pth'))
-    resumed = mixed(folder, tmp_path / 'killed')
+    workers = {'train_dataloader.num_workers': 1, 'train_dataloader.persistent_workers': True}
+    resumed = of_file(folder, tmp_path / 'killed', **workers)
     prepare_resume(resumed)
     ExactRunner.from_cfg(resumed).train()
     ends = [torch.load(tmp_path / name / 'epoch_2.pth') for name in ('straight', 'killed')]
@@ -226,12 +239,7 @@ def test_a_killed_run_ends_as_one_that_was_not(folder, tmp_path):
 
 
 def test_a_file_teaches_in_them_too(folder, tmp_path):
-    cfg = mixed(folder, tmp_path)
-    cfg.model.teacher = str(folder / 'both.json')
-    place = dict(category_id=2, bbox=[10, 10, 60, 50], score=1.0)
-    rows = [dict(place, image_id=i, file_name=f'{i}.png') for i in range(5)]
-    rows += [dict(place, image_id=1, file_name='train000.jpg')]
-    (folder / 'both.json').write_text(json.dumps(rows))
+    cfg = of_file(folder, tmp_path)
     runner = ExactRunner.from_cfg(cfg)
     loader = runner.build_train_loop(runner._train_loop).dataloader
     batch = next(iter(loader))

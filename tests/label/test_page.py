@@ -155,7 +155,11 @@ def test_unlabelled_images(here, names):
     made = mixed_loader(cfg)
     half = cfg.train_dataloader.batch_size // 2
     assert (made.sampler.labelled, made.sampler.unlabelled) == (half, half)
-    assert MODELS.build(cfg.model).labelled_loss is not None
+    assert MODELS.build(cfg.model).labelled_loss.mixed
+    [line] = [block for block in blocks('python') if 'missed_objects=' in block]
+    Path('missed.py').write_text(pair[: pair.index('model = ')] + line)
+    own = MODELS.build(Config.fromfile('missed.py').model).labelled_loss
+    assert not own.mixed and own.missed.score_thr == 0.6
 
 
 def test_the_rules_are_those_of_the_code():
