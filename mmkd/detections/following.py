@@ -67,7 +67,10 @@ def follow(call: Callable[[Any, Any], Any], transform: Any, results: Any) -> Any
         )
     foreign = type(transform).__module__.partition('.')[0] not in _KNOWN
     again = deepcopy(transform) if foreign or 'Albu' in names else transform  # own generators
-    before = _Before(results) if foreign or names & (AGAIN | BY_CENTRE) else None
+    makes_anew = foreign or 'gt_masks' in results  # boxes, perhaps, of arrays or of masks
+    before = None
+    if 'img' in results and (makes_anew or names & (AGAIN | BY_CENTRE)):
+        before = _Before(results)
     if truth.carried is not None:
         truth.carried.placed = None
     outcome = call(transform, results)
@@ -79,7 +82,11 @@ def follow(call: Callable[[Any, Any], Any], transform: Any, results: Any) -> Any
         found.carried, found.as_array = None, truth.as_array
         outcome['gt_bboxes'] = found
     if found.carried is None and before is None:
-        before = _Before(results)
+        raise ValueError(
+            'a transform must move boxes that a teacher detected as it moves the ground truth, but '
+            f'{type(transform).__name__} makes new boxes. Take it out of the pipeline, or let it '
+            "move boxes by the methods of mmdet's HorizontalBoxes."
+        )
     if before is not None and (
         names & AGAIN or found.carried is None or (foreign and not len(before.truth))
     ):
@@ -91,9 +98,10 @@ def follow(call: Callable[[Any, Any], Any], transform: Any, results: Any) -> Any
     if 'FilterAnnotations' in names and transform.by_box:
         found.carried = _large(found.carried, transform.min_gt_bbox_wh)
     assert found.carried is not None
-    inside = found.carried.boxes.is_inside(outcome['img'].shape[:2])
-    if not bool(inside.all()):
-        found.carried = found.carried.kept(inside)
+    if 'img' in outcome:  # annotations may be loaded first
+        inside = found.carried.boxes.is_inside(outcome['img'].shape[:2])
+        if not bool(inside.all()):
+            found.carried = found.carried.kept(inside)
     return outcome
 
 

@@ -330,6 +330,40 @@ def test_pasted_objects_are_refused(folder):
         dataset[0]
 
 
+def test_annotations_may_be_loaded_first(folder):
+    small = dict(type='FilterAnnotations', min_gt_bbox_wh=(30, 30), keep_empty=False)
+    dataset = build(folder, [LOAD[1], small, LOAD[0], *PIPELINES['flips'], PACK])
+    check(dataset, with_detections(folder, copy.deepcopy(dataset)))
+
+
+def test_boxes_of_masks_are_followed(folder):
+    """A crop that makes boxes of masks: the detections are cropped as boxes are."""
+    content = json.loads((folder / 'annotations/train.json').read_text())
+    for one in content['annotations']:
+        x, y, w, h = one['bbox']
+        one['segmentation'] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    (folder / 'masks.json').write_text(json.dumps(content))
+    load = [LOAD[0], dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
+    crop = dict(
+        type='RandomCrop', crop_size=(60, 80), recompute_bbox=True, allow_negative_crop=True
+    )
+    dataset = build(folder, [*load, crop, PACK], 'masks.json')
+    boxes_alone = build(folder, [*LOAD, {**crop, 'recompute_bbox': False}, PACK])
+    given = with_detections(folder, copy.deepcopy(dataset))
+    for index in range(4):
+        own, view = draw(dataset, index, 0), draw(given, index, 0)
+        boxes, _ = unload(view['data_samples'])
+        same_truth(own, view)
+        wanted = draw(boxes_alone, index, 0)['data_samples'].gt_instances.bboxes.tensor
+        kept = ((wanted[:, 2:] - wanted[:, :2]) >= 1).all(1)
+        assert sorted(boxes.tolist()) == sorted(wanted[kept].tolist())
+
+
+def test_a_data_set_of_another_kind_is_refused(folder):
+    with pytest.raises(ValueError, match=r"data sets of mmengine's kind.*but got Other"):
+        give_detections(type('Other', (), {})(), read_results(folder / 'teacher.json'))
+
+
 def test_a_pipeline_that_loses_them_is_named(folder):
     dataset = build(folder, [*LOAD, PACK])  # none were given
     with pytest.raises(ValueError, match='they are lost at the end'):
