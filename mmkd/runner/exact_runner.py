@@ -34,9 +34,11 @@ class ExactRunner(Runner):
     @classmethod
     def from_cfg(cls, cfg: Any) -> Runner:
         """Build the runner of a config; a pair may name images without annotations."""
-        mixed = mixed_loader(cfg)
+        model = cfg.get('model')
+        named = isinstance(model, Mapping) and model.get('unlabelled')
+        mixed = mixed_loader(cfg) if named else None
         runner = super().from_cfg(cfg)
-        if mixed is not cfg.get('train_dataloader'):
+        if mixed is not None:
             runner._train_dataloader = mixed
         return runner
 
