@@ -328,6 +328,9 @@ def test_pasted_objects_are_refused(folder):
     dataset = with_detections(folder, build(folder, [*LOAD, paste, PACK]))
     with pytest.raises(ValueError, match='YOLOv5CopyPaste pastes objects by their masks'):
         dataset[0]
+    early = [LOAD[0], dict(type=type('InstaBoost', (CropsToBoxes,), {})), LOAD[1], PACK]
+    with pytest.raises(ValueError, match='InstaBoost pastes objects'):
+        with_detections(folder, build(folder, early))[0]
 
 
 def test_annotations_may_be_loaded_first(folder):
