@@ -29,13 +29,16 @@ from mmkd.teachers.teacher_list import TeacherEntry
 METHODS = ('soft_ground_truth', 'prediction_rows')
 
 
-def build_teacher(entry: TeacherEntry, student: nn.Module, what: str = 'teacher') -> BaseModel:
+def build_teacher(
+    entry: TeacherEntry, student: nn.Module, distiller: Any = None, what: str = 'teacher'
+) -> BaseModel:
     """Build the teacher's network, or what stands for a teacher that is known by its detections.
 
     Args:
         entry: whose ``model`` is as of :func:`build_detector`; or a file of detections or an ONNX
             file; or a dict with one of :data:`mmkd.config.given_teacher.DOORS`.
         student: the built student, by whose classes detections are told.
+        distiller: config of what the teacher is asked for. Defaults to None.
         what: the key of the config, for messages.
 
     Raises:
@@ -43,15 +46,19 @@ def build_teacher(entry: TeacherEntry, student: nn.Module, what: str = 'teacher'
     """
     source = entry.model
     if isinstance(source, BaseModel) or not is_given(source):
-        return build_detector(source, what)
+        built = build_detector(source, what)
+        if isinstance(built, GivenDetections):
+            check_recorded(distiller)
+        return built
     if entry.ckpt:
         raise ValueError(
             f'{what}_ckpt holds the weights of a network, but the teacher is known by its '
-            f'detections alone, and got "{entry.ckpt}". Leave it out.'
+            f'detections alone, and got {what}_ckpt="{entry.ckpt}". Leave it out.'
         )
     settings = _settings(source)
     class_map = settings.pop('class_map', None) or entry.class_map
     door = next(iter(settings))
+    check_recorded(distiller)
     if door == 'results':
         read_results(settings[door])
     head = predicting_head(student)[1]
@@ -93,13 +100,13 @@ def _settings(source: Any) -> dict[str, Any]:
     return {doors[0]: source[doors[0]], **source}
 
 
-def check_recorded(distiller: Any, teacher: BaseModel) -> None:
-    """Check that a distiller asks a teacher for no more than there is of it.
+def check_recorded(distiller: Any) -> None:
+    """Check that a distiller asks the teacher for no more than its detections.
 
     Raises:
         ValueError: it records more than detections.
     """
-    if not isinstance(teacher, GivenDetections) or not isinstance(distiller, Mapping):
+    if not isinstance(distiller, Mapping):
         return
     for name, recorder in (distiller.get('teacher_recorders') or {}).items():
         plain = recorder.get('source') in (None, '', 'bbox_head')
@@ -114,8 +121,19 @@ def check_recorded(distiller: Any, teacher: BaseModel) -> None:
             )
 
 
-def file_teacher(frozen: FrozenTeacher, preprocessor: Any) -> FrozenTeacher | FileTeacher:
-    """What fills the teacher's recorders: the frozen teacher, or the file that stands for it."""
+def file_teacher(
+    frozen: FrozenTeacher, preprocessor: Any, cache: Any = None
+) -> FrozenTeacher | FileTeacher:
+    """What fills the teacher's recorders: the frozen teacher, or the file that stands for it.
+
+    Raises:
+        ValueError: a cache is asked for in the place of a teacher that is no network.
+    """
+    if cache and isinstance(frozen.model, GivenDetections):
+        raise ValueError(
+            'teacher_cache spares a network from running, but the teacher is known by its '
+            'detections alone. Leave teacher_cache out.'
+        )
     if isinstance(frozen.model, FileOfDetections):
         return FileTeacher(frozen.model, preprocessor, DETECTIONS, frozen.shuffle)
     return frozen

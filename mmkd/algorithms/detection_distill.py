@@ -1,6 +1,7 @@
 """``DetectionDistill``: a detector taught by a detector."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,21 +18,22 @@ from mmkd.algorithms.distill_terms import (
     joint_factors,
     let_overwrite,
 )
-from mmkd.algorithms.gradient_balance import GradientBalance
+from mmkd.algorithms.gradient_balance import GradientBalance, check_balanced
+from mmkd.algorithms.labelled_loss import LabelledLoss, copied
 from mmkd.algorithms.loss_watch import LossWatch
+from mmkd.algorithms.missed_objects import MissedObjects
 from mmkd.algorithms.student_terms import StudentTerms
 from mmkd.algorithms.teachers import Teachers
 from mmkd.algorithms.term_statistics import statistics_of
-from mmkd.cache.cached_teacher import CachedTeacher
 from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.state_keys import STUDENT_PREFIX
 from mmkd.losses.log_keys import DISTILL, STUDENT
 from mmkd.teachers.crop import crop_records
 from mmkd.teachers.frozen_teacher import FrozenTeacher
-from mmkd.teachers.given_detections import FileTeacher, GivenDetections
+from mmkd.teachers.given_detections import GivenDetections
 from mmkd.teachers.lean_teacher import is_open, plain_records
-from mmkd.teachers.several import FrozenTeachers, SeveralModels
+from mmkd.teachers.several import SeveralModels
 from mmkd.teachers.teacher_list import read_teachers
 
 
@@ -55,10 +57,10 @@ class DetectionDistill(SingleTeacherDistill):
     Args:
         architecture (dict | str | BaseModel): the student: a model config, the path of a config
             file (its ``model`` is built) or a built detector.
-        teacher (dict | str | BaseModel | list): the teacher, likewise; or several, each a dict
-            with the arguments of :class:`mmkd.teachers.teacher_list.TeacherEntry`. Or, of a teacher
-            that is known by its detections alone, a file of these, an ONNX file, or a dict with
-            ``results``, ``onnx`` or ``function`` (docs/any_teacher.md).
+        teacher (dict | str | BaseModel | list): the teacher, likewise; or what is known by its
+            detections: a file, or a dict with ``results``, ``onnx`` or ``function``; or several,
+            each a dict with the arguments of :class:`mmkd.teachers.teacher_list.TeacherEntry`
+            (docs/any_teacher.md).
         distiller (dict): config of an MMRazor distiller. What it leaves out and the two models tell
             (classes, priors, coders, channels) is taken from them: :func:`mmkd.binding.bind`.
         teacher_ckpt (str, optional): the teacher's plain mmdet checkpoint, path or URL. Without
@@ -88,6 +90,10 @@ class DetectionDistill(SingleTeacherDistill):
         teacher_cache (str | dict, optional): folder of a cache that ``mmkd cache`` filled:
             its records take the place of the running teacher. Or ``dict(folder=..., codecs=...)``,
             see docs/cache.md. Defaults to None.
+        unlabelled (dict | str, optional): images without annotations, which the teacher's terms
+            see and the student's own loss does not (docs/any_teacher.md). Defaults to None.
+        missed_objects (dict | float, optional): arguments of
+            :class:`mmkd.algorithms.missed_objects.MissedObjects`. Defaults to None.
         kwargs: as for :class:`SingleTeacherDistill`: ``data_preprocessor``,
             ``calculate_student_loss``, ``init_cfg``...
 
@@ -115,6 +121,8 @@ class DetectionDistill(SingleTeacherDistill):
         teacher_cache: str | Mapping[str, Any] | None = None,
         class_map: Mapping[str, str | None] | None = None,
         classes: Sequence[str] | None = None,
+        unlabelled: Mapping[str, Any] | str | None = None,
+        missed_objects: Mapping[str, Any] | float | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('teacher_trainable'):
@@ -140,41 +148,27 @@ class DetectionDistill(SingleTeacherDistill):
         self.class_names = {one.entry.name: one.names for one in teachers.taught}
         #: Factors of the losses of one of several teachers.
         self.teacher_factors = teachers.factors
-        frozen: Any = teachers.frozen(
-            self.distiller, self.student, self.data_preprocessor, lean_teacher, shuffle_teacher
-        )
-        if teacher_cache and shuffle_teacher:
-            raise ValueError(
-                'teacher_cache holds the records of the very images that the student sees, but '
-                'shuffle_teacher=True was given as well. Drop one of them.'
-            )
-        given = isinstance(teachers.model, GivenDetections)
-        if teacher_cache and given:
-            raise ValueError(
-                'teacher_cache spares a network from running, but the teacher is known by its '
-                'detections alone. Leave teacher_cache out.'
-            )
         #: What fills the teacher's recorders for a batch.
-        self.teacher_source: FrozenTeacher | FrozenTeachers | FileTeacher | CachedTeacher = frozen
-        if teacher_cache:
-            self.teacher_source = CachedTeacher(
-                teacher_cache, frozen, self.distiller, self.student, self.data_preprocessor
-            )
+        self.teacher_source = teachers.source(
+            self.distiller,
+            self.student,
+            self.data_preprocessor,
+            lean_teacher,
+            shuffle_teacher,
+            teacher_cache,
+        )
         #: Whether the run is to choose the teacher's form.
-        single = isinstance(self.teacher_source, FrozenTeacher)
-        self.lean_teacher_is_open = is_open(lean_teacher) and single and not given
+        self.lean_teacher_is_open = is_open(lean_teacher) and teachers.may_be_lean(teacher_cache)
+        missed = MissedObjects.of(missed_objects, self.student, self.distiller)
+        self.labelled_loss = LabelledLoss.of(self.data_preprocessor, unlabelled, missed)
         let_overwrite(self.distiller)
         self.loss_watch = LossWatch(self.distiller, teachers.distiller)
         self.student_terms = StudentTerms(student_loss_weights)
-        if balance is not None and not self.calculate_student_loss:
-            raise ValueError(
-                "balance measures distillation terms by the student's own losses, but "
-                'calculate_student_loss=False leaves these out. Drop one of them.'
-            )
-        names = self.distiller.distill_losses
-        self.balance = (
-            None if balance is None else GradientBalance(names, **teachers.balanced(balance))
-        )
+        self.balance: GradientBalance | None = None
+        if balance is not None:
+            check_balanced(self.calculate_student_loss)
+            shares = teachers.balanced(balance)
+            self.balance = GradientBalance(self.distiller.distill_losses, **shares)
         self.distill_factors: dict[str, float] = {}  # of DistillWeightHook, this iteration's
         if student_ckpt:
             load_detector(self.student, student_ckpt, 'student_ckpt', student_ckpt_strict)
@@ -260,12 +254,8 @@ class DetectionDistill(SingleTeacherDistill):
                 plain_records(distiller.teacher_recorders)
 
         distiller.set_deliveries_override(bool(active))
-        with (
-            distiller.student_recorders,
-            distiller.deliveries,
-            torch.set_grad_enabled(torch.is_grad_enabled() and self.student_trainable),
-        ):
-            student_losses = self.student(batch_inputs, data_samples, mode='loss')
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.student_trainable):
+            student_losses = self._student_losses(batch_inputs, data_samples, bool(active))
         plain_records(distiller.student_recorders)
         for owner, divisor in self.teacher_source.crops if active else ():
             recorders = distiller.teacher_recorders
@@ -285,6 +275,19 @@ class DetectionDistill(SingleTeacherDistill):
         losses.update({f'{DISTILL}{name}': value for name, value in found.items()})
         self._release_records()
         return losses
+
+    def _student_losses(self, inputs: Tensor, samples: Any, recorded: bool) -> dict[str, Any]:
+        """The student's own terms, while it is recorded."""
+        own = self.labelled_loss
+        if own is None or recorded:
+            with (
+                self.distiller.student_recorders,
+                self.distiller.deliveries,
+                nullcontext() if own is None else own.watch(self.student),
+            ):
+                seen = samples if own is None else copied(samples)
+                losses = self.student(inputs, seen, mode='loss')
+        return losses if own is None else own(self.student, inputs, samples)
 
     def _release_records(self) -> None:
         # Records hold the graph: kept until the next step they would double the memory.

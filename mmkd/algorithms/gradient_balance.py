@@ -204,3 +204,16 @@ def _norm_over_ranks(value: Any, parameters: Sequence[Tensor]) -> float:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_balanced(own_losses: bool) -> None:
+    """Check that there is something to balance distillation by.
+
+    Raises:
+        ValueError: the student's own losses are left out.
+    """
+    if not own_losses:
+        raise ValueError(
+            "balance measures distillation terms by the student's own losses, but "
+            'calculate_student_loss=False leaves these out. Drop one of them.'
+        )

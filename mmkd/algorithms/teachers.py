@@ -9,11 +9,12 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from mmkd.algorithms.build_detector import init_at_random
-from mmkd.algorithms.build_teacher import build_teacher, check_recorded, file_teacher
+from mmkd.algorithms.build_teacher import build_teacher, file_teacher
 from mmkd.algorithms.class_names import check_common, class_names
 from mmkd.binding import bind
 from mmkd.binding.class_feeds import map_of
 from mmkd.binding.several_teachers import Merged, Teacher, bind_several
+from mmkd.cache.cached_teacher import CachedTeacher
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.datasets.channels import input_channels
 from mmkd.recorders.predictions_recorder import PredictionsRecorder, records_rows
@@ -53,7 +54,7 @@ class Teachers:
         several = len(entries) > 1
         common = class_map if several else None
         self.taught = [
-            _built(place if several else None, entry, student, classes, common)
+            _built(place if several else None, entry, student, distiller, classes, common)
             for place, entry in enumerate(entries)
         ]
         if common is not None:
@@ -66,7 +67,6 @@ class Teachers:
                 'a list of teachers must hold networks, but of '
                 f'{", ".join(given)} detections alone are known. Name it as the only teacher.'
             )
-        check_recorded(distiller, first.model)
         if several:
             merged = bind_several(distiller, student, self.taught)
             self.model: BaseModel = SeveralModels(models)
@@ -95,14 +95,15 @@ class Teachers:
                 print_log(f'teacher_ckpt is not set: {which} is untrained', 'current', WARNING)
                 init_at_random(model)
 
-    def frozen(
+    def source(
         self,
         distiller: Any,
         student: nn.Module,
         preprocessor: Any,
         lean: Mapping[str, Any] | str | None,
         shuffle: bool,
-    ) -> FrozenTeacher | FrozenTeachers | FileTeacher:
+        cache: Any = None,
+    ) -> FrozenTeacher | FrozenTeachers | FileTeacher | CachedTeacher:
         """What looks at a batch and fills the distiller's recorders.
 
         Args:
@@ -111,7 +112,16 @@ class Teachers:
             preprocessor: of the pair, which makes the batches.
             lean: the pair's ``lean_teacher``.
             shuffle: the pair's ``shuffle_teacher``.
+            cache: the pair's ``teacher_cache``.
+
+        Raises:
+            ValueError: a cache cannot take the place of these teachers.
         """
+        if cache and shuffle:
+            raise ValueError(
+                'teacher_cache holds the records of the very images that the student sees, but '
+                'shuffle_teacher=True was given as well. Drop one of them.'
+            )
         parts = {}
         for entry, model, _ in self.taught:
             manager = getattr(distiller, 'teacher_recorders', None)
@@ -130,9 +140,16 @@ class Teachers:
                 shuffle,
                 entry.scale,
             )
+        frozen: Any = parts[self.taught[0].entry.name]
         if isinstance(self.model, SeveralModels):
-            return FrozenTeachers(self.model, parts)
-        return file_teacher(parts[self.taught[0].entry.name], preprocessor)
+            frozen = FrozenTeachers(self.model, parts)
+        else:
+            frozen = file_teacher(frozen, preprocessor, cache)
+        return CachedTeacher(cache, frozen, distiller, student, preprocessor) if cache else frozen
+
+    def may_be_lean(self, cache: Any) -> bool:
+        """Whether there is one network that runs, whose form may be chosen."""
+        return not cache and not isinstance(self.model, SeveralModels | GivenDetections)
 
     def balanced(self, balance: Mapping[str, Any]) -> dict[str, Any]:
         """The pair's ``balance`` with the names that its losses have now."""
@@ -147,12 +164,13 @@ def _built(
     place: int | None,
     entry: TeacherEntry,
     student: nn.Module,
+    distiller: Any,
     classes: Sequence[str] | None,
     common: Mapping[str, str | None] | None,
 ) -> Teacher:
     what = 'teacher' if place is None else f'teacher[{place}].model'
     ckpt = 'teacher_ckpt' if place is None else f'teacher[{place}].ckpt'
-    model = build_teacher(entry, student, what)
+    model = build_teacher(entry, student, distiller, what)
     if isinstance(model, GivenDetections):  # which tells its classes by their names itself
         return Teacher(entry, model, None)
     if entry.ckpt:

@@ -27,6 +27,7 @@ from mmkd.cache.views import (
 )
 from mmkd.datasets.data_checks import name_classes
 from mmkd.datasets.data_samples import boxes_of
+from mmkd.datasets.mixed_batches import mixed_loader
 from mmkd.teachers.teacher_list import read_teachers
 
 
@@ -46,8 +47,8 @@ class Filler:
         model = {k: v for k, v in cfg.model.items() if k != 'teacher_cache'}
         self.model = MODELS.build(model).to(device)
         dataset = image_dataset(cfg.train_dataloader.dataset)
-        self.model.check_data_origin(cfg, dataset.metainfo.get('classes'))
         self.views = FixedViews(dataset, views, seed)
+        self.model.check_data_origin(cfg, self.views.dataset.metainfo.get('classes'))
         self.collate = build_collate(cfg.train_dataloader)
 
     def look(self, items: Sequence[int]) -> tuple[list[int], Any]:
@@ -102,6 +103,7 @@ def fill_cache(
     entries = read_teachers(cfg.model.teacher, cfg.model.get('teacher_ckpt'))
     if not all(entry.ckpt for entry in entries):
         raise ValueError('a teacher worth caching has weights: set model.teacher_ckpt.')
+    cfg.train_dataloader = mixed_loader(cfg)
     filler = Filler(cfg, views, seed, _device(0))
     check_repeatable(cfg, filler.model)
     layout, key = _describe(cfg, filler, views, seed)

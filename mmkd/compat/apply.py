@@ -83,10 +83,10 @@ PATCHES = (
     give_metrics_the_loaded_ground_truth,
     measure_what_was_loaded,
     lengthen_short_palettes,
-    check_loaded_images,
-    name_images_of_other_channels,
     hand_out_detections,
     let_detections_follow,
+    check_loaded_images,
+    name_images_of_other_channels,
     decay_the_students_layers,
     read_logged_values_late,
 )

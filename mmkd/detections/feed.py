@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from mmengine.dataset import BaseDataset
 from torch import Tensor
 
 from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
@@ -44,6 +45,12 @@ def give_detections(
     """Give the data sets in a data set their detections; see :func:`feed_detections`."""
     parts = list(leaf_datasets(dataset))
     for part in parts:
+        if not isinstance(part, BaseDataset):
+            raise ValueError(
+                f"{WHERE}: a file's detections go with the images of data sets of mmengine's kind, "
+                f'whose get_data_info tells of each, but got {type(part).__name__}. Derive it from '
+                'mmengine.dataset.BaseDataset.'
+            )
         part.full_init()
         part.__dict__.pop(DETECTIONS, None)
     infos = [[_of_image(part.get_data_info(i)) for i in range(len(part))] for part in parts]

@@ -54,20 +54,24 @@ def follow(call: Callable[[Any, Any], Any], transform: Any, results: Any) -> Any
     if not isinstance(results, dict):
         return call(transform, results)
     truth = results.get('gt_bboxes')
-    if not isinstance(truth, CarryingBoxes) or hasattr(transform, 'transforms'):
-        loads = DETECTIONS in results and truth is None
-        outcome = call(transform, results)
-        return _attached(outcome) if loads else outcome
     names = {cls.__name__ for cls in type(transform).__mro__}
-    if names & PASTING:
+    taught = DETECTIONS in results or isinstance(truth, CarryingBoxes)
+    if taught and names & PASTING:
         raise ValueError(
             'a transform must move boxes that a teacher detected as it moves the ground truth, but '
             f'{type(transform).__name__} pastes objects by their masks, which detections do not '
             'have. Take it out of the pipeline, or let the teacher run in training.'
         )
+    if not isinstance(truth, CarryingBoxes) or hasattr(transform, 'transforms'):
+        loads = DETECTIONS in results and truth is None
+        outcome = call(transform, results)
+        return _attached(outcome) if loads else outcome
     foreign = type(transform).__module__.partition('.')[0] not in _KNOWN
-    again = deepcopy(transform) if foreign or 'Albu' in names else transform  # own generators
-    before = _Before(results) if foreign or names & (AGAIN | BY_CENTRE) else None
+    again = deepcopy(transform) if 'Albu' in names else transform  # it has its own generators
+    makes_anew = foreign or 'gt_masks' in results  # boxes, perhaps, of arrays or of masks
+    before = None
+    if 'img' in results and (makes_anew or names & (AGAIN | BY_CENTRE)):
+        before = _Before(results)
     if truth.carried is not None:
         truth.carried.placed = None
     outcome = call(transform, results)
@@ -79,11 +83,15 @@ def follow(call: Callable[[Any, Any], Any], transform: Any, results: Any) -> Any
         found.carried, found.as_array = None, truth.as_array
         outcome['gt_bboxes'] = found
     if found.carried is None and before is None:
-        before = _Before(results)
+        raise ValueError(
+            'a transform must move boxes that a teacher detected as it moves the ground truth, but '
+            f'{type(transform).__name__} makes new boxes. Take it out of the pipeline, or let it '
+            "move boxes by the methods of mmdet's HorizontalBoxes."
+        )
     if before is not None and (
         names & AGAIN or found.carried is None or (foreign and not len(before.truth))
     ):
-        found.carried = before.again(call, again, outcome)
+        found.carried = before.again(call, again, outcome, found.carried if foreign else None)
     elif before is not None and names & BY_CENTRE:
         if not len(before.truth) and outcome['img'].shape != before.shape:
             found.carried = before.shifted(call, transform, found.carried)
@@ -91,9 +99,10 @@ def follow(call: Callable[[Any, Any], Any], transform: Any, results: Any) -> Any
     if 'FilterAnnotations' in names and transform.by_box:
         found.carried = _large(found.carried, transform.min_gt_bbox_wh)
     assert found.carried is not None
-    inside = found.carried.boxes.is_inside(outcome['img'].shape[:2])
-    if not bool(inside.all()):
-        found.carried = found.carried.kept(inside)
+    if 'img' in outcome:  # annotations may be loaded first
+        inside = found.carried.boxes.is_inside(outcome['img'].shape[:2])
+        if not bool(inside.all()):
+            found.carried = found.carried.kept(inside)
     return outcome
 
 
@@ -131,8 +140,21 @@ class _Before:
         self.truth = self.truth.clone()
         self.generators = random.getstate(), np.random.get_state(), torch.get_rng_state()
 
-    def again(self, call: Callable[..., Any], transform: Any, first: Mapping[str, Any]) -> Carried:
-        """The detections as the transform moves and selects them for ground truth."""
+    def again(
+        self,
+        call: Callable[..., Any],
+        transform: Any,
+        first: Mapping[str, Any],
+        moved: Carried | None = None,
+    ) -> Carried:
+        """The detections as the transform moves and selects them for ground truth.
+
+        Args:
+            call: applies a transform to results.
+            transform: the transform.
+            first: what it made with the ground truth.
+            moved: the detections as they went along, which count where it draws otherwise now.
+        """
         assert self.carried is not None
         if not len(self.carried):
             return self.carried
@@ -148,7 +170,10 @@ class _Before:
         if outcome is None:
             return self.carried.kept(slice(0, 0))
         same = outcome['img'].shape == first['img'].shape
-        if not same or not np.array_equal(outcome['img'], first['img']):
+        same = same and np.array_equal(outcome['img'], first['img'])
+        if not same and moved is not None:
+            return moved
+        if not same:
             raise ValueError(
                 'a transform must move boxes that a teacher detected as it moves the ground '
                 f'truth, but {type(transform).__name__} draws by the boxes themselves, and by the '

@@ -14,6 +14,7 @@ from mmkd.algorithms.build_teacher import begin_teaching
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.datasets.data_checks import check_data, name_classes
 from mmkd.datasets.data_samples import ground_truth
+from mmkd.datasets.mixed_batches import mixed_loader
 from mmkd.doctor import check_priors, models, step
 from mmkd.doctor.check_accuracy import check_accuracy
 from mmkd.doctor.check_layers import LAYER_COLUMNS, SharedNorms, check_layers
@@ -185,7 +186,7 @@ def training_batch(
     Raises:
         ValueError: none of the first batches has an object.
     """
-    loading = {**cfg.train_dataloader, 'num_workers': 0, 'persistent_workers': False}
+    loading = {**mixed_loader(cfg), 'num_workers': 0, 'persistent_workers': False}
     loading.pop('prefetch_factor', None)
     loader = Runner.build_dataloader(loading, seed=runner.seed)
     section.notes += begin_teaching(runner.model, loader)

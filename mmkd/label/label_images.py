@@ -12,11 +12,11 @@ import numpy as np
 
 from mmkd.checkpoints.fetch import sha256_of
 from mmkd.config.given_teacher import RESULTS
+from mmkd.datasets.listed_images import ListedImage, find_images
 from mmkd.detections.results_file import CLASSES, DETECTOR, DISTRIBUTION, IMAGES
 from mmkd.errors import ImageError
 from mmkd.fileio.atomic_writes import write_atomic
 from mmkd.label.detectors import Labels, Looked, open_detector
-from mmkd.label.images import LabelImage, find_images
 from mmkd.label.mirrored import fused, mirrored_back
 from mmkd.label.progress_file import ProgressFile
 from mmkd.predict.outputs import check_outputs, encoded
@@ -67,7 +67,7 @@ def label_images(
         detector: as of :func:`mmkd.label.detectors.open_detector`; or a function ``images -> boxes,
             scores, labels`` with ``classes``
             (:class:`mmkd.teachers.outside_detectors.FunctionDetector`).
-        images: as of :func:`mmkd.label.images.find_images`.
+        images: as of :func:`mmkd.datasets.listed_images.find_images`.
         out: the file: COCO results, with the digests of the weights and of each image.
         checkpoint: of a config, or of a detector of torchvision.
         tta: look at the mirror image as well.
@@ -118,7 +118,7 @@ def label_images(
 
 def _work(
     detector: Labels,
-    images: Sequence[LabelImage],
+    images: Sequence[ListedImage],
     progress: ProgressFile,
     outcome: Outcome,
     tta: bool,
@@ -157,8 +157,8 @@ def _work(
 
 
 def _looked(
-    detector: Labels, images: Sequence[LabelImage], tta: bool, outcome: Outcome
-) -> list[tuple[LabelImage, Looked]]:
+    detector: Labels, images: Sequence[ListedImage], tta: bool, outcome: Outcome
+) -> list[tuple[ListedImage, Looked]]:
     """What is found in images; one that cannot be read is left out."""
     try:
         looked = detector([image.path for image in images])
@@ -178,7 +178,7 @@ def _looked(
 
 
 def _rows(
-    image: LabelImage, found: Found, kept: Any, classes: Sequence[str], soft: bool
+    image: ListedImage, found: Found, kept: Any, classes: Sequence[str], soft: bool
 ) -> list[dict[str, Any]]:
     """COCO results, to a hundredth of a pixel and a hundred-thousandth of a score."""
     rows = []
@@ -211,7 +211,7 @@ def _category_ids(images: str | Sequence[str], classes: Sequence[str]) -> Mappin
     return {name: i for i, name in enumerate(classes, 1)}
 
 
-def _drawn(folder: Path, image: LabelImage) -> Path:
+def _drawn(folder: Path, image: ListedImage) -> Path:
     return (folder / image.file_name).with_suffix('.jpg')
 
 

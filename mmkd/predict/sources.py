@@ -10,15 +10,11 @@ from typing import Literal
 
 import cv2
 
+from mmkd.datasets.listed_images import ENDINGS
 from mmkd.fileio.nearby import hint
 
 #: Endings by which a file in a folder is taken for an image or a video; others are left out.
-IMAGES = frozenset(
-    (
-        *('.jpg', '.jpeg', '.jpe', '.jp2', '.png', '.bmp', '.dib', '.tif', '.tiff', '.webp'),
-        *('.pbm', '.pgm', '.ppm', '.pnm', '.avif', '.hdr', '.exr'),
-    )
-)
+IMAGES = ENDINGS
 VIDEOS = frozenset(
     (
         *('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv', '.flv'),

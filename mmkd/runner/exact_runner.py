@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler
 
 from mmkd.algorithms.build_teacher import begin_teaching
 from mmkd.datasets.data_checks import name_classes
+from mmkd.datasets.mixed_batches import mixed_loader
 from mmkd.datasets.seeding import SeededSampler
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.hooks.data_report_hook import DataReportHook
@@ -34,9 +35,19 @@ class ExactRunner(Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:
-        """Build the runner of a config; a pair is told what the classes of its data are called."""
+        """Build the runner of a config.
+
+        A pair is told what the classes of its data are called, and may name images without
+        annotations.
+        """
         name_classes(cfg)
-        return super().from_cfg(cfg)
+        model = cfg.get('model')
+        named = isinstance(model, Mapping) and model.get('unlabelled')
+        mixed = mixed_loader(cfg) if named else None
+        runner = super().from_cfg(cfg)
+        if mixed is not None:
+            runner._train_dataloader = mixed
+        return runner
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build the log, of which a terminal shows what fits a screen."""

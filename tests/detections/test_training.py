@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from mmrazor.registry import MODELS
 from mmkd.algorithms import DetectionDistill
 from mmkd.config.pair_config import pair
 from mmkd.runner.exact_runner import ExactRunner
-from mmkd.runner.resume import prepare_resume
 from mmkd.teachers.given_detections import FileTeacher
 from tests.detections.pairs import CLASSES, config, teacher_file
 from tests.tiny import method, tiny_ssd, tiny_yolov5
@@ -73,22 +71,6 @@ def test_the_student_is_taught_and_its_own_part_stays_what_it_is(folder, tmp_pat
 def assert_same(first, second):
     pairs = zip(first, second, strict=True) if isinstance(first, list) else [(first, second)]
     assert all(torch.equal(a, b) for a, b in pairs)
-
-
-def test_a_killed_run_ends_as_one_that_was_not(folder, tmp_path):
-    short = {'train_cfg.max_epochs': 2}
-    ExactRunner.from_cfg(config(folder, tmp_path / 'straight', **short)).train()
-    (tmp_path / 'killed').mkdir()
-    for name in ('epoch_1.pth', 'last_checkpoint'):
-        shutil.copy(tmp_path / 'straight' / name, tmp_path / 'killed' / name)
-    (tmp_path / 'killed/last_checkpoint').write_text(str(tmp_path / 'killed/epoch_1.pth'))
-    workers = {'train_dataloader.num_workers': 1, 'train_dataloader.persistent_workers': True}
-    resumed = config(folder, tmp_path / 'killed', **short, **workers)
-    prepare_resume(resumed)
-    ExactRunner.from_cfg(resumed).train()
-    ends = [torch.load(tmp_path / name / 'epoch_2.pth') for name in ('straight', 'killed')]
-    for key, value in ends[0]['state_dict'].items():
-        assert torch.equal(value, ends[1]['state_dict'][key]), key
 
 
 def test_the_control_sees_the_detections_of_another_image(folder, tmp_path):

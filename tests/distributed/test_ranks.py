@@ -20,6 +20,7 @@ from mmkd.compat.detectors import normalise_yolov5_over_ranks
 from mmkd.distributed.first_rank import on_first_rank
 from mmkd.errors import NonFiniteError
 from mmkd.targets.batch_targets import batch_targets
+from mmkd.teachers.given_detections import FileOfDetections
 from tests.processes import start
 from tests.tiny import (
     fast_batch,
@@ -40,7 +41,7 @@ def images(*boxes: int) -> list[dict]:
 
 
 def joined(batches: list[dict]) -> dict:
-    return {key: [b[key][0] for b in batches] for key in ('inputs', 'data_samples')}
+    return {key: [b[key][0] for b in batches] for key in batches[0]}
 
 
 def same_objects(batches: list[dict]) -> list[dict]:
@@ -120,6 +121,24 @@ def queries():
     return pair
 
 
+def of_file():
+    """A teacher that is a file: each batch brings its own detections."""
+    found = method('soft_ground_truth').to_dict()['distiller']
+    found['distill_losses']['loss_taught'].update(soft=False)
+    return dict(
+        tiny_ssd_with_adapters(), teacher=FileOfDetections(3, 'teacher.json'), distiller=found
+    )
+
+
+def with_detections(batches: list[dict]) -> list[dict]:
+    """The teacher finds the objects, in each image one more."""
+    for batch in batches:
+        boxes = batch['data_samples'][0].gt_instances.bboxes
+        found = torch.cat([boxes, torch.tensor([[4.0, 4, 40, 30]])])
+        batch['teacher_detections'] = [(found, torch.eye(3)[torch.arange(len(found)) % 3])]
+    return batches
+
+
 EMPTY = 'ssd, no objects'
 
 # name: (pair, batches, scope, what is done to the model)
@@ -135,6 +154,7 @@ CASES = {
     'ssd, scaled': (scaled, images(3, 1), 'mmdet', None),
     'ssd, scaled, a rank without objects': (scaled, images(3, 0), 'mmdet', None),
     'ssd, adapter off': (tiny_ssd_with_adapters, images(3, 1), 'mmdet', adapter_off),
+    'ssd, a file of detections': (of_file, with_detections(images(3, 0)), 'mmdet', None),
     'dense': (dense, images(3, 1), 'mmdet', None),
     'dense, a rank without objects': (dense, images(3, 0), 'mmdet', None),
     'queries': (queries, images(3, 0), 'mmdet', None),

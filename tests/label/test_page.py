@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmrazor.registry import MODELS
 from pycocotools.coco import COCO
 
 from mmkd.algorithms.build_teacher import METHODS
 from mmkd.config.given_teacher import is_given
+from mmkd.datasets.mixed_batches import mixed_loader
 from mmkd.detections.fitted import OTHER_CLASSES
 from mmkd.detections.following import PASTING
 from mmkd.teachers.onnx_description import Description
@@ -142,6 +144,22 @@ def test_each_live_teacher_is_one(tmp_path):
     for line in lines:
         given = re.search(r'teacher=(.*?)\)(?:  #.*)?$', line)
         assert is_given(eval(given[1] + (')' if given[1].count('(') > given[1].count(')') else '')))
+
+
+def test_unlabelled_images(here, names):
+    [line] = [block for block in blocks('python') if 'unlabelled=' in block]
+    pair = Path('my_pair.py').read_text()
+    Path('more.py').write_text(pair[: pair.index('model = ')] + line)
+    shutil.copytree('data/digits/JPEGImages', 'photos')
+    cfg = Config.fromfile('more.py')
+    made = mixed_loader(cfg)
+    half = cfg.train_dataloader.batch_size // 2
+    assert (made.sampler.labelled, made.sampler.unlabelled) == (half, half)
+    assert MODELS.build(cfg.model).labelled_loss.mixed
+    [line] = [block for block in blocks('python') if 'missed_objects=' in block]
+    Path('missed.py').write_text(pair[: pair.index('model = ')] + line)
+    own = MODELS.build(Config.fromfile('missed.py').model).labelled_loss
+    assert not own.mixed and own.missed.score_thr == 0.6
 
 
 def test_the_rules_are_those_of_the_code():

@@ -1,18 +1,26 @@
-"""The images that are to be labelled: of a folder, of a COCO file, of a list."""
+"""Images without annotations: of a folder, of a COCO file, of a list."""
 
+import glob
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmkd.fileio.nearby import absent, hint
-from mmkd.predict.sources import find_sources
+
+#: Endings by which a file in a folder is taken for an image; others are left out.
+ENDINGS = frozenset(
+    (
+        *('.jpg', '.jpeg', '.jpe', '.jp2', '.png', '.bmp', '.dib', '.tif', '.tiff', '.webp'),
+        *('.pbm', '.pgm', '.ppm', '.pnm', '.avif', '.hdr', '.exr'),
+    )
+)
 
 
 @dataclass(frozen=True)
-class LabelImage:
+class ListedImage:
     """An image.
 
     Args:
@@ -26,7 +34,7 @@ class LabelImage:
     file_name: str
 
 
-def find_images(words: Sequence[str], root: str | None = None) -> list[LabelImage]:
+def find_images(words: Sequence[str], root: str | None = None) -> list[ListedImage]:
     """The images that words of a command line name, in order, each once.
 
     Args:
@@ -46,16 +54,46 @@ def find_images(words: Sequence[str], root: str | None = None) -> list[LabelImag
                 f'a COCO file, whose ids are kept, must be named alone, but got {", ".join(words)}.'
             )
         return _of_coco(Path(coco[0]), root)
-    paths: list[str] = []
+    files: dict[str, str] = {}
     for word in words:
-        paths += _listed(Path(word)) if word.lower().endswith('.txt') else [word]
-    sources = find_sources(paths)
-    videos = [source.path for source in sources if source.kind != 'image']
-    if videos:
-        raise ValueError(
-            f'a student is trained on images, but "{videos[0]}" is a video. Cut it into images.'
+        for path in _files(word):
+            files.setdefault(os.path.realpath(path), path)
+    paths = [os.path.abspath(path) for path in files.values()]
+    shared = os.path.commonpath([os.path.dirname(path) for path in paths])
+    names = [Path(os.path.relpath(path, shared)).as_posix() for path in paths]
+    return [
+        ListedImage(path, number, name)
+        for number, (path, name) in enumerate(zip(files.values(), names, strict=True), 1)
+    ]
+
+
+def _files(word: str) -> list[str]:
+    path = os.path.expanduser(word)
+    if path.lower().endswith('.txt'):
+        return _listed(Path(path))
+    if os.path.isfile(path):
+        return [path]
+    matches = [path] if os.path.isdir(path) else sorted(glob.glob(path, recursive=True))
+    found = [
+        file
+        for match in matches
+        for file in (_in_folder(match) if os.path.isdir(match) else [match])
+    ]
+    if not found:
+        raise FileNotFoundError(
+            f'images must be a folder, files, a glob, a list (.txt) or a COCO file (.json), but '
+            f'"{word}" (seen from {os.getcwd()}) names none. Correct it.'
+            f'{hint(os.path.dirname(path), [os.path.basename(path)])}'
         )
-    return [LabelImage(s.path, number, s.name) for number, s in enumerate(sources, 1)]
+    return found
+
+
+def _in_folder(folder: str) -> Iterator[str]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        for name in sorted(names):
+            if not name.startswith('.') and Path(name).suffix.lower() in ENDINGS:
+                yield os.path.join(place, name)
 
 
 def _listed(path: Path) -> list[str]:
@@ -72,7 +110,7 @@ def _listed(path: Path) -> list[str]:
     return found
 
 
-def _of_coco(path: Path, root: str | None) -> list[LabelImage]:
+def _of_coco(path: Path, root: str | None) -> list[ListedImage]:
     if not path.is_file():
         raise FileNotFoundError(
             f'a COCO file must be there, but there is no "{path}" (seen from {os.getcwd()}). '
@@ -89,7 +127,7 @@ def _of_coco(path: Path, root: str | None) -> list[LabelImage]:
     if not images:
         raise ValueError(f'a COCO file must list images, but "{path}" has none.')
     folder = _folder(path, list(images.values()), root)
-    return [LabelImage(os.path.join(folder, name), key, name) for key, name in images.items()]
+    return [ListedImage(os.path.join(folder, name), key, name) for key, name in images.items()]
 
 
 def _folder(path: Path, names: list[str], root: str | None) -> str:

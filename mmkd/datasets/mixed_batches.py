@@ -1,0 +1,253 @@
+"""Batches of annotated images and of others without annotations, a set share of each."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.dist import get_dist_info
+from mmengine.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from mmkd.datasets.listed_images import find_images
+from mmkd.datasets.metainfo import dataset_type
+
+#: By which a batch tells which of its images have no annotations: (B,), bool.
+UNLABELLED = 'unlabelled'
+
+#: What ``unlabelled=dict(...)`` of a pair may have.
+_KNOWN = ('images', 'share', 'root')
+
+
+class MixedDataset(Dataset[Any]):
+    """A data set, and after its images those without annotations.
+
+    Other than that it passes for the data set itself. A pipeline that a hook sets is that of both.
+
+    Args:
+        datasets (list): the configs of both: the data set's, and that of the others.
+    """
+
+    def __init__(self, datasets: Sequence[Any]) -> None:
+        built = [DATASETS.build(d) if isinstance(d, Mapping) else d for d in datasets]
+        self.datasets = built
+
+    @property
+    def labelled(self) -> int:
+        """How many images have annotations."""
+        return len(self.datasets[0])
+
+    def __len__(self) -> int:
+        return sum(map(len, self.datasets))
+
+    def __getitem__(self, index: int) -> Any:
+        bare, place = self._place(index)
+        return {**self.datasets[bare][place], UNLABELLED: bool(bare)}
+
+    def get_data_info(self, index: int) -> Any:
+        """What is known of an image."""
+        bare, place = self._place(index)
+        return self.datasets[bare].get_data_info(place)
+
+    def full_init(self) -> None:
+        """Load both."""
+        for dataset in self.datasets:
+            dataset.full_init()
+
+    def _place(self, index: int) -> tuple[int, int]:
+        return (0, index) if index < self.labelled else (1, index - self.labelled)
+
+    def __copy__(self) -> 'MixedDataset':
+        """With copies of both, so that a change of it leaves these as they are."""
+        return MixedDataset([copy(dataset) for dataset in self.datasets])
+
+    def __getattr__(self, name: str) -> Any:
+        # While a worker unpickles it; and what is another of each part is none of the whole.
+        if name.startswith('__') or name in ('datasets', 'dataset', 'pipeline'):
+            raise AttributeError(name)
+        found = getattr(self.datasets[0], name)
+        if not name.startswith('update_'):
+            return found
+
+        def both(*args: Any, **kwargs: Any) -> None:
+            for dataset in self.datasets:
+                getattr(dataset, name)(*args, **kwargs)
+
+        return both
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        for part in (self,) if name == 'datasets' else self.datasets:
+            object.__setattr__(part, name, value)
+
+
+class MixedSampler(Sampler[int]):
+    """Annotated images in the order of the run's own sampler, and between them others.
+
+    An epoch is one of the annotated images. The others come in an order of their own, each once
+    before any comes again, shared among the processes.
+
+    Args:
+        sampler (dict): config of the run's own sampler.
+        dataset (Dataset): what both sample from: a :class:`MixedDataset`, or what wraps it.
+        labelled (int): how many annotated images follow each other.
+        unlabelled (int): how many others follow them.
+        seed (int, optional): of the order. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        sampler: dict[str, Any],
+        dataset: Any,
+        labelled: int,
+        unlabelled: int,
+        seed: int | None = None,
+    ) -> None:
+        mixed = _mixed(dataset)
+        own = dict(dataset=mixed.datasets[0], seed=seed)
+        self.sampler = DATA_SAMPLERS.build(sampler, default_args=own)
+        self.dataset, self.counts = mixed, (labelled, unlabelled)
+        self.seed, self.epoch = seed or 0, 0
+        self.rank, self.world_size = get_dist_info()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of both orders."""
+        self.epoch = epoch
+        if hasattr(self.sampler, 'set_epoch'):
+            self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        labelled, unlabelled = self.counts
+        return len(self.sampler) + math.ceil(len(self.sampler) / labelled) * unlabelled
+
+    def __iter__(self) -> Iterator[int]:
+        labelled, unlabelled = self.counts
+        own, others = iter(self.sampler), self._others()
+        while group := list(itertools.islice(own, labelled)):
+            yield from group
+            yield from itertools.islice(others, unlabelled)
+
+    def _others(self) -> Iterator[int]:
+        """Goes on in an epoch where the one before has ended."""
+        first, count = self.dataset.labelled, len(self.dataset) - self.dataset.labelled
+        each = math.ceil(len(self.sampler) / self.counts[0]) * self.counts[1]
+        for place in itertools.count(self.epoch * each):
+            turn, step = divmod(place * self.world_size + self.rank, count)
+            yield first + int(self._order(turn)[step])
+
+    def _order(self, turn: int) -> Tensor:
+        if self.__dict__.get('_known', (None,))[0] != turn:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
+            count = len(self.dataset) - self.dataset.labelled
+            self.__dict__['_known'] = turn, torch.randperm(count, generator=generator)
+        return self.__dict__['_known'][1]
+
+
+def _mixed(dataset: Any) -> Any:
+    """The mixed data set, within what seeds or caches it."""
+    while 'datasets' not in vars(dataset):
+        held = vars(dataset)
+        dataset = next(held[key] for key in ('_dataset', 'dataset', 'views') if key in held)
+    return dataset
+
+
+def collate_mixed(items: Sequence[Any], collate: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch, and which of its images have no annotations.
+
+    Args:
+        items: of a :class:`MixedDataset`.
+        collate: config of the run's own collate function.
+    """
+    function = FUNCTIONS.get(collate['type']) if isinstance(collate['type'], str) else None
+    options = {k: v for k, v in collate.items() if k not in ('type', '_scope_')}
+    rest = [{k: v for k, v in item.items() if k != UNLABELLED} for item in items]
+    made = (function or collate['type'])(rest, **options)
+    return {**made, UNLABELLED: torch.tensor([item[UNLABELLED] for item in items])}
+
+
+def mixed_loader(cfg: Mapping[str, Any]) -> Any:
+    """The train_dataloader of a config, with the images that its model's ``unlabelled`` names.
+
+    Args:
+        cfg: of a run; of one whose model names none its own loader is returned.
+
+    Raises:
+        FileNotFoundError, ValueError: there are no such images, or not one of each kind in a batch.
+    """
+    model, loader = cfg.get('model') or {}, cfg.get('train_dataloader')
+    settings = model.get('unlabelled') if isinstance(model, Mapping) else None
+    if not settings or loader is None:
+        return loader
+    if isinstance(settings, str):
+        settings = dict(images=settings)
+    unknown = set(settings) - set(_KNOWN)
+    if unknown or 'images' not in settings:
+        raise ValueError(
+            f'model.unlabelled must have images, and may have share and root, but has '
+            f'{", ".join(map(str, settings)) or "nothing"}. Correct it.'
+        )
+    size, share = int(loader['batch_size']), settings.get('share', 0.5)
+    if not isinstance(share, int | float) or not 0 < share < 1:
+        raise ValueError(
+            f'model.unlabelled.share must be above 0 and below 1, but got {share!r}: of each batch '
+            'that part has no annotations.'
+        )
+    bare = min(max(round(size * share), 1), size - 1)
+    if size < 2:
+        raise ValueError(
+            'with model.unlabelled each batch has images with annotations and images without, but '
+            f'train_dataloader.batch_size is {size}. Raise it to 2 or more.'
+        )
+    images = settings['images']
+    words = [images] if isinstance(images, str) else list(images)
+    listed = [dict(path=i.path, name=i.file_name) for i in find_images(words, settings.get('root'))]
+    scope = cfg.get('default_scope')
+    others = _without_annotations(loader['dataset'], listed, scope)
+    sampler = loader.get('sampler') or dict(type='DefaultSampler', shuffle=True)
+    mixed = {
+        **loader,
+        'dataset': dict(type=MixedDataset, datasets=[loader['dataset'], others]),
+        'sampler': dict(type=MixedSampler, sampler=sampler, labelled=size - bare, unlabelled=bare),
+        'collate_fn': dict(
+            type=collate_mixed, collate=loader.get('collate_fn', dict(type='pseudo_collate'))
+        ),
+    }
+    mixed.pop('batch_sampler', None)  # one that sorts images would sort those of a batch apart
+    return ConfigDict(mixed)
+
+
+def _without_annotations(dataset: Any, listed: list[dict[str, str]], scope: str | None) -> Any:
+    """The config of a data set with other images, which have none; mixing transforms mix these."""
+    if str(dataset.get('type')).split('.')[-1] == 'MultiImageMixDataset':
+        inner = _without_annotations(dataset['dataset'], listed, scope)
+        return {**dataset, 'dataset': inner, 'pipeline': _without_boxes(dataset['pipeline'])}
+    inner = dataset.get('datasets', dataset.get('dataset'))
+    if inner is not None:
+        one = inner[0] if isinstance(inner, list | tuple) else inner
+        return _without_annotations(one, listed, scope)
+    from mmkd.datasets.unlabelled_dataset import UnlabelledDataset
+
+    kind = dataset_type(dataset, scope)
+    metainfo = {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+    return dict(
+        type=UnlabelledDataset,
+        listed=listed,
+        metainfo=metainfo,
+        pipeline=_without_boxes(dataset['pipeline']),
+        mixes='mmyolo' in str(getattr(kind, '__module__', '')),
+    )
+
+
+def _without_boxes(node: Any) -> Any:
+    """A pipeline that does not ask for boxes: a crop without any is as good as another."""
+    if isinstance(node, list | tuple):
+        return type(node)([_without_boxes(item) for item in node])
+    if not isinstance(node, Mapping):
+        return node
+    made = {key: _without_boxes(value) for key, value in node.items()}
+    if str(made.get('type')).split('.')[-1] == 'RandomCrop':
+        made['allow_negative_crop'] = True
+    return made

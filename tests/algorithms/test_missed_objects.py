@@ -1,0 +1,145 @@
+"""Where the teacher is sure and no box is, the student's own loss sees no negatives."""
+
+import pytest
+import torch
+from mmrazor.registry import MODELS
+
+from mmkd.teachers.given_detections import FileOfDetections
+from tests.tiny import freeze_bn, method, raw_batch, tiny_ssd, tiny_yolov5
+from tests.zoo import small, taught
+
+MISSED = torch.tensor([[4.0, 4, 30, 40]])
+
+
+def pair_of(student, scope='mmdet', **changes):
+    torch.manual_seed(0)
+    distiller = method('soft_ground_truth').to_dict()['distiller']
+    found = dict(
+        _scope_='mmrazor', type='DetectionDistill', architecture=dict(student, _scope_=scope),
+        teacher=FileOfDetections(3, 'teacher.json'), distiller=distiller, **changes,
+    )  # fmt: skip
+    return freeze_bn(MODELS.build(found))
+
+
+def batch_of(boxes=MISSED, score=0.9, truth=None):
+    """One image, with one object of the ground truth, and what the teacher is sure of."""
+    batch = raw_batch(1, boxes=1, seed=1)
+    own = batch['data_samples'][0].gt_instances
+    own.bboxes = torch.tensor([[36.0, 40, 60, 62]]) if truth is None else truth
+    scores = torch.zeros(len(boxes), 3)
+    scores[:, 1] = score
+    return dict(batch, teacher_detections=[(boxes, scores)])
+
+
+def gradients(pair, batch):
+    """Of the own loss, for the head's maps of scores as it makes them; and its terms."""
+    data = pair.data_preprocessor(batch, True)
+    maps = []
+
+    def keep(module, args, made):
+        made.retain_grad()
+        maps.append(made)
+
+    for module in classifiers(pair.student.bbox_head):
+        module.register_forward_hook(keep)
+    terms = pair(**data, mode='loss')
+    pair.zero_grad()
+    own = {k: v for k, v in terms.items() if k.startswith('student.')}
+    pair.parse_losses(own)[0].backward()
+    levels = [m.grad for m in maps if m.grad is not None]
+    return levels, own
+
+
+def classifiers(head):
+    convs = getattr(head, 'cls_convs', None)
+    if type(head).__name__ == 'SSDHead':
+        return list(convs)
+    return [head.gfl_cls if hasattr(head, 'gfl_cls') else head.retina_cls]
+
+
+STUDENTS = {'ssd': tiny_ssd, 'gfl': lambda: small('gfl'), 'retinanet': lambda: small('retinanet')}
+
+
+@pytest.mark.parametrize('name', STUDENTS)
+def test_cells_in_such_a_box_have_no_gradient_and_others_theirs(name):
+    """By an oracle in plain loops over the cells."""
+    without, _ = gradients(pair_of(STUDENTS[name]()), batch_of())
+    found, own = gradients(pair_of(STUDENTS[name](), missed_objects=0.6), batch_of())
+    assert len(found) == len(without) > 0
+    inside = 0
+    for level in found:
+        height, width = level.shape[-2:]
+        for y in range(height):
+            for x in range(width):
+                cx, cy = (x + 0.5) * 64 / width, (y + 0.5) * 64 / height
+                if 4 < cx < 30 and 4 < cy < 40:
+                    assert not level[0, :, y, x].any()
+                    inside += 1
+    assert inside and any(level.any() for level in found)
+    total = sum(float(v.sum()) if torch.is_tensor(v) else sum(map(float, v)) for v in own.values())
+    assert total > 0
+
+
+def test_the_loss_is_that_of_a_certain_background():
+    """RetinaNet's focal loss of cells that are masked is nothing: the rest stays what it was."""
+    pairs = [pair_of(small('retinanet')), pair_of(small('retinanet'), missed_objects=0.6)]
+    terms = [
+        {
+            k: sum(map(float, v)) if isinstance(v, list) else float(v)
+            for k, v in gradients(p, batch_of())[1].items()
+        }
+        for p in pairs
+    ]
+    assert terms[1]['student.loss_cls'] < terms[0]['student.loss_cls']
+    assert terms[1]['student.loss_bbox'] == pytest.approx(terms[0]['student.loss_bbox'])
+
+
+@pytest.mark.parametrize(
+    ('batch', 'why'),
+    [
+        (dict(score=0.5), 'not sure'),
+        (dict(boxes=torch.zeros(0, 4)), 'nothing found'),
+        (dict(truth=MISSED.clone()), 'annotated'),
+    ],
+    ids=lambda value: value if isinstance(value, str) else '',
+)
+def test_nothing_is_left_out_elsewhere(batch, why):
+    own = [
+        gradients(pair_of(tiny_ssd(), **changes), batch_of(**batch))[1]
+        for changes in ({}, dict(missed_objects=dict(score_thr=0.6, iou_thr=0.5)))
+    ]
+    for key, value in own[0].items():
+        pairs = (
+            zip(value, own[1][key], strict=True)
+            if isinstance(value, list)
+            else [(value, own[1][key])]
+        )
+        for one, other in pairs:
+            torch.testing.assert_close(one, other)
+
+
+def test_objectness_is_left_out_too():
+    pytest.importorskip('mmyolo')
+    from tests.tiny import fast_batch
+
+    terms = []
+    for changes in ({}, dict(missed_objects=0.6)):
+        pair = pair_of(tiny_yolov5(), 'mmyolo', **changes)
+        batch = batch_of()
+        data = dict(fast_batch(batch), teacher_detections=batch['teacher_detections'])
+        terms.append(pair(**pair.data_preprocessor(data, True), mode='loss'))
+    assert float(terms[1]['student.loss_obj']) < float(terms[0]['student.loss_obj'])
+    assert float(terms[1]['student.loss_bbox']) == pytest.approx(
+        float(terms[0]['student.loss_bbox'])
+    )
+
+
+def test_what_it_needs_is_said():
+    for found, match in (
+        (taught('detr', 'detr', 'prediction_rows', missed_objects=0.6), 'a dense student'),
+        (taught('faster_rcnn', 'gfl', 'prediction_rows', missed_objects=0.6), 'a dense student'),
+        (taught('gfl', 'gfl', 'pkd', missed_objects=0.6), "of type 'Predictions'"),
+        (taught('gfl', 'gfl', 'prediction_rows', missed_objects=1.5), 'at most 1, but got 1.5'),
+    ):
+        with pytest.raises(ValueError, match=match):
+            MODELS.build(found)

@@ -1,0 +1,320 @@
+"""Images without annotations: the teacher's terms see them, the student's own loss does not."""
+
+import copy
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmrazor.registry import MODELS
+
+from mmkd.algorithms.labelled_loss import samples_of
+from mmkd.cache import draw_cached_views, fill_cache
+from mmkd.datasets.drawn_objects import draw_objects
+from mmkd.datasets.mixed_batches import MixedSampler, mixed_loader
+from mmkd.distributed.unwrapped import unwrapped
+from mmkd.doctor.examine import examine
+from mmkd.runner.exact_runner import ExactRunner
+from mmkd.runner.resume import prepare_resume
+from tests.detections.pairs import config, teacher_file
+from tests.tiny import fast_batch, freeze_bn, method, raw_batch, scene, tiny_ssd, tiny_yolov5
+from tests.zoo import taught
+
+KEY = 'unlabelled'
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Eight annotated images, and five others."""
+    found = tmp_path_factory.mktemp('data')
+    teacher_file(found)
+    (found / 'more').mkdir()
+    rng = np.random.default_rng(5)
+    for i in range(5):
+        cv2.imwrite(str(found / f'more/{i}.png'), scene(rng, (120, 160), 3, 2)[0])
+    return found
+
+
+def mixed(folder, work_dir, **changes):
+    """Batches of two annotated images and one other; a network teaches."""
+    settings = {'train_dataloader.batch_size': 3, 'train_cfg.max_epochs': 2, **changes}
+    cfg = config(folder, work_dir, **settings)
+    cfg.model.teacher = tiny_ssd(width=16, std=1.0)
+    cfg.model.unlabelled = dict(images=str(folder / 'more'), share=0.34)
+    return cfg
+
+
+def batch_of(fast=False):
+    """Two annotated images, and between them one that is not."""
+    batch = raw_batch(3, seed=2)
+    sample = batch['data_samples'][1]
+    sample.gt_instances = sample.gt_instances[:0]
+    return dict(fast_batch(batch) if fast else batch, unlabelled=torch.tensor([False, True, False]))
+
+
+def pair_of(kind, *methods, **changes):
+    torch.manual_seed(0)
+    found = freeze_bn(MODELS.build(taught(kind, kind, *methods, unlabelled='x', **changes)))
+    for module in found.modules():  # what is drawn would be drawn otherwise for other batches
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, torch.nn.MultiheadAttention):
+            module.dropout = 0.0
+    return found
+
+
+@pytest.mark.parametrize('kind', ['gfl', 'ssd', 'faster_rcnn', 'detr'])
+def test_the_own_loss_is_that_of_the_annotated_images(kind):
+    """With BatchNorm frozen: the value and the gradient of these alone, in a batch of their own."""
+    pair = pair_of(kind, 'soft_ground_truth')
+    found = []
+    for labelled_alone in (False, True):
+        batch = batch_of()
+        if labelled_alone:
+            batch = {key: [batch[key][0], batch[key][2]] for key in ('inputs', 'data_samples')}
+            batch[KEY] = torch.tensor([False, False])
+        data = pair.data_preprocessor(batch, True)
+        torch.manual_seed(1)
+        terms = pair(**data, mode='loss')
+        own = {k: v for k, v in terms.items() if k.startswith('student.')}
+        pair.zero_grad()
+        pair.parse_losses(own)[0].backward()
+        found.append((own, [p.grad for p in pair.student.parameters() if p.grad is not None]))
+        assert any(key.startswith('distill.') for key in terms)
+    (own, gradients), (alone, gradients_alone) = found
+    if kind == 'faster_rcnn':  # its sampler draws: only that it does without the others
+        assert own.keys() == alone.keys()
+        return
+    for key, value in own.items():
+        torch.testing.assert_close(value, alone[key], rtol=1e-4, atol=1e-5, msg=key)
+    for one, other in zip(gradients, gradients_alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_of_mmyolo_too():
+    pytest.importorskip('mmyolo')
+    torch.manual_seed(0)
+    found = []
+    pair = dict(
+        _scope_='mmrazor',
+        type='DetectionDistill',
+        architecture=dict(tiny_yolov5(), _scope_='mmyolo'),
+        teacher=dict(tiny_yolov5(0.125), _scope_='mmyolo'),
+        distiller=distiller_of('soft_ground_truth'),
+        unlabelled='x',
+    )
+    pair = freeze_bn(MODELS.build(pair))
+    for alone in (False, True):
+        batch = batch_of()
+        if alone:
+            batch = {key: [batch[key][0], batch[key][2]] for key in ('inputs', 'data_samples')}
+        marks = torch.tensor([False, False] if alone else [False, True, False])
+        batch.pop(KEY, None)
+        batch = dict(fast_batch(batch), unlabelled=marks)
+        terms = pair(**pair.data_preprocessor(batch, True), mode='loss')
+        found.append({k: v for k, v in terms.items() if k.startswith('student.')})
+        assert float(terms['distill.loss_taught']) > 0
+    for key, value in found[0].items():
+        torch.testing.assert_close(value, found[1][key], rtol=1e-4, atol=1e-5)
+
+
+def distiller_of(name):
+    return method(name).to_dict()['distiller']
+
+
+def test_what_is_recorded_is_the_whole_batch():
+    pair = pair_of('retinanet', 'prediction_rows')
+    data = pair.data_preprocessor(batch_of(), True)
+    seen = []
+    loss = next(iter(pair.distiller.distill_losses.values()))
+    loss.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append([len(v.boxes) for v in kwargs.values()]),
+        with_kwargs=True,
+    )
+    pair(**data, mode='loss')
+    assert seen == [[3, 3]]
+
+
+def test_batchnorm_and_counters_go_on_once():
+    pair = MODELS.build(taught('retinanet', 'retinanet', 'prediction_rows', unlabelled='x')).train()
+    once = copy.deepcopy(pair.student).train()
+    data = pair.data_preprocessor(batch_of(), True)
+    once(copy.deepcopy(data['inputs']), data['data_samples'], mode='loss')
+    pair(**data, mode='loss')
+    for (name, own), other in zip(pair.student.named_buffers(), once.buffers(), strict=True):
+        torch.testing.assert_close(own, other, msg=name)
+
+
+def test_a_batch_that_does_not_say_is_refused():
+    pair = pair_of('retinanet', 'prediction_rows')
+    batch = batch_of()
+    del batch[KEY]
+    with pytest.raises(ValueError, match='must say which of its images have no annotations'):
+        pair(**pair.data_preprocessor(batch, True), mode='loss')
+
+
+def test_samples_of_mmyolo_are_numbered_anew():
+    rows = torch.tensor([[0.0, 1, 1, 1, 2, 2], [2, 0, 3, 3, 4, 4], [3, 2, 5, 5, 6, 6]])
+    found = samples_of(dict(bboxes_labels=rows, img_metas=list('abcd')), torch.tensor([0, 1, 3]))
+    assert found['bboxes_labels'].tolist() == [[0, 1, 1, 1, 2, 2], [2, 2, 5, 5, 6, 6]]
+    assert found['img_metas'] == list('abd') and rows[2, 0] == 3
+
+
+def test_each_batch_has_its_share(folder, tmp_path):
+    runner = ExactRunner.from_cfg(mixed(folder, tmp_path))
+    loader = runner.build_train_loop(runner._train_loop).dataloader
+    seen = []
+    for epoch in range(5):
+        loader.sampler.set_epoch(epoch)
+        batches = list(loader)
+        assert len(batches) == len(loader) == 4
+        for batch in batches:
+            assert batch[KEY].tolist() == [False, False, True]
+            assert not len(batch['data_samples'][2].gt_instances)
+            seen.append(batch['data_samples'][2].img_path)
+    counts = [seen[i * 5 : i * 5 + 5] for i in range(4)]
+    assert all(len(set(turn)) == 5 for turn in counts) and len({tuple(t) for t in counts}) > 1
+    assert unwrapped(runner.model).labelled_loss is not None
+    assert runner.cfg.train_dataloader.dataset.type == 'MultiImageMixDataset'  # as it was written
+
+
+def test_the_ranks_share_the_others():
+    class Images:
+        labelled = 4
+
+        def __init__(self):
+            self.datasets = [range(4)]
+
+        def __len__(self):
+            return 10
+
+    def order(rank, world_size):
+        own = dict(type='DefaultSampler', shuffle=False)
+        sampler = MixedSampler(own, Images(), 1, 1, seed=3)
+        sampler.rank, sampler.world_size = rank, world_size
+        sampler.sampler.world_size, sampler.sampler.rank = world_size, rank
+        sampler.sampler.num_samples = 4 // world_size
+        sampler.sampler.total_size = 4
+        found = []
+        for epoch in range(3):
+            sampler.set_epoch(epoch)
+            found.append([i for i in sampler if i >= 4])
+        return found
+
+    alone, first, second = order(0, 1), order(0, 2), order(1, 2)
+    both = [
+        [i for pair in zip(a, b, strict=True) for i in pair]
+        for a, b in zip(first, second, strict=True)
+    ]
+    assert both == alone
+    assert sorted((alone[0] + alone[1])[:6]) == list(range(4, 10))
+
+
+def of_file(folder, work_dir, **changes):
+    """The same, taught by a file, which finds objects in all images."""
+    place = dict(category_id=2, bbox=[10, 10, 60, 50], score=0.9)
+    names = [f'{i}.png' for i in range(5)] + [f'train00{i}.jpg' for i in range(8)]
+    rows = [dict(place, image_id=i, file_name=name) for i, name in enumerate(names)]
+    (folder / 'both.json').write_text(json.dumps(rows))
+    cfg = mixed(folder, work_dir, **changes)
+    cfg.model.teacher = str(folder / 'both.json')
+    return cfg
+
+
+def test_a_killed_run_ends_as_one_that_was_not(folder, tmp_path):
+    """Taught by a file, in images with annotations and in others, with a loader of another kind."""
+    ExactRunner.from_cfg(of_file(folder, tmp_path / 'straight')).train()
+    (tmp_path / 'killed').mkdir()
+    shutil.copy(tmp_path / 'straight/epoch_1.pth', tmp_path / 'killed/epoch_1.pth')
+    (tmp_path / 'killed/last_checkpoint').write_text(str(tmp_path / 'killed/epoch_1.pth'))
+    workers = {'train_dataloader.num_workers': 1, 'train_dataloader.persistent_workers': True}
+    resumed = of_file(folder, tmp_path / 'killed', **workers)
+    prepare_resume(resumed)
+    ExactRunner.from_cfg(resumed).train()
+    ends = [torch.load(tmp_path / name / 'epoch_2.pth') for name in ('straight', 'killed')]
+    for key, value in ends[0]['state_dict'].items():
+        assert torch.equal(value, ends[1]['state_dict'][key]), key
+
+
+def test_a_file_teaches_in_them_too(folder, tmp_path):
+    cfg = of_file(folder, tmp_path)
+    runner = ExactRunner.from_cfg(cfg)
+    loader = runner.build_train_loop(runner._train_loop).dataloader
+    batch = next(iter(loader))
+    assert len(batch['teacher_detections'][2][0])  # of a mosaic of others
+    terms = runner.model.train()(**runner.model.data_preprocessor(batch, True), mode='loss')
+    assert float(terms['distill.loss_taught']) > 0
+
+
+def test_the_cache_holds_them(folder, tmp_path):
+    cfg = mixed(folder, tmp_path / 'run')
+    torch.save(
+        dict(
+            state_dict=MODELS.build(
+                dict(tiny_ssd(width=16, std=1.0), _scope_='mmdet')
+            ).state_dict(),
+            meta={},
+        ),
+        tmp_path / 'teacher.pth',
+    )
+    cfg.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
+    cfg.model.distiller = distiller_of('prediction_rows')
+    fill_cache(copy.deepcopy(cfg), str(tmp_path / 'cache'), views=1)
+    cfg.model.teacher_cache = str(tmp_path / 'cache')
+    cfg.train_cfg.max_epochs = 1
+    runner = ExactRunner.from_cfg(cfg)
+    draw_cached_views(runner)
+    runner.train()
+    assert (tmp_path / 'run/epoch_1.pth').is_file()
+
+
+def test_the_doctor_examines_such_a_pair(folder, tmp_path):
+    report = examine(mixed(folder, tmp_path), images=0)
+    text = '\n'.join(line for section in report.sections for line in section.lines())
+    assert '3 x' in text and 'distill.loss_taught: value' in text
+
+
+@pytest.mark.parametrize(
+    ('settings', 'size', 'match'),
+    [
+        (dict(share=0.5), 2, 'must have images'),
+        (dict(images='none', share=0.5), 2, 'names none'),
+        (dict(images='more', share=0), 2, 'share must be above 0 and below 1, but got 0'),
+        (dict(images='more', share=1), 2, 'share must be above 0'),
+        (dict(images='more', weight=1), 2, 'may have share and root'),
+        (dict(images='more'), 1, 'batch_size is 1'),
+    ],
+)
+def test_what_cannot_be_mixed_is_refused(folder, tmp_path, settings, size, match):
+    cfg = mixed(folder, tmp_path)
+    if 'images' in settings:
+        settings = {**settings, 'images': str(folder / settings['images'])}
+    cfg.model.unlabelled, cfg.train_dataloader.batch_size = settings, size
+    with pytest.raises((ValueError, FileNotFoundError), match=match):
+        mixed_loader(cfg)
+
+
+def test_a_folder_alone_is_half_of_each_batch(folder, tmp_path):
+    cfg = mixed(folder, tmp_path)
+    cfg.model.unlabelled, cfg.train_dataloader.batch_size = str(folder / 'more'), 4
+    made = mixed_loader(cfg)
+    assert (made.sampler.labelled, made.sampler.unlabelled) == (2, 2)
+
+
+def test_a_hook_changes_both_and_a_look_neither(folder, tmp_path):
+    runner = ExactRunner.from_cfg(mixed(folder, tmp_path))
+    dataset = runner.build_train_loop(runner._train_loop).dataloader.dataset
+    parts = dataset.datasets
+    before = dataset[9]['data_samples'].img_path
+    draw_objects(dataset, 4)
+    assert dataset[9]['data_samples'].img_path == before and '/more/' in before
+    other = copy.copy(dataset._dataset)
+    other.update_skip_type_keys(('Mosaic',))
+    assert [part._skip_type_keys for part in parts] == [None, None]
+    dataset.update_skip_type_keys(('Mosaic',))
+    assert [part._skip_type_keys for part in parts] == [('Mosaic',)] * 2
+    dataset.pipeline = 'another'
+    assert [part.pipeline for part in parts] == ['another'] * 2
+    assert dataset.metainfo['classes'] == parts[0].metainfo['classes']
