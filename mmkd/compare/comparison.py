@@ -11,12 +11,10 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
-from mmkd.algorithms.build_detector import build_detector
 from mmkd.algorithms.quiet_log import quiet_log
-from mmkd.compare.arms import ARMS, Arm
+from mmkd.compare.arms import ARMS, USUAL_ARMS, Arm
 from mmkd.compare.configs import (
     baseline,
-    digest,
     keep_last,
     last_checkpoint,
     read_pair,
@@ -28,7 +26,6 @@ from mmkd.compare.configs import (
 )
 from mmkd.compare.detector import Detector
 from mmkd.compare.job import Step, mmkd_command, python
-from mmkd.compare.report.run import Run, read_run
 from mmkd.config.config_errors import config_errors
 from mmkd.config.scaled_schedule import TrainingLength
 from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
@@ -50,7 +47,7 @@ class Comparison:
         config (str | Path): The pair.
         work_dir (Path): Gets configs, logs, checkpoints and the report.
         seeds (Sequence[int]): Of the students; the first is that of a teacher to be trained, too.
-        arms (Sequence[str]): Of ``ARMS``. Defaults to all.
+        arms (Sequence[str]): Of ``ARMS``. Defaults to ``USUAL_ARMS``.
         teacher_ckpt (str, optional): The teacher's weights, a file or a URL. Defaults to those
             that the pair names, if they are there; else the teacher is trained.
         train_teacher (bool): Train it anyway. Defaults to False.
@@ -74,7 +71,7 @@ class Comparison:
         config: str | Path,
         work_dir: Path,
         seeds: Sequence[int],
-        arms: Sequence[str] = ARMS,
+        arms: Sequence[str] = USUAL_ARMS,
         teacher_ckpt: str | None = None,
         train_teacher: bool = False,
         options: Mapping[str, Any] | None = None,
@@ -247,7 +244,7 @@ class Comparison:
             )
         config_path = self.path(f'test_{detector.test}')
         command = ['test', config_path, detector.checkpoint]
-        out = folder / 'predictions.pkl'
+        out = detector.predictions
         steps.append(
             Step(
                 f'{folder.name}-test',
@@ -259,35 +256,3 @@ class Comparison:
             )
         )
         return steps
-
-    def runs(self) -> list[Run]:
-        """What the steps have left behind."""
-        parameters = {
-            name: sum(
-                p.numel() for p in build_detector(str(self.path(f'test_{name}'))).parameters()
-            )
-            for name in self.tests
-        }
-        return [
-            read_run(
-                d.arm,
-                d.seed,
-                parameters[d.test],
-                d.folder if d.trained else None,
-                d.folder / 'test',
-            )
-            for d in self.detectors
-        ]
-
-    def settings(self) -> dict[str, Any]:
-        """What was compared, for the report; no paths."""
-        loop, loader = self.pair.train_cfg, self.pair.train_dataloader
-        length = {key: loop[key] for key in ('max_epochs', 'max_iters') if key in loop}
-        return dict(
-            pair=self.name,
-            seeds=self.seeds,
-            teacher='trained here' if self.teacher.trained else 'given',
-            **length,
-            batch_size=loader.get('batch_size'),
-            config_digests={name: digest(config) for name, config in self.configs.items()},
-        )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.registry import init_default_scope
 from numpy.typing import NDArray
 
 from mmkd.checkpoints.plain_pickle import load_pickle
@@ -78,7 +77,6 @@ def evidence_of(
     Raises:
         ValueError: the runs were tested on other images, or the metric gave another mAP.
     """
-    init_default_scope('mmdet')
     matching = MatchingMetric(metric, meta)
     ids: list[Any] = []
     objects, weights = 0, np.zeros((0, 0), int)

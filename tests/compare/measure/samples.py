@@ -46,7 +46,7 @@ def made(index, truth, labels, found, scores, kinds, ignored=None) -> dict:
         ori_shape=(100, 100),
         instances=[
             dict(bbox=list(map(float, box)), bbox_label=int(label), ignore_flag=int(flag))
-            for box, label, flag in zip(truth, labels, ignored)
+            for box, label, flag in zip(truth, labels, ignored, strict=True)
         ],
         gt_instances={},
         ignored_instances={},

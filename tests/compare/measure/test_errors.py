@@ -18,7 +18,7 @@ HALF, LOOSE, TOUCH = [0, 0, 10, 5], [0, 0, 10, 4], [0, 0, 10, 1]
 
 def one_image(found, truth=(SQUARE,), labels=(0,), ignored=None):
     """Of detections (box, class, score)."""
-    boxes, kinds, scores = zip(*found) if found else ((), (), ())
+    boxes, kinds, scores = zip(*found, strict=True) if found else ((), (), ())
     flags = None if ignored is None else np.array(ignored)
     return [made(0, np.array(truth).reshape(-1, 4), labels, boxes, scores, kinds, flags)]
 
@@ -73,7 +73,7 @@ def test_what_lies_in_an_ignored_region_counts_neither_way():
     ],
 )
 def test_what_each_costs_by_hand(found, truth, labels, costs):
-    told = {kind: value for kind, value in error_costs(judge(one_image(found, truth, labels))).items()}
+    told = error_costs(judge(one_image(found, truth, labels)))
     expected = {**dict.fromkeys(KINDS, 0.0), **costs}
     assert told == pytest.approx(expected, abs=1e-9)
 

@@ -81,17 +81,14 @@ def test_detections_of_the_same_score_keep_pycocotools_order(seed):
 
 def test_images_keep_their_place_whatever_their_ids_are():
     """pycocotools sorts ids; the weights are in the order of the samples."""
-    samples = draw(6, 4, 3)
+    samples, weights = draw(5, 4, 1), np.array([[3, 1, 2, 1]])
     turned = [{**one, 'img_id': 9 - index} for index, one in enumerate(samples)]
-    metric, weights = MatchingMetric(dict(type='CocoMetric'), dict(classes=CLASSES)), [[3, 1, 2, 1]]
-    own, other = (
-        mean_average_precision(metric_of.matches(drawn), np.array(weights))
-        for metric_of, drawn in (
-            (metric, samples),
-            (MatchingMetric(dict(type='CocoMetric'), dict(classes=CLASSES)), turned),
-        )
-    )
-    assert own[0] == pytest.approx(other[0]) and own[0] > 0
+    found = [
+        mean_average_precision(metric.matches(drawn), weights)[0]
+        for drawn in (samples, turned)
+        for metric in [MatchingMetric(dict(type='CocoMetric'), dict(classes=CLASSES[:1]))]
+    ]
+    assert found[0] == pytest.approx(found[1]) and found[0] > 0
 
 
 def test_without_detections_or_objects_it_is_zero():
@@ -101,4 +98,7 @@ def test_without_detections_or_objects_it_is_zero():
         for kind in ('CocoMetric', 'VOCMetric'):
             metric = MatchingMetric(dict(type=kind), dict(classes=CLASSES))
             ones = np.ones((2, 3), int)
-            assert list(mean_average_precision(metric.matches(found), ones, metric.recall)) == [0, 0]
+            assert list(mean_average_precision(metric.matches(found), ones, metric.recall)) == [
+                0,
+                0,
+            ]
