@@ -11,9 +11,11 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
+from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.algorithms.quiet_log import quiet_log
 from mmkd.compare.arms import ARMS, USUAL_ARMS, Arm
 from mmkd.compare.configs import (
+    LONGER_CHECKPOINT,
     baseline,
     keep_last,
     last_checkpoint,
@@ -25,7 +27,8 @@ from mmkd.compare.configs import (
     write_out_models,
 )
 from mmkd.compare.detector import Detector
-from mmkd.compare.job import Step, mmkd_command, python
+from mmkd.compare.job import mmkd_command, python
+from mmkd.compare.step import Step
 from mmkd.config.config_errors import config_errors
 from mmkd.config.scaled_schedule import TrainingLength
 from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
@@ -84,6 +87,11 @@ class Comparison:
                 f'arms must be baseline, against which all is measured, and any of '
                 f'{", ".join(ARMS)}, but got {", ".join(arms)}. Correct --arms.'
             )
+        if Arm.LONGER in arms and Arm.DISTILLED not in arms:
+            raise ValueError(
+                'arms with longer must have kd, too, as it trains for the time that kd took, but '
+                f'got {", ".join(arms)}. Add kd to --arms.'
+            )
         teacher_ckpt = teacher_ckpt and os.path.expanduser(teacher_ckpt)
         if teacher_ckpt and '://' not in teacher_ckpt and not Path(teacher_ckpt).is_file():
             raise FileNotFoundError(
@@ -115,6 +123,8 @@ class Comparison:
         if is_open(pair.model.get('lean_teacher')) and not pair.model.get('teacher_cache'):
             self.form = self.work_dir / 'lean_teacher.json'
         for arm in students:
+            if arm is Arm.LONGER:
+                continue  # a step writes it, when the others have been timed
             self.configs[arm] = (
                 taught(pair, weights, self.form, shuffled=arm is Arm.SHUFFLED)
                 if arm.is_taught
@@ -123,7 +133,8 @@ class Comparison:
         for seed in self.seeds:
             for arm in students:
                 folder = self.work_dir / f'{arm}_seed{seed}'
-                checkpoint = str(folder / last_checkpoint(self.configs[arm]))
+                last = last_checkpoint(self.configs[arm]) if arm in self.configs else None
+                checkpoint = str(folder / (last or LONGER_CHECKPOINT))
                 self.detectors.append(Detector(arm, seed, folder, checkpoint))
         #: Config of each evaluation: one test set for all.
         self.tests = dict(teacher=with_model(pair, pair.model.teacher), student=baseline(pair))
@@ -163,24 +174,29 @@ class Comparison:
             for note in check(config, phases):
                 print_log(note, 'current', WARNING)
 
-    def check_pair(self) -> None:
+    def check_pair(self) -> DetectionDistill | None:
         """Build the pair once, without weights: what its rules refuse is told before hours pass.
+
+        Returns:
+            DetectionDistill: None where no arm is taught.
 
         Raises:
             ConfigError: it cannot be built; the key comes first.
         """
         taught_arms = [arm for arm in self.configs if Arm(arm).is_taught]
         if not taught_arms:
-            return
+            return None
         config = Config(self.configs[taught_arms[0]].to_dict())
         unread = ('teacher_ckpt', 'student_ckpt', 'teacher_cache', 'init_cfg')
         for key in (*unread, 'lean_teacher') if self.form else unread:
             config.model.pop(key, None)
         scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
         with quiet_log(), config_errors(config), scope:
-            told = told_of_priors(MODELS.build(config.model).student, config)
+            pair: DetectionDistill = MODELS.build(config.model)
+            told = told_of_priors(pair.student, config)
         for line in told:
             print_log(line, 'current', INFO if line.startswith('Priors: ') else WARNING)
+        return pair
 
     def steps(self, inputs: Sequence[Path] = ()) -> list[Step]:
         """The job: training and evaluation of each detector; writes the configs.
@@ -195,9 +211,29 @@ class Comparison:
             if not path.relative_to(_PACKAGE).as_posix().startswith(_NOT_TRAINING)
         ]
         common = [*code, *inputs, *annotation_files(self.pair, ('train', 'test'))]
-        teacher, *students = (self._steps(detector, common) for detector in self.detectors)
-        # A step waits for those before it only.
-        return [*teacher, *self._choice(common), *(step for steps in students for step in steps)]
+        steps = self._steps(self.teacher, common)
+        # A step waits for those before it only. The first baseline tells what the teacher is worth.
+        for place, detector in enumerate(self.detectors[1:]):
+            if place == 1:
+                steps += self._choice(common)
+            if detector.arm is Arm.LONGER and detector.seed == self.seeds[0]:
+                steps.append(self._lengthening())
+            steps += self._steps(detector, common)
+        return steps
+
+    def _lengthening(self) -> Step:
+        """The step that finds how long plain training lasts in the time of distillation."""
+        first = {d.arm: d for d in self.detectors if d.seed == self.seeds[0]}
+        pair = [first[Arm.DISTILLED], first[Arm.BASELINE]]
+        config, out = self.path(Arm.BASELINE), self.path(Arm.LONGER)
+        folders = [detector.folder for detector in pair]
+        return Step(
+            'longer-length',
+            'How long plain training may last',
+            python('-m', 'mmkd.compare.lengthen', config, out, *folders),
+            outputs=[out],
+            inputs=[config, *(Path(detector.checkpoint) for detector in pair)],
+        )
 
     def _choice(self, common: list[Path]) -> list[Step]:
         """The step that chooses the teacher's form, if some arm is taught by one that is open."""
@@ -222,7 +258,7 @@ class Comparison:
         weights = [] if '://' in detector.checkpoint else [Path(detector.checkpoint)]
         steps = []
         if detector.trained:
-            config = self.configs[arm]
+            config = self.configs.get(arm, self.configs[Arm.BASELINE])
             inputs = [self.path(arm), *common]
             if arm.is_taught and '://' not in self.teacher.checkpoint:
                 inputs.append(Path(self.teacher.checkpoint))

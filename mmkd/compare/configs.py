@@ -20,6 +20,9 @@ from mmkd.config.scaled_schedule import TrainingLength
 from mmkd.export.student_config import model_config, student_config
 from mmkd.hooks.channels_last_hook import ChannelsLastHook
 
+#: Of a training whose length is not known when it is planned.
+LONGER_CHECKPOINT = 'detector.pth'
+
 _METRICS = ('CocoMetric', 'VOCMetric')
 
 
@@ -177,7 +180,7 @@ def last_checkpoint(config: Config) -> str:
     if is_distillation(config):
         return 'student.pth'
     if any(_is_a(hook, EarlyStoppingHook) for hook in _hooks(config)):
-        return 'detector.pth'  # after which epoch is not known yet
+        return LONGER_CHECKPOINT  # after which epoch is not known yet
     loop = config.train_cfg
     epochs = loop.get('max_epochs')
     return f'epoch_{epochs}.pth' if epochs else f'iter_{loop.max_iters}.pth'

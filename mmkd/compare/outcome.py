@@ -12,6 +12,7 @@ from mmkd.compare.comparison import Comparison
 from mmkd.compare.configs import digest, evaluators
 from mmkd.compare.detector import Detector
 from mmkd.compare.measure.evidence import Evidence, evidence_of, read_samples
+from mmkd.compare.other_work import was_disturbed
 from mmkd.compare.report.results import key_of
 from mmkd.compare.report.run import Run, read_run
 
@@ -32,9 +33,15 @@ def runs_of(comparison: Comparison, detectors: Sequence[Detector] | None = None)
             parameters[d.test],
             d.folder if d.trained else None,
             d.folder / 'test',
+            disturbed=is_disturbed(comparison, d),
         )
         for d in detectors
     ]
+
+
+def is_disturbed(comparison: Comparison, detector: Detector) -> bool:
+    """Whether other work ran beside the training of a detector."""
+    return was_disturbed(comparison.work_dir / f'logs/{detector.folder.name}-train.load')
 
 
 def look_closer(comparison: Comparison, runs: Sequence[Run], errors: bool = True) -> Evidence:

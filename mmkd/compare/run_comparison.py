@@ -12,19 +12,26 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Column, Table
 
+from mmkd.algorithms.detection_distill import DetectionDistill
+from mmkd.algorithms.quiet_log import quiet_log
 from mmkd.compare.arms import Arm
 from mmkd.compare.comparison import Comparison
-from mmkd.compare.job import FolderInUse, Step, StepFailed, run_steps, sole_user
+from mmkd.compare.first_look import FirstLook, teacher_to_write
+from mmkd.compare.job import FolderInUse, StepFailed, run_steps, sole_user
+from mmkd.compare.kept_console import KeptConsole
 from mmkd.compare.look_at import look_at
 from mmkd.compare.measure.evidence import Evidence
 from mmkd.compare.measure.thresholds import equal_thresholds
-from mmkd.compare.outcome import look_closer, runs_of, settings_of
+from mmkd.compare.outcome import is_disturbed, look_closer, runs_of, settings_of
+from mmkd.compare.pace import Pace, measure_pace
+from mmkd.compare.plan import plan_of, timed
 from mmkd.compare.report import tables
 from mmkd.compare.report.curves import draw_curves
 from mmkd.compare.report.results import results_of
 from mmkd.compare.report.run import Run
 from mmkd.compare.report.summary import summary
 from mmkd.compare.report.write_report import Report, write_report
+from mmkd.compare.step import Step
 from mmkd.compare.workers import describe_machine, worker_environments
 from mmkd.visualization.pictures import draw_pictures
 
@@ -50,13 +57,14 @@ def run_comparison(
     Returns:
         int: The exit status: 0, 1 for a step that failed or a folder in use, 130 for Ctrl-C.
     """
-    console, start = Console(), time.monotonic()
+    console, start = KeptConsole(comparison.work_dir / 'compare.log'), time.monotonic()
+    pair = None
     if not before:
         comparison.check_data()
-        comparison.check_pair()
+        pair = comparison.check_pair()
     try:
         with sole_user(comparison.work_dir):
-            environments = _run(comparison, console, workers, before)
+            environments = _run(comparison, console, workers, before, pair)
             page = _report(comparison, console, title, command, environments, images)
     except (FolderInUse, StepFailed) as error:
         console.print(f'[red]{escape(str(error))}[/]')
@@ -64,23 +72,53 @@ def run_comparison(
     except KeyboardInterrupt:
         console.print('Stopped. Run the same command to go on.')
         return 130
+    for line in teacher_to_write(comparison):
+        console.print(escape(line))
     console.print(f'Report: {page.resolve()} ({time.monotonic() - start:.0f} s in all)')
     return 0
 
 
 def _run(
-    comparison: Comparison, console: Console, workers: int | None, before: Sequence[Step]
+    comparison: Comparison,
+    console: Console,
+    workers: int | None,
+    before: Sequence[Step],
+    pair: DetectionDistill | None,
 ) -> list[dict[str, str]]:
-    """Run the steps; returns the environments that they had."""
+    """Say what will be done, and do it; returns the environments that the steps had."""
     made = [path for step in before for path in step.outputs]
     steps = [*before, *comparison.steps(made)]
     environments = worker_environments(workers, most=len(comparison.detectors))
+    logs = comparison.work_dir / 'logs'
+    left = [step for step in steps if not step.is_done(logs)]
+    threads = int(environments[0]['OMP_NUM_THREADS'])
+    pace = _pace(comparison, console, pair, threads) if pair is not None and left else None
+    if pace is not None:
+        steps = timed(comparison, steps, pace)
+        left = [step for step in steps if step.name in {one.name for one in left}]
+    done, at_once = len(steps) - len(left), len(environments)
+    console.print(escape(plan_of(comparison, left, done, at_once, pace is not None)))
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
-        run_steps(steps, comparison.work_dir, console, environments)
+        look = FirstLook(comparison, console) if left else lambda step: None
+        run_steps(steps, comparison.work_dir, console, environments, look)
     finally:
         signal.signal(signal.SIGTERM, previous)
     return environments
+
+
+def _pace(
+    comparison: Comparison, console: Console, pair: DetectionDistill, threads: int
+) -> Pace | None:
+    """How fast a step is, or a line on why it could not be timed."""
+    [arm, *_] = [arm for arm in comparison.configs if Arm(arm).is_taught]
+    try:
+        with quiet_log():
+            return measure_pace(pair, comparison.configs[arm], threads)
+    except Exception as error:  # an estimate is not worth a comparison
+        told = f'No step could be timed: {type(error).__name__}: {error}'
+        console.print(f'[yellow]{escape(told)}[/]')
+        return None
 
 
 def _report(
@@ -111,7 +149,7 @@ def _report(
     words = [Path(word).name if Path(word).is_absolute() else word for word in command]
     notes = (
         f'Made by: {shlex.join(words)} (steps timed while up to {len(environments)} ran at '
-        f'once).{fault}'
+        f'once).{_undisturbed(comparison)}{fault}'
     )
     settings = {**settings_of(comparison), **describe_machine(environments)}
     report = Report(title, notes, pictures, settings, curves, folded)
@@ -124,6 +162,14 @@ def _report(
             _show(console, rows)
     console.print(escape(f'{summary(results)}{fault}'))
     return page
+
+
+def _undisturbed(comparison: Comparison) -> str:
+    """A sentence on the trainings whose times are left out, or ''."""
+    disturbed = [d.folder.name for d in comparison.detectors if is_disturbed(comparison, d)]
+    if not disturbed:
+        return ''
+    return f' Other work ran beside {", ".join(disturbed)}: no seconds per step are given of these.'
 
 
 def _closer_look(comparison: Comparison, runs: Sequence[Run]) -> tuple[Evidence | None, str]:

@@ -10,7 +10,8 @@ pytest.importorskip('rich')
 
 from rich.console import Console
 
-from mmkd.compare.job import FolderInUse, Step, StepFailed, python, run_steps, sole_user
+from mmkd.compare.job import FolderInUse, StepFailed, python, run_steps, sole_user
+from mmkd.compare.step import Step
 from tests.processes import context, start
 
 CONSOLE = Console(quiet=True)

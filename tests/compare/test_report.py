@@ -15,7 +15,7 @@ from mmkd.compare.report.curves import bands, draw_curves
 from mmkd.compare.report.log_text import log_text
 from mmkd.compare.report.results import mean_interval, results_of
 from mmkd.compare.report.run import Run, read_run
-from mmkd.compare.report.summary import summary
+from mmkd.compare.report.summary import sentences, summary
 from mmkd.compare.report.tables import main_table, parts_table, seed_table
 from mmkd.compare.report.write_report import Report, write_report
 from mmkd.visualization.pictures import Picture, detected_boxes, draw_pictures, ground_truth_boxes
@@ -256,7 +256,7 @@ def test_page_is_whole_in_itself(tmp_path):
     assert (
         'A &lt;title&gt;' in page
         and 'a &amp; b' in page
-        and html.escape(summary(results_of(TWO))) in page
+        and html.escape(sentences(results_of(TWO))[0]) in page
     )
     embedded = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert [base64.b64decode(data) for data in embedded] == [

@@ -25,20 +25,25 @@ _OVER = {
 
 def summary(results: Results) -> str:
     """What distillation did to the student's mAP, whatever it is, and what the control did."""
+    return ' '.join(sentences(results))
+
+
+def sentences(results: Results) -> list[str]:
+    """The summary sentence by sentence, or so; the first is the verdict."""
     if not results.gains:
-        return 'Nothing to compare: these runs hold no baseline beside a distilled student.'
+        return ['Nothing to compare: these runs hold no baseline beside a distilled student.']
     first = next(iter(results.gains))
-    sentences = []
+    found = []
     for arm, gain in results.gains.items():
-        sentences.append(_verdict(arm, gain, results, is_first=arm is first))
+        found.append(_verdict(arm, gain, results, is_first=arm is first))
         if arm is Arm.DISTILLED:
-            sentences.append(_next(gain, results))
-            sentences.append(_gap(results))
+            found.append(_next(gain, results))
+            found.append(_gap(results))
     for arm, gain in results.over.items():
         if arm in results.gains:
-            sentences.append(_OVER[arm].format(_points(gain)))
-    sentences.append(_units(results, results.gains[first]))
-    return ' '.join(sentence for sentence in sentences if sentence)
+            found.append(_OVER[arm].format(_points(gain)))
+    found.append(_units(results, results.gains[first]))
+    return [sentence for sentence in found if sentence]
 
 
 def _points(gain: Gain) -> str:

@@ -14,7 +14,7 @@ from mmkd.compare.measure.errors import KINDS
 from mmkd.compare.report.curves import bands
 from mmkd.compare.report.log_text import log_text
 from mmkd.compare.report.results import Gain, Results
-from mmkd.compare.report.summary import summary
+from mmkd.compare.report.summary import sentences, summary
 from mmkd.compare.report.tables import Table, error_table, main_table, parts_table, seed_table
 
 
@@ -70,7 +70,7 @@ th:first-child, td:first-child {{ text-align: left }}
 img {{ max-width: 100% }}
 summary {{ cursor: pointer; margin: 1rem 0 }}
 ul {{ color: #555 }}
-</style></head><body><h1>{title}</h1><p><b>{summary}</b></p>{body}</body></html>
+</style></head><body><h1>{title}</h1><p><b>{verdict}</b> {rest}</p>{body}</body></html>
 """
 
 #: What an arm is, for one who has not read the docs.
@@ -89,9 +89,9 @@ def write_report(folder: Path, report: Report, results: Results) -> Path:
     Returns:
         Path: The page.
     """
-    folder, verdict = Path(folder), summary(results)
-    (folder / 'report.html').write_text(_page(folder, report, results, verdict), encoding='utf-8')
-    (folder / 'report.md').write_text(_text(report, results, verdict), encoding='utf-8')
+    folder = Path(folder)
+    (folder / 'report.html').write_text(_page(folder, report, results), encoding='utf-8')
+    (folder / 'report.md').write_text(_text(report, results), encoding='utf-8')
     (folder / 'report.json').write_text(json.dumps(_content(report, results), indent=1) + '\n')
     curves = dict(columns=['x', 'mean', 'lowest', 'highest'], by_name=bands(results))
     (folder / 'curves.json').write_text(json.dumps(curves) + '\n')
@@ -118,7 +118,7 @@ def _told(results: Results) -> list[str]:
     return lines
 
 
-def _page(folder: Path, report: Report, results: Results, verdict: str) -> str:
+def _page(folder: Path, report: Report, results: Results) -> str:
     shown, folded = _tables(report, results)
 
     def pictures(found: Mapping[str, str]) -> str:
@@ -133,19 +133,23 @@ def _page(folder: Path, report: Report, results: Results, verdict: str) -> str:
         f'<details><summary>{_FOLDED}</summary>{pictures(report.folded)}{tables(folded)}'
         f'<p>{html.escape(report.notes)}</p></details>'
     )
-    return _PAGE.format(title=html.escape(report.title), summary=html.escape(verdict), body=body)
+    verdict, *rest = map(html.escape, sentences(results))
+    return _PAGE.format(
+        title=html.escape(report.title), verdict=verdict, rest=' '.join(rest), body=body
+    )
 
 
 _FOLDED = 'By seed, size and class; statistics of the losses; settings'
 
 
-def _text(report: Report, results: Results, verdict: str) -> str:
+def _text(report: Report, results: Results) -> str:
     shown, folded = _tables(report, results)
 
     def pictures(found: Mapping[str, str]) -> list[str]:
         return [f'![{text}]({name})\n' for name, text in found.items()]
 
-    parts = [f'# {report.title}\n', f'**{verdict}**\n', *pictures(report.pictures)]
+    verdict, *rest = sentences(results)
+    parts = [f'# {report.title}\n', f'**{verdict}** {" ".join(rest)}\n', *pictures(report.pictures)]
     parts += [*map(markdown, shown), ''.join(f'- {line}\n' for line in _told(results))]
     parts += [*pictures(report.curves), f'<details><summary>{_FOLDED}</summary>\n']
     parts += [*pictures(report.folded), *map(markdown, folded), f'{report.notes}\n', '</details>\n']
