@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 
 from mmkd.algorithms.detection_distill import DetectionDistill
@@ -75,6 +75,7 @@ def measure_pace(pair: DetectionDistill, config: Config, threads: int) -> Pace:
         config: of its training.
         threads: that a training will have.
     """
+    init_default_scope(config.get('default_scope', 'mmdet'))
     dataset = DATASETS.build(config.train_dataloader.dataset)
     tested = len(DATASETS.build(config.test_dataloader.dataset))
     loader = config.train_dataloader

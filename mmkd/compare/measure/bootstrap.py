@@ -45,6 +45,6 @@ def combined_half(seeds: float, images: float) -> float:
     has its own quantile, and the squares are added: the recovery of variance from the limits of
     each part (Howe, JASA 1974; Zou & Donner, Statistics in Medicine 2008). It asks no common
     number of degrees of freedom, which two or three seeds would make unsure. Coverage by
-    simulation: ``benchmarks/coverage.py``.
+    simulation: ``benchmarks/interval_coverage.py``.
     """
     return float(np.hypot(seeds, images))

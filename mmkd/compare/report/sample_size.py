@@ -1,6 +1,8 @@
 """How many seeds or test images would show a difference of the size that was seen."""
 
 import statistics
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, isnan
 
@@ -47,19 +49,19 @@ class Spread:
 
     def seeds_for(self, difference: float, images: int | None = None) -> int | None:
         """The fewest seeds that show it with as many images; None for more than 100."""
-        for seeds in range(max(self.seeds, 2), _MOST_SEEDS + 1):
-            if self.detectable(seeds, images) <= difference:
-                return seeds
-        return None
+        counts = range(max(self.seeds, 2), _MOST_SEEDS + 1)
+        return _first(counts, lambda seeds: self.detectable(seeds, images) <= difference)
 
     def images_for(self, difference: float, seeds: int | None = None) -> int | None:
-        """About the fewest images that show it; None for more than 100 times as many."""
-        images = self.images
-        while images and images <= _MOST_TIMES * self.images:
-            if self.detectable(seeds, images) <= difference:
-                return images
-            images = max(ceil(1.05 * images), images + 1)
-        return None
+        """The fewest images that show it; None for more than 100 times as many."""
+        counts = range(self.images, _MOST_TIMES * self.images + 1) if self.images else range(0)
+        return _first(counts, lambda images: self.detectable(seeds, images) <= difference)
+
+
+def _first(counts: range, is_enough: Callable[[int], bool]) -> int | None:
+    """The first that is enough, as are all after it."""
+    index = bisect_left(counts, True, key=is_enough)
+    return counts[index] if index < len(counts) else None
 
 
 def spread_of(gain: Gain, images: int) -> Spread:
