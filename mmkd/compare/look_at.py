@@ -1,11 +1,14 @@
 """The images of a report: what is there, what each detector finds, what the teacher shows."""
 
+import contextlib
+import io
 from collections.abc import Mapping
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmkd.algorithms.detection_distill import DetectionDistill
+from mmkd.algorithms.quiet_log import quiet_log
 from mmkd.compare.arms import Arm
 from mmkd.compare.comparison import Comparison
 from mmkd.compare.configs import taught
@@ -35,7 +38,8 @@ def look_at(
 
     config = comparison.tests['student']
     init_default_scope(config.get('default_scope', 'mmdet'))
-    dataset = DATASETS.build(config.test_dataloader.dataset)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of its loading
+        dataset = DATASETS.build(config.test_dataloader.dataset)
     classes = dataset.metainfo['classes']
     found = {}
     for detector in comparison.detectors:
@@ -45,7 +49,8 @@ def look_at(
             found[detector.arm] = by_path
     pictures, fault = [], ''
     try:
-        pair = _build_pair(comparison)
+        with quiet_log():
+            pair = _build_pair(comparison)
     except Exception as error:
         pair, fault = None, _fault(error)
     for index in range(min(count, len(dataset))):

@@ -1,5 +1,7 @@
 """What the steps of a comparison have left behind."""
 
+import contextlib
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +56,8 @@ def look_closer(comparison: Comparison, runs: Sequence[Run], errors: bool = True
     init_default_scope(config.get('default_scope', 'mmdet'))
     metrics = evaluators(config)
     coco = [metric for metric in metrics if 'CocoMetric' in str(metric['type'])]
-    meta = DATASETS.build(config.test_dataloader.dataset).metainfo
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of its loading
+        meta = DATASETS.build(config.test_dataloader.dataset).metainfo
     reported = {key_of(run): run.map for run in runs}
     files = {(d.arm, d.seed): d.predictions for d in comparison.detectors}
     return evidence_of(

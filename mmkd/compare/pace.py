@@ -1,5 +1,7 @@
 """How long the steps of a comparison will take, by a step that is timed beforehand."""
 
+import contextlib
+import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,8 +78,9 @@ def measure_pace(pair: DetectionDistill, config: Config, threads: int) -> Pace:
         threads: that a training will have.
     """
     init_default_scope(config.get('default_scope', 'mmdet'))
-    dataset = DATASETS.build(config.train_dataloader.dataset)
-    tested = len(DATASETS.build(config.test_dataloader.dataset))
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of its loading
+        dataset = DATASETS.build(config.train_dataloader.dataset)
+        tested = len(DATASETS.build(config.test_dataloader.dataset))
     loader = config.train_dataloader
     size = loader.get('batch_size') or 1
     if not torch.cuda.is_available():

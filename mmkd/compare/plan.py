@@ -44,7 +44,7 @@ def plan_of(
         f'run{f", {done} steps are done" if done else ""}; up to {at_once} at once.',
         'Teacher: '
         + ('trained here first' if teacher.trained else f'given, {teacher.checkpoint}')
-        + '; compared with the first baseline before students are taught.',
+        + '; compared with the first baseline as soon as both are evaluated.',
         f'Students: {", ".join(arm.heading for arm in by_arm if arm is not Arm.TEACHER)}; '
         f'{_seeds(comparison.seeds)} each.',
     ]

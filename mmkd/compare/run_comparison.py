@@ -204,7 +204,8 @@ def _show(console: Console, rows: tables.Table) -> None:
     table = Table(*(Column(escape(name), overflow='fold') for name in header))
     for row in rest:
         table.add_row(*map(escape, row))
-    if Measurement.get(console, console.options, table).minimum <= console.width:
+    # what is measured is no more than the width
+    if Measurement.get(console, console.options, table).minimum < console.width:
         console.print(table)
         return
     for row in rest:
