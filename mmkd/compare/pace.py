@@ -108,6 +108,9 @@ def measure_pace(pair: DetectionDistill, config: Config, threads: int) -> Pace:
             check_time(section, pair, batch, steps=1)
     finally:
         torch.set_num_threads(before)
+        if torch.cuda.is_available():  # its memory is that of the trainings
+            pair.cpu()
+            torch.cuda.empty_cache()
     found = {row[0]: row[1] for row in section.rows}
     count = len(batch['data_samples'])
     return Pace(

@@ -83,6 +83,7 @@ def test_a_step_of_the_pair_is_timed(here):
 
 def test_lines_are_kept_and_a_progress_bar_is_not(tmp_path, capsys):
     console = KeptConsole(tmp_path / 'job/compare.log')
+    assert not (tmp_path / 'job').exists()
     with Progress(console=console) as bar:
         task = bar.add_task('Epoch', total=3)
         for _ in range(3):

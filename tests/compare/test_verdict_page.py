@@ -31,7 +31,7 @@ def test_figures_are_those_of_the_code():
     assert f'{RESAMPLES} sets of as many images are drawn' in WORDS
     assert f'fewer than {FEW_OBJECTS} objects' in WORDS
     assert 'four times in five' in WORDS and POWER == 0.8
-    assert USUAL_ARMS == ARMS[:3] and 'The first three run unless' in WORDS
+    assert ARMS[:3] == USUAL_ARMS and 'The first three run unless' in WORDS
 
 
 def test_coverage_is_that_of_the_kept_log():

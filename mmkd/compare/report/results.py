@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import hypot, isnan, nan
+from math import isnan, nan
 
 from mmkd.compare.arms import Arm
 from mmkd.compare.measure.bootstrap import combined_half
@@ -75,10 +75,17 @@ class Results:
 
 
 def is_clear(gap: Gain) -> bool:
-    """Whether a teacher is above the baseline by the interval, as far as there is one."""
-    # One teacher is compared with each seed of the baseline: images tell even with one seed.
-    halves = [half for half in (gap.seeds, gap.images) if not isnan(half)]
-    return gap.mean > hypot(*halves)
+    """Whether a teacher is above the baseline by its interval, as far as there is one."""
+    return gap.mean > (gap_half(gap) or 0.0)
+
+
+def gap_half(gap: Gain) -> float | None:
+    """Half the interval of a teacher's lead: over images, or where these are unknown, over seeds.
+
+    The teacher is one detector; with it in hand, images are what is left to chance.
+    """
+    known = [half for half in (gap.images, gap.seeds) if not isnan(half)]
+    return known[0] if known else None
 
 
 def results_of(runs: Sequence[Run], evidence: Evidence | None = None) -> Results:

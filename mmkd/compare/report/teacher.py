@@ -1,9 +1,7 @@
 """Whether a teacher is worth having, in plain sentences."""
 
-from math import hypot, isnan
-
 from mmkd.compare.measure.evidence import Evidence
-from mmkd.compare.report.results import Gain, is_clear
+from mmkd.compare.report.results import Gain, gap_half, is_clear
 
 #: What makes a teacher better, the cheapest and surest first.
 _REMEDIES = (
@@ -17,8 +15,8 @@ _REMEDIES = (
 
 def teacher_words(gap: Gain, evidence: Evidence | None = None) -> str:
     """How far it is above the baseline; where that is not clear, what to try, in which order."""
-    halves = [half for half in (gap.seeds, gap.images) if not isnan(half)]
-    interval = f' ± {100 * hypot(*halves):.1f}' if halves else ''
+    half = gap_half(gap)
+    interval = '' if half is None else f' ± {100 * half:.1f}'
     tested = tested_on(evidence)
     where = f' ({tested})' if tested else ''
     told = f'{100 * gap.mean:+.1f}{interval} points{where}'

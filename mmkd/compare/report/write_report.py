@@ -70,7 +70,7 @@ th:first-child, td:first-child {{ text-align: left }}
 img {{ max-width: 100% }}
 summary {{ cursor: pointer; margin: 1rem 0 }}
 ul {{ color: #555 }}
-</style></head><body><h1>{title}</h1><p><b>{verdict}</b> {rest}</p>{body}</body></html>
+</style></head><body><h1>{title}</h1><p><b>{verdict}</b></p>{rest}{body}</body></html>
 """
 
 #: What an arm is, for one who has not read the docs.
@@ -135,7 +135,10 @@ def _page(folder: Path, report: Report, results: Results) -> str:
     )
     verdict, *rest = map(html.escape, sentences(results))
     return _PAGE.format(
-        title=html.escape(report.title), verdict=verdict, rest=' '.join(rest), body=body
+        title=html.escape(report.title),
+        verdict=verdict,
+        rest=''.join(f'<p>{sentence}</p>' for sentence in rest),
+        body=body,
     )
 
 
@@ -149,7 +152,8 @@ def _text(report: Report, results: Results) -> str:
         return [f'![{text}]({name})\n' for name, text in found.items()]
 
     verdict, *rest = sentences(results)
-    parts = [f'# {report.title}\n', f'**{verdict}** {" ".join(rest)}\n', *pictures(report.pictures)]
+    parts = [f'# {report.title}\n', f'**{verdict}**\n', *(f'{sentence}\n' for sentence in rest)]
+    parts += pictures(report.pictures)
     parts += [*map(markdown, shown), ''.join(f'- {line}\n' for line in _told(results))]
     parts += [*pictures(report.curves), f'<details><summary>{_FOLDED}</summary>\n']
     parts += [*pictures(report.folded), *map(markdown, folded), f'{report.notes}\n', '</details>\n']
@@ -159,7 +163,7 @@ def _text(report: Report, results: Results) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ', '.join(f'{key} {item}' for key, item in value.items())
-    return ', '.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return ', '.join(map(str, value)) or 'none' if isinstance(value, list | tuple) else str(value)
 
 
 def _content(report: Report, results: Results) -> dict[str, Any]:
