@@ -1,6 +1,6 @@
 """How often the intervals of a comparison hold the difference that there is: a simulation.
 
-    python benchmarks/interval_coverage.py --trials 1000
+    python benchmarks/interval_coverage.py --trials 100
 
 Detectors of two arms are drawn with known spreads: of seeds, of images, of what an arm makes of an
 image, and of each model on each image. Each trial draws seeds and images anew and gives three
@@ -100,7 +100,7 @@ def coverage(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--trials', type=int, default=1000)
+    parser.add_argument('--trials', type=int, default=100)
     parser.add_argument('--images', type=int, nargs='+', default=[40, 200])
     parser.add_argument('--seeds', type=int, nargs='+', default=[2, 3, 5])
     args = parser.parse_args()
