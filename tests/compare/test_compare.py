@@ -361,6 +361,10 @@ def test_a_users_own_data_from_the_text_to_the_report(here, forked_steps, monkey
     page = (folder / 'report.html').read_text()
     assert 'could not be' not in page
     assert page.count('data:image/png') == 3 and str(here) not in page
+    told = (
+        r'each detector has a precision of \d\.\d\d on .*\(Teacher \d.*, Baseline \d.*, Distilled'
+    )
+    assert re.search(told, page)
     assert content['settings']['image_size'] == '256x192'
     assert content['settings']['learning_rate']['kd'].endswith('(AdamW)')
     assert (content['test_images'], len(content['errors'])) == (2, 4)

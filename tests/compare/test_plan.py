@@ -17,7 +17,7 @@ from mmkd.compare.kept_console import KeptConsole
 from mmkd.compare.pace import Pace, measure_pace
 from mmkd.compare.plan import plan_of, timed
 from mmkd.compare.report.tables import main_table
-from mmkd.compare.run_comparison import _show
+from mmkd.compare.run_comparison import _pace, _show
 from tests.compare.test_verdict import judged
 from tests.tiny import ROOT, write_coco
 
@@ -79,6 +79,13 @@ def test_a_step_of_the_pair_is_timed(here):
     pace = measure_pace(comparison.check_pair(), comparison.configs['kd'], threads=1)
     assert (pace.images, pace.tested) == (5, 3)
     assert 0 < pace.student < pace.taught and pace.teacher > 0 and pace.loading > 0
+
+
+def test_a_step_that_cannot_be_timed_stops_nothing(here):
+    comparison = Comparison(DIGITS, Path('job'), [0])
+    console = Console(record=True, width=200, file=io.StringIO())
+    assert _pace(comparison, console, None, threads=1) is None  # there are no data
+    assert 'No step could be timed: FileNotFoundError' in console.export_text()
 
 
 def test_lines_are_kept_and_a_progress_bar_is_not(tmp_path, capsys):

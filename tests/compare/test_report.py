@@ -14,7 +14,7 @@ pytest.importorskip('matplotlib')
 from mmkd.compare.report.curves import bands, draw_curves
 from mmkd.compare.report.log_text import log_text
 from mmkd.compare.report.results import mean_interval, results_of
-from mmkd.compare.report.run import Run, read_run
+from mmkd.compare.report.run import Run, read_run, step_seconds
 from mmkd.compare.report.summary import sentences, summary
 from mmkd.compare.report.tables import main_table, parts_table, seed_table
 from mmkd.compare.report.write_report import Report, write_report
@@ -195,6 +195,16 @@ def test_a_run_is_read_from_its_last_folders(tmp_path, metrics):
     )
     with pytest.raises(FileNotFoundError, match='has that step run'):
         read_run('kd', 3, 7, tmp_path / 'nothing', tmp_path / 'test')
+
+
+def test_step_times_beside_other_work_are_not_given(tmp_path, metrics):
+    write_log(tmp_path / 'train/20260101_000000', [step(10, 2.0, 0.3), step(20, 2.0, 0.1)])
+    metrics(**{'coco/bbox_mAP': 0.5})
+    folders = tmp_path / 'train', tmp_path / 'test'
+    assert step_seconds(folders[0]) == read_run('kd', 0, 7, *folders).step_seconds == 0.2
+    disturbed = read_run('kd', 0, 7, *folders, disturbed=True)
+    assert disturbed.step_seconds is None and disturbed.curves
+    assert 'seconds per step' not in main_table(results_of([disturbed]))[0]
 
 
 def test_a_resumed_run_keeps_what_it_logged_before(tmp_path, metrics):
