@@ -48,6 +48,7 @@ def plan_of(
         f'Students: {", ".join(arm.heading for arm in by_arm if arm is not Arm.TEACHER)}; '
         f'{_seeds(comparison.seeds)} each.',
     ]
+    lines += comparison.rescheduled
     if steps:
         lines.append(_duration(steps, at_once, is_timed))
     lines += [

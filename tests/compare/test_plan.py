@@ -47,6 +47,9 @@ def test_it_says_what_it_will_do_how_long_it_takes_and_where_logs_lie(here):
     unknown = plan_of(comparison, comparison.steps(), 0, 2, is_timed=False)
     assert 'How long it takes shows once' in unknown and 'are done' not in unknown
     assert 'About' not in plan_of(comparison, [], 14, 2, is_timed=False)
+    shorter = Comparison(DIGITS, Path('job'), [0], epochs=2)
+    told = plan_of(shorter, shorter.steps(), 0, 2, is_timed=False)
+    assert shorter.rescheduled and '\n'.join(shorter.rescheduled) in told
 
 
 def test_a_given_teacher_is_named(here):
