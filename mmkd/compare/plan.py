@@ -38,10 +38,15 @@ def plan_of(
     for detector in comparison.detectors:
         by_arm.setdefault(detector.arm, []).append(detector)
     teacher = comparison.teacher
+    trainings, evaluations = (
+        len([step for step in steps if step.name.endswith(end)]) for end in ('-train', '-test')
+    )
+    kept = f', {done} steps are done' if done else ''
     lines = [
-        f'{len([step for step in steps if step.name.endswith("-train")])} trainings and '
-        f'{len([step for step in steps if step.name.endswith("-test")])} evaluations are to be '
-        f'run{f", {done} steps are done" if done else ""}; up to {at_once} at once.',
+        f'{trainings} trainings and {evaluations} evaluations are to be run{kept}; up to '
+        f'{at_once} at once.'
+        if steps
+        else f'All {done} steps are done; the report is written anew.',
         'Teacher: '
         + ('trained here first' if teacher.trained else f'given, {teacher.checkpoint}')
         + '; compared with the first baseline as soon as both are evaluated.',

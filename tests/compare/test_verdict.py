@@ -123,10 +123,11 @@ def test_a_teacher_that_is_not_clearly_above_is_told_with_what_to_try():
     close = results_of(found, evidence(found, images=40, objects=60, spread=0.02))
     words = teacher_words(close.gap, close.evidence)
     assert words.startswith('The teacher is not clearly above the baseline: +1.0 ± ')
-    assert '40 test images with 60 objects' in words
+    assert 'points over 40 test images with 60 objects.' in words
+    assert 'points over the test images.' in summary(close)
     places = [words.index(word) for word in ('weights', 'views', 'epochs', 'width', 'another head')]
     assert places == sorted(places)
-    assert words.split(': ', 1)[0] in summary(close)
+    assert words.split(' over ', 1)[0] in summary(close)
     clear = judged([0.05, 0.05])
     assert teacher_words(clear.gap, clear.evidence).startswith('The teacher is above the baseline')
     # before there are seeds, images tell

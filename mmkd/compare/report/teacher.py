@@ -1,5 +1,7 @@
 """Whether a teacher is worth having, in plain sentences."""
 
+from math import isnan
+
 from mmkd.compare.measure.evidence import Evidence
 from mmkd.compare.report.results import Gain, gap_half, is_clear
 
@@ -17,8 +19,8 @@ def teacher_words(gap: Gain, evidence: Evidence | None = None) -> str:
     """How far it is above the baseline; where that is not clear, what to try, in which order."""
     half = gap_half(gap)
     interval = '' if half is None else f' ± {100 * half:.1f}'
-    tested = tested_on(evidence)
-    where = f' ({tested})' if tested else ''
+    tested = tested_on(evidence) or 'the test images'
+    where = '' if isnan(gap.images) else f' over {tested}'
     told = f'{100 * gap.mean:+.1f}{interval} points{where}'
     if is_clear(gap):
         return f'The teacher is above the baseline by {told}.'
