@@ -1,4 +1,7 @@
-"""Compare a pair's baseline, distilled student and control (a shuffled teacher) over seeds.
+"""Compare a pair's baseline, distilled student and controls over seeds.
+
+The controls are ``shuffled``, whose teacher looks at another image, and ``longer``, plain training
+for the time that distillation took, which runs where ``--arms`` names it.
 
 mmkd compare mmkd::ssd_kd_r18_to_r18w8_digits --seeds 0 1 2
 
@@ -11,14 +14,21 @@ from pathlib import Path
 
 from mmkd_cli.options import add_config_options, add_epochs
 
-ARMS = ('baseline', 'kd', 'shuffled')
+ARMS = ('baseline', 'kd', 'shuffled', 'longer')
+USUAL_ARMS = ARMS[:3]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The pair, and what it is compared with."""
     parser.add_argument('config', type=Path, help='the pair')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0])
-    parser.add_argument('--arms', nargs='+', choices=ARMS, default=list(ARMS))
+    parser.add_argument(
+        '--arms',
+        nargs='+',
+        choices=ARMS,
+        default=list(USUAL_ARMS),
+        help='by default all but longer, plain training for the time that distillation took',
+    )
     parser.add_argument('--work-dir', type=Path, help='by default work_dirs/compare_<config>')
     teacher = parser.add_mutually_exclusive_group()
     teacher.add_argument('--teacher-ckpt', help="in place of the pair's teacher_ckpt")
@@ -48,6 +58,5 @@ def run(args: argparse.Namespace) -> int:
         val_interval=args.val_interval,
         epochs=args.epochs,
     )
-    print(''.join(f'{line}\n' for line in comparison.rescheduled), end='')
     title = f'{args.config.stem}: the proof'
     return run_comparison(comparison, title, ['mmkd', *args.argv], args.workers)

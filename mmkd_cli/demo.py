@@ -11,7 +11,7 @@ from mmkd_cli.options import add_config_options
 from mmkd_cli.shipped import shipped
 
 if TYPE_CHECKING:
-    from mmkd.compare.job import Step
+    from mmkd.compare.step import Step
 
 DATA = Path('data/digits')  # as the config has it
 
@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def data_step(images: list[int] | None) -> 'Step':
     """Draws the digits."""
-    from mmkd.compare.job import Step, mmkd_command
+    from mmkd.compare.job import mmkd_command
+    from mmkd.compare.step import Step
     from mmkd.datasets import digits
 
     sizes = ['--train', images[0], '--val', images[1]] if images else []

@@ -175,7 +175,8 @@ LOGS = sorted((ROOT / 'docs/logs').glob('*.json'))
 @pytest.mark.parametrize('path', LOGS, ids=lambda path: path.stem)
 def test_results_are_what_the_kept_logs_say(path):
     content = json.loads(path.read_text())
-    assert list(content) == ['title', 'summary', 'notes', 'settings', 'gains', 'runs']
+    # later versions say more
+    assert list(content)[:6] == ['title', 'summary', 'notes', 'settings', 'gains', 'runs']
     assert row(path.stem, content['runs']) in (ROOT / 'docs/results.md').read_text()
     log = path.with_suffix('.log').read_text()
     for run in content['runs']:

@@ -9,12 +9,14 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmkd.checkpoints.checkpoint_meta import origin
+from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.loading import kept
 from mmkd.config.names import first_of, nearest
 from mmkd.config.read_config import read_config
 from mmkd.datasets.data_checks import classes_of_data
 from mmkd.heads import describe_head, predicting_head
 from mmkd.heads.class_map import ClassNames
+from mmkd.teachers.given_detections import GivenDetections
 from mmkd.teachers.teacher_list import TeacherEntry
 
 
@@ -118,3 +120,16 @@ def of_config(config: Config) -> tuple[str, ...]:
     metainfo = config.get('metainfo')
     found = metainfo.get('classes') if isinstance(metainfo, Mapping) else None
     return tuple(found) if isinstance(found, list | tuple) else ()
+
+
+def check_origins(pair: Any, config: Mapping[str, Any], classes: Sequence[str] | None) -> None:
+    """:meth:`mmkd.algorithms.DetectionDistill.check_data_origin`."""
+    # Scores are not taught by backbone and neck alone.
+    scores = getattr(pair.teacher_source, 'features', None) is None
+    for name, model in pair.teachers.items():
+        if isinstance(model, GivenDetections):  # its classes are known by their names
+            continue
+        paired = pair.class_maps[name] is not None
+        check_data_origin(model, config, None if paired else classes, scores)
+        check_named(pair.class_names[name], classes)
+    check_data_origin(pair.student, config, classes, False)

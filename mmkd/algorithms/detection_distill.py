@@ -11,7 +11,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor
 
 from mmkd.algorithms.build_detector import Detector, build_detector
-from mmkd.algorithms.class_names import check_named
+from mmkd.algorithms.class_names import check_origins
 from mmkd.algorithms.distill_terms import (
     active_losses,
     distill_terms,
@@ -25,13 +25,11 @@ from mmkd.algorithms.missed_objects import MissedObjects
 from mmkd.algorithms.student_terms import StudentTerms
 from mmkd.algorithms.teachers import Teachers
 from mmkd.algorithms.term_statistics import statistics_of
-from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.detector_checkpoint import load_detector
-from mmkd.checkpoints.state_keys import STUDENT_PREFIX
+from mmkd.checkpoints.state_keys import name_the_students
 from mmkd.losses.log_keys import DISTILL, STUDENT
 from mmkd.teachers.crop import crop_records
 from mmkd.teachers.frozen_teacher import FrozenTeacher
-from mmkd.teachers.given_detections import GivenDetections
 from mmkd.teachers.lean_teacher import is_open, plain_records
 from mmkd.teachers.several import SeveralModels
 from mmkd.teachers.teacher_list import read_teachers
@@ -198,15 +196,7 @@ class DetectionDistill(SingleTeacherDistill):
             ValueError: a teacher scores the classes in another order, and its scores are taught;
                 ``classes`` of the config are not those of the data.
         """
-        # Not of backbone and neck alone, nor of classes that are paired by their names.
-        scores = getattr(self.teacher_source, 'features', None) is None
-        for name, model in self.teachers.items():
-            if isinstance(model, GivenDetections):  # its classes are known by their names
-                continue
-            paired = self.class_maps[name] is not None
-            check_data_origin(model, config, None if paired else classes, scores)
-            check_named(self.class_names[name], classes)
-        check_data_origin(self.student, config, classes, False)
+        check_origins(self, config, classes)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # SingleTeacherDistill would make the teacher a submodule: keep it out of the module tree.
@@ -298,11 +288,5 @@ class DetectionDistill(SingleTeacherDistill):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # A plain student (``load_from`` in mmdet's layout) lacks our prefix; without it nothing
-        # would load, and mmengine would only warn.
-        student = prefix + STUDENT_PREFIX
-        if not any(key.startswith(student) for key in state_dict):
-            own = {prefix + key for key in self.student.state_dict()}
-            for key in [key for key in state_dict if key in own]:
-                state_dict[student + key[len(prefix) :]] = state_dict.pop(key)
+        name_the_students(state_dict, self.student, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

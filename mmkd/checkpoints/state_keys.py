@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from torch import Tensor
+from torch import Tensor, nn
 
 #: Where MMRazor's algorithms keep the student inside a distillation checkpoint.
 STUDENT_PREFIX = 'architecture.'
@@ -118,3 +118,15 @@ def normalisation(state_dict: Mapping[str, Tensor], own: Iterable[str]) -> dict[
         if of_images and name in ('mean', 'std') and small:
             found[key] = name
     return found
+
+
+def name_the_students(state_dict: dict[str, Any], student: nn.Module, prefix: str = '') -> None:
+    """Give the keys of a plain student (``load_from`` of mmdet) the pair's names, in place.
+
+    Without that nothing would load, and mmengine would only warn.
+    """
+    named = prefix + STUDENT_PREFIX
+    if not any(key.startswith(named) for key in state_dict):
+        own = {prefix + key for key in student.state_dict()}
+        for key in [key for key in state_dict if key in own]:
+            state_dict[named + key[len(prefix) :]] = state_dict.pop(key)

@@ -22,6 +22,7 @@ class Arm(str, Enum):
     BASELINE = ('baseline', 'Baseline', 'tab:blue', 70, False)
     DISTILLED = ('kd', 'Distilled', 'tab:red', 100, True)
     SHUFFLED = ('shuffled', 'Shuffled teacher', 'tab:olive', 100, True)
+    LONGER = ('longer', 'Longer baseline', 'tab:cyan', 100, False)
 
     def __new__(
         cls,
@@ -46,3 +47,5 @@ class Arm(str, Enum):
 
 #: The students, which a user chooses from.
 ARMS = tuple(arm.value for arm in Arm if arm is not Arm.TEACHER)
+#: Those that are trained unless others are asked for.
+USUAL_ARMS = ('baseline', 'kd', 'shuffled')

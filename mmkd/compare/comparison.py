@@ -11,14 +11,14 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
-from mmkd.algorithms.build_detector import build_detector
 from mmkd.algorithms.build_teacher import rehearse_teaching
+from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.algorithms.quiet_log import quiet_log
-from mmkd.compare.arms import ARMS, Arm
+from mmkd.compare.arms import ARMS, USUAL_ARMS, Arm
 from mmkd.compare.configs import (
+    LONGER_CHECKPOINT,
     baseline,
     check_no_weights,
-    digest,
     keep_last,
     last_checkpoint,
     read_pair,
@@ -30,8 +30,8 @@ from mmkd.compare.configs import (
     write_out_models,
 )
 from mmkd.compare.detector import Detector
-from mmkd.compare.job import Step, mmkd_command, python
-from mmkd.compare.report.run import Run, read_run
+from mmkd.compare.job import mmkd_command, python
+from mmkd.compare.step import Step
 from mmkd.config.config_errors import config_errors
 from mmkd.config.given_teacher import is_given
 from mmkd.config.scaled_schedule import TrainingLength
@@ -54,7 +54,7 @@ class Comparison:
         config (str | Path): The pair.
         work_dir (Path): Gets configs, logs, checkpoints and the report.
         seeds (Sequence[int]): Of the students; the first is that of a teacher to be trained, too.
-        arms (Sequence[str]): Of ``ARMS``. Defaults to all.
+        arms (Sequence[str]): Of ``ARMS``. Defaults to ``USUAL_ARMS``.
         teacher_ckpt (str, optional): The teacher's weights, a file or a URL. Defaults to those
             that the pair names, if they are there; else the teacher is trained.
         train_teacher (bool): Train it anyway. Defaults to False.
@@ -78,7 +78,7 @@ class Comparison:
         config: str | Path,
         work_dir: Path,
         seeds: Sequence[int],
-        arms: Sequence[str] = ARMS,
+        arms: Sequence[str] = USUAL_ARMS,
         teacher_ckpt: str | None = None,
         train_teacher: bool = False,
         options: Mapping[str, Any] | None = None,
@@ -91,6 +91,11 @@ class Comparison:
                 f'arms must be baseline, against which all is measured, and any of '
                 f'{", ".join(ARMS)}, but got {", ".join(arms)}. Correct --arms.'
             )
+        if Arm.LONGER in arms and Arm.DISTILLED not in arms:
+            raise ValueError(
+                'arms with longer must have kd, too, as it trains for the time that kd took, but '
+                f'got {", ".join(arms)}. Add kd to --arms.'
+            )
         teacher_ckpt = teacher_ckpt and os.path.expanduser(teacher_ckpt)
         if teacher_ckpt and '://' not in teacher_ckpt and not Path(teacher_ckpt).is_file():
             raise FileNotFoundError(
@@ -101,18 +106,12 @@ class Comparison:
         self.seeds = list(dict.fromkeys(seeds))
         options = dict(options or {})
         length = TrainingLength(epochs)
-        pair = read_pair(config, options, val_interval, length)
-        if isinstance(pair.model.teacher, list | tuple):
-            raise ValueError(
-                'a comparison trains or tests the one teacher of a pair, but model.teacher of '
-                f'"{config}" is a list. Train the pair and its baseline with "mmkd train".'
-            )
-        self.pair = pair
+        self.pair = pair = read_pair(config, options, val_interval, length)
         given = teacher_ckpt or os.path.expanduser(pair.model.get('teacher_ckpt') or '')
         detects = is_given(pair.model.teacher)  # there is no network to train or to evaluate
         check_no_weights(pair, given, train_teacher)
-        train_teacher = train_teacher or not (given and ('://' in given or Path(given).is_file()))
-        train_teacher = train_teacher and not detects
+        there = given and ('://' in given or Path(given).is_file())
+        train_teacher = not detects and (train_teacher or not there)
         training = teacher_training(pair, options, length) if train_teacher else None
         self.rescheduled = length.lines
         write_out_models(pair)
@@ -133,6 +132,8 @@ class Comparison:
         if is_open(pair.model.get('lean_teacher')) and not fixed:
             self.form = self.work_dir / 'lean_teacher.json'
         for arm in students:
+            if arm is Arm.LONGER:
+                continue  # a step writes it, when the others have been timed
             self.configs[arm] = (
                 taught(pair, weights or None, self.form, shuffled=arm is Arm.SHUFFLED)
                 if arm.is_taught
@@ -141,7 +142,8 @@ class Comparison:
         for seed in self.seeds:
             for arm in students:
                 folder = self.work_dir / f'{arm}_seed{seed}'
-                checkpoint = str(folder / last_checkpoint(self.configs[arm]))
+                last = last_checkpoint(self.configs[arm]) if arm in self.configs else None
+                checkpoint = str(folder / (last or LONGER_CHECKPOINT))
                 self.detectors.append(Detector(arm, seed, folder, checkpoint))
         #: Config of each evaluation: one test set for all.
         known = {} if detects else dict(teacher=with_model(pair, pair.model.teacher))
@@ -177,15 +179,18 @@ class Comparison:
             for note in check(config, phases):
                 print_log(note, 'current', WARNING)
 
-    def check_pair(self) -> None:
+    def check_pair(self) -> DetectionDistill | None:
         """Build the pair once, without weights: what its rules refuse is told before hours pass.
+
+        Returns:
+            DetectionDistill: None where no arm is taught.
 
         Raises:
             ConfigError: it cannot be built; the key comes first.
         """
         taught_arms = [arm for arm in self.configs if Arm(arm).is_taught]
         if not taught_arms:
-            return
+            return None
         config = Config(self.configs[taught_arms[0]].to_dict())
         unread = ('teacher_ckpt', 'student_ckpt', 'teacher_cache', 'init_cfg')
         for key in (*unread, 'lean_teacher') if self.form else unread:
@@ -193,10 +198,11 @@ class Comparison:
         name_classes(config)
         scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
         with quiet_log(), config_errors(config), scope:
-            built = MODELS.build(config.model)
-            told = [*rehearse_teaching(built, config), *told_of_priors(built.student, config)]
+            pair: DetectionDistill = MODELS.build(config.model)
+            told = [*rehearse_teaching(pair, config), *told_of_priors(pair.student, config)]
         for line in told:
             print_log(line, 'current', INFO if line.startswith('Priors: ') else WARNING)
+        return pair
 
     def steps(self, inputs: Sequence[Path] = ()) -> list[Step]:
         """The job: training and evaluation of each detector; writes the configs.
@@ -211,10 +217,30 @@ class Comparison:
             if not path.relative_to(_PACKAGE).as_posix().startswith(_NOT_TRAINING)
         ]
         common = [*code, *inputs, *annotation_files(self.pair, ('train', 'test'))]
-        made = [self._steps(detector, common) for detector in self.detectors]
-        if self.teacher is not None:  # a step waits for those before it only
-            made.insert(1, self._choice(common))
-        return [step for steps in made for step in steps]
+        # A step waits for those before it only. The first baseline tells what the teacher is worth.
+        steps = [] if self.teacher is None else self._steps(self.teacher, common)
+        students = [d for d in self.detectors if d is not self.teacher]
+        for place, detector in enumerate(students):
+            if place == 1 and self.teacher is not None:
+                steps += self._choice(common)
+            if detector.arm is Arm.LONGER and detector.seed == self.seeds[0]:
+                steps.append(self._lengthening())
+            steps += self._steps(detector, common)
+        return steps
+
+    def _lengthening(self) -> Step:
+        """The step that finds how long plain training lasts in the time of distillation."""
+        first = {d.arm: d for d in self.detectors if d.seed == self.seeds[0]}
+        pair, out = [first[Arm.DISTILLED], first[Arm.BASELINE]], self.path(Arm.LONGER)
+        config = self.path(Arm.BASELINE)
+        folders = [detector.folder for detector in pair]
+        return Step(
+            'longer-length',
+            'How long plain training may last',
+            python('-m', 'mmkd.compare.lengthen', config, out, *folders),
+            outputs=[out],
+            inputs=[config, *(Path(detector.checkpoint) for detector in pair)],
+        )
 
     def _choice(self, common: list[Path]) -> list[Step]:
         """The step that chooses the teacher's form, if some arm is taught by one that is open."""
@@ -239,12 +265,10 @@ class Comparison:
         weights = [] if '://' in detector.checkpoint else [Path(detector.checkpoint)]
         steps = []
         if detector.trained:
-            config = self.configs[arm]
+            config = self.configs.get(arm, self.configs[Arm.BASELINE])
             inputs = [self.path(arm), *common]
             if arm.is_taught:
-                inputs += self.taught_from
-            if arm.is_taught and self.form:
-                inputs.append(self.form)
+                inputs += [*self.taught_from, *([self.form] if self.form else [])]
             command = ['train', self.path(arm), '--work-dir', folder]
             steps.append(
                 Step(
@@ -261,7 +285,7 @@ class Comparison:
             )
         config_path = self.path(f'test_{detector.test}')
         command = ['test', config_path, detector.checkpoint]
-        out = folder / 'predictions.pkl'
+        out = detector.predictions
         steps.append(
             Step(
                 f'{folder.name}-test',
@@ -273,35 +297,3 @@ class Comparison:
             )
         )
         return steps
-
-    def runs(self) -> list[Run]:
-        """What the steps have left behind."""
-        parameters = {
-            name: sum(
-                p.numel() for p in build_detector(str(self.path(f'test_{name}'))).parameters()
-            )
-            for name in self.tests
-        }
-        return [
-            read_run(
-                d.arm,
-                d.seed,
-                parameters[d.test],
-                d.folder if d.trained else None,
-                d.folder / 'test',
-            )
-            for d in self.detectors
-        ]
-
-    def settings(self) -> dict[str, Any]:
-        """What was compared, for the report; no paths."""
-        loop, loader = self.pair.train_cfg, self.pair.train_dataloader
-        length = {key: loop[key] for key in ('max_epochs', 'max_iters') if key in loop}
-        return dict(
-            pair=self.name,
-            seeds=self.seeds,
-            teacher='trained here' if self.teacher and self.teacher.trained else 'given',
-            **length,
-            batch_size=loader.get('batch_size'),
-            config_digests={name: digest(config) for name, config in self.configs.items()},
-        )

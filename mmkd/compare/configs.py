@@ -21,6 +21,9 @@ from mmkd.config.scaled_schedule import TrainingLength
 from mmkd.export.student_config import model_config, student_config
 from mmkd.hooks.channels_last_hook import ChannelsLastHook
 
+#: Of a training whose length is not known when it is planned.
+LONGER_CHECKPOINT = 'detector.pth'
+
 _METRICS = ('CocoMetric', 'VOCMetric')
 
 
@@ -47,6 +50,11 @@ def read_pair(
         raise ValueError(
             f'the config to compare must be a pair, whose model has architecture and teacher, but '
             f'"{path}" is not. Give the config that distils; docs/pairs.md says how to write one.'
+        )
+    if isinstance(config.model.teacher, list | tuple):
+        raise ValueError(
+            'a comparison trains or tests the one teacher of a pair, but model.teacher of '
+            f'"{path}" is a list. Train the pair and its baseline with "mmkd train".'
         )
     for key in ('train_cfg', 'train_dataloader', 'test_dataloader', 'test_evaluator', 'test_cfg'):
         if not config.get(key):
@@ -199,7 +207,7 @@ def last_checkpoint(config: Config) -> str:
     if is_distillation(config):
         return 'student.pth'
     if any(_is_a(hook, EarlyStoppingHook) for hook in _hooks(config)):
-        return 'detector.pth'  # after which epoch is not known yet
+        return LONGER_CHECKPOINT  # after which epoch is not known yet
     loop = config.train_cfg
     epochs = loop.get('max_epochs')
     return f'epoch_{epochs}.pth' if epochs else f'iter_{loop.max_iters}.pth'

@@ -20,3 +20,8 @@ class Detector:
     def test(self) -> str:
         """The evaluation that it takes: 'teacher' or 'student', a key of ``Comparison.tests``."""
         return 'teacher' if self.arm is Arm.TEACHER else 'student'
+
+    @property
+    def predictions(self) -> Path:
+        """What its evaluation writes."""
+        return self.folder / 'predictions.pkl'

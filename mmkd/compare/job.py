@@ -1,16 +1,13 @@
 """A job of several commands, side by side where they can be: progress, resuming, clear failures."""
 
 import fcntl
-import hashlib
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -24,9 +21,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mmkd.compare.other_work import OtherWork
+from mmkd.compare.step import Step, read_stamp
+from mmkd.compare.workers import cores
 from mmkd.fileio.atomic_writes import write_atomic
 
-_ITERATION = re.compile(r'(?:Epoch|Iter)\((train|val|test)\)\s+(?:\[(\d+)\])?\[\s*(\d+)/(\d+)\]')
 _TAIL = 25  # lines of the log shown when a step fails
 _POLL = 0.2  # seconds between looks at the logs
 
@@ -60,64 +59,12 @@ def sole_user(folder: Path) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class Step:
-    """One command of a job.
-
-    Args:
-        name (str): Unique in the job; names the step's log.
-        title (str): What the user reads.
-        command (Sequence[str]): Program and arguments.
-        outputs (Sequence[Path]): Files that are there when the command has succeeded.
-        inputs (Sequence[Path]): Files whose contents the outputs depend on.
-        settings (str): Anything else that the outputs depend on. Defaults to ''.
-        seconds (float): About how long it takes: its share of the progress. Defaults to 10.
-        epochs (int): Epochs it trains, to read its progress from the log. Defaults to 1, which
-            also suits a training that counts iterations.
-        resume (Sequence[str]): Arguments added when the same step was begun before and did not
-            finish. Defaults to ().
-        scratch (Sequence[Path]): Files removed before it begins anew, so that it cannot resume
-            from what another step left. Defaults to ().
-    """
-
-    name: str
-    title: str
-    command: Sequence[str]
-    outputs: Sequence[Path]
-    inputs: Sequence[Path] = ()
-    settings: str = ''
-    seconds: float = 10.0
-    epochs: int = 1
-    resume: Sequence[str] = ()
-    scratch: Sequence[Path] = ()
-
-    def fingerprint(self) -> str:
-        """Digest of all that the outputs depend on; not of the folder in which the project lies."""
-        words = [Path(w).name if Path(w).is_absolute() else str(w) for w in self.command]
-        digest = hashlib.sha256(repr((words, self.settings)).encode())
-        for path in self.inputs:
-            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
-        return digest.hexdigest()
-
-    def progress(self, line: str) -> float | None:
-        """How much of the step is done by a line of its log, from 0 to 1; None if it says nothing.
-
-        >>> step = Step('s', 'S', [], [], epochs=4)
-        >>> step.progress('Epoch(train)  [3][ 75/150]  lr: 1.0e-03')
-        0.625
-        """
-        found = _ITERATION.search(line)
-        if not found or (found[1] == 'val'):
-            return None
-        epoch = int(found[2] or 1) - 1
-        return min((epoch + int(found[3]) / int(found[4])) / self.epochs, 1.0)
-
-
 def run_steps(
     steps: Sequence[Step],
     folder: Path,
     console: Console | None = None,
     workers: Sequence[Mapping[str, str] | None] = (None,),
+    finished: Callable[[Step], None] = lambda step: None,
 ) -> None:
     """Run the steps; one whose inputs are unchanged since it finished is skipped.
 
@@ -126,10 +73,13 @@ def run_steps(
     Args:
         steps (Sequence[Step]): The job.
         folder (Path): Gets ``logs/<name>.log``; ``logs/<name>.begun`` and, when a step has
-            finished, ``logs/<name>.done`` hold the step's fingerprint.
+            finished, ``logs/<name>.done`` hold the step's fingerprint; ``logs/<name>.load`` tells
+            of other work that ran beside.
         console (Console, optional): Where progress is shown. Defaults to stdout.
         workers (Sequence[Mapping | None]): The environment of each step that may run at once, None
             for this process's; see :mod:`mmkd.compare.workers`. Defaults to one.
+        finished (Callable): Called with each step that has finished, now or before. Defaults to
+            nothing.
 
     Raises:
         StepFailed: A command failed, or did not write its outputs; the others have been ended.
@@ -151,6 +101,7 @@ def run_steps(
     )
     waiting = dict(enumerate(steps))
     running: dict[int, _Run] = {}
+    load = OtherWork()
     free = list(reversed(workers))
     total, done = sum(step.seconds for step in steps), 0.0
     with bar:
@@ -167,21 +118,26 @@ def run_steps(
                     label = f'{number + 1}/{len(steps)} {step.title}'
                     run = _Run(step, label, logs, free[-1])
                     if run.start():
+                        run.first_sample = len(load.own)
                         running[number] = run
                         free.pop()
                     else:
                         total -= step.seconds
                         console.print(f'[dim]{label}: done before[/]')
+                        finished(step)
                 for number, run in list(running.items()):
                     if run.poll():
                         del running[number]
                         free.append(run.env)
                         done += run.step.seconds
                         console.print(f'{run.label}: {run.seconds():.0f} s')
+                        load.write(logs / f'{run.step.name}.load', run.first_sample, cores())
+                        finished(run.step)
                 now = done + sum(run.done * run.step.seconds for run in running.values())
                 label = ' + '.join(run.label for run in running.values())
                 bar.update(task, description=label, completed=now, total=total)
                 if running:
+                    load.sample(run.pid for run in running.values())
                     time.sleep(_POLL)
         finally:
             for run in running.values():
@@ -204,13 +160,13 @@ class _Run:
         )
         self.fingerprint = step.fingerprint()
         self.done = 0.0
+        self.first_sample = 0
 
     def start(self) -> bool:
         """Start the command; False if the step has finished before."""
-        here = all(Path(path).exists() for path in self.step.outputs)
-        if here and _read(self.done_stamp) == self.fingerprint:
+        if self.step.is_done(self.log.parent, self.fingerprint):
             return False
-        again = _read(self.begun_stamp) == self.fingerprint and not self.done_stamp.exists()
+        again = read_stamp(self.begun_stamp) == self.fingerprint and not self.done_stamp.exists()
         self.done_stamp.unlink(missing_ok=True)
         write_atomic(self.begun_stamp, self.fingerprint.encode())
         if not again:
@@ -228,6 +184,10 @@ class _Run:
             )
         self._tail, self._line = self.log.open(encoding='utf-8', errors='replace'), ''
         return True
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def seconds(self) -> float:
         return time.monotonic() - self._begin
@@ -270,10 +230,6 @@ class _Run:
                 return
             except subprocess.TimeoutExpired:
                 continue
-
-
-def _read(path: Path) -> str | None:
-    return path.read_text() if path.is_file() else None
 
 
 def python(*arguments: object) -> list[str]:

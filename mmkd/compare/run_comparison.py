@@ -7,27 +7,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.measure import Measurement
+from rich.table import Column, Table
 
 from mmkd.algorithms.detection_distill import DetectionDistill
-from mmkd.checkpoints.plain_pickle import load_pickle
+from mmkd.algorithms.quiet_log import quiet_log
 from mmkd.compare.arms import Arm
 from mmkd.compare.comparison import Comparison
-from mmkd.compare.configs import taught
-from mmkd.compare.job import FolderInUse, Step, StepFailed, run_steps, sole_user
+from mmkd.compare.first_look import FirstLook, teacher_to_write
+from mmkd.compare.job import FolderInUse, StepFailed, run_steps, sole_user
+from mmkd.compare.kept_console import KeptConsole
+from mmkd.compare.look_at import look_at
+from mmkd.compare.measure.evidence import Evidence
+from mmkd.compare.measure.thresholds import equal_thresholds
+from mmkd.compare.outcome import is_disturbed, look_closer, runs_of, settings_of
+from mmkd.compare.pace import Pace, measure_pace
+from mmkd.compare.plan import plan_of, timed
 from mmkd.compare.report import tables
 from mmkd.compare.report.curves import draw_curves
 from mmkd.compare.report.results import results_of
+from mmkd.compare.report.run import Run
 from mmkd.compare.report.summary import summary
 from mmkd.compare.report.write_report import Report, write_report
+from mmkd.compare.step import Step
 from mmkd.compare.workers import describe_machine, worker_environments
-from mmkd.datasets.data_checks import name_classes
-from mmkd.visualization.overlays import overlays
-from mmkd.visualization.pictures import Picture, detected_boxes, draw_pictures, ground_truth_boxes
+from mmkd.visualization.pictures import draw_pictures
 
 
 def run_comparison(
@@ -51,13 +57,14 @@ def run_comparison(
     Returns:
         int: The exit status: 0, 1 for a step that failed or a folder in use, 130 for Ctrl-C.
     """
-    console, start = Console(), time.monotonic()
+    console, start = KeptConsole(comparison.work_dir / 'compare.log'), time.monotonic()
+    pair = None
     if not before:
         comparison.check_data()
-        comparison.check_pair()
+        pair = comparison.check_pair()
     try:
         with sole_user(comparison.work_dir):
-            environments = _run(comparison, console, workers, before)
+            environments = _run(comparison, console, workers, before, pair)
             page = _report(comparison, console, title, command, environments, images)
     except (FolderInUse, StepFailed) as error:
         console.print(f'[red]{escape(str(error))}[/]')
@@ -65,23 +72,53 @@ def run_comparison(
     except KeyboardInterrupt:
         console.print('Stopped. Run the same command to go on.')
         return 130
+    for line in teacher_to_write(comparison):
+        console.print(escape(line))
     console.print(f'Report: {page.resolve()} ({time.monotonic() - start:.0f} s in all)')
     return 0
 
 
 def _run(
-    comparison: Comparison, console: Console, workers: int | None, before: Sequence[Step]
+    comparison: Comparison,
+    console: Console,
+    workers: int | None,
+    before: Sequence[Step],
+    pair: DetectionDistill | None,
 ) -> list[dict[str, str]]:
-    """Run the steps; returns the environments that they had."""
+    """Say what will be done, and do it; returns the environments that the steps had."""
     made = [path for step in before for path in step.outputs]
     steps = [*before, *comparison.steps(made)]
     environments = worker_environments(workers, most=len(comparison.detectors))
+    logs = comparison.work_dir / 'logs'
+    left = [step for step in steps if not step.is_done(logs)]
+    threads = int(environments[0]['OMP_NUM_THREADS'])
+    pace = _pace(comparison, console, pair, threads) if pair is not None and left else None
+    if pace is not None:
+        steps = timed(comparison, steps, pace)
+        left = [step for step in steps if step.name in {one.name for one in left}]
+    done, at_once = len(steps) - len(left), len(environments)
+    console.print(escape(plan_of(comparison, left, done, at_once, pace is not None)))
     previous = signal.signal(signal.SIGTERM, _stop)
     try:
-        run_steps(steps, comparison.work_dir, console, environments)
+        look = FirstLook(comparison, console) if left else lambda step: None
+        run_steps(steps, comparison.work_dir, console, environments, look)
     finally:
         signal.signal(signal.SIGTERM, previous)
     return environments
+
+
+def _pace(
+    comparison: Comparison, console: Console, pair: DetectionDistill, threads: int
+) -> Pace | None:
+    """How fast a step is, or a line on why it could not be timed."""
+    [arm, *_] = [arm for arm in comparison.configs if Arm(arm).is_taught]
+    try:
+        with quiet_log():
+            return measure_pace(pair, comparison.configs[arm], threads)
+    except Exception as error:  # an estimate is not worth a comparison
+        told = f'No step could be timed: {type(error).__name__}: {error}'
+        console.print(f'[yellow]{escape(told)}[/]')
+        return None
 
 
 def _report(
@@ -93,28 +130,68 @@ def _report(
     images: int,
 ) -> Path:
     """Show the figures and write the report; returns its page."""
-    results, folder = results_of(comparison.runs()), comparison.work_dir
-    pictures = {}
-    if draw_curves(folder / 'curves.png', results):
-        pictures['curves.png'] = 'Validation mAP and loss terms: mean and range over the seeds.'
-    shown, fault = look_at(comparison, images)
+    runs, folder = runs_of(comparison), comparison.work_dir
+    evidence, fault = _closer_look(comparison, runs)
+    results = results_of(runs, evidence)
+    told, thresholds = _thresholds(comparison, evidence)
+    shown, blank = look_at(comparison, images, thresholds)
     draw_pictures(folder / 'report.png', shown)
-    pictures['report.png'] = (
-        f'The first test images, seed {comparison.seeds[0]}: boxes that score 0.3 or more; the '
-        'cells whose features are imitated, on any level; the highest score that the teacher '
-        f'gives in a cell, or in the boxes of its proposals and queries.{fault}'
-    )
+    pictures = {
+        'report.png': f'The first test images, seed {comparison.seeds[0]}: {told} Imitation mask: '
+        "the cells whose features are imitated, on any level. Teacher's weight: the highest score "
+        f'that the teacher gives in a cell, or in the boxes of its proposals and queries.{blank}'
+    }
+    curves, folded = {}, {}
+    if draw_curves(folder / 'curves.png', results):
+        curves['curves.png'] = 'Validation mAP and loss terms: mean and range over the seeds.'
+    if draw_curves(folder / 'statistics.png', results, statistics=True):
+        folded['statistics.png'] = 'Statistics of the losses: mean and range over the seeds.'
     words = [Path(word).name if Path(word).is_absolute() else word for word in command]
     notes = (
-        f'Made by: {shlex.join(words)} (steps timed while up to {len(environments)} ran at once)'
+        f'Made by: {shlex.join(words)} (steps timed while up to {len(environments)} ran at '
+        f'once).{_undisturbed(comparison)}{fault}'
     )
-    settings = {**comparison.settings(), **describe_machine(environments)}
-    page = write_report(folder, Report(title, notes, pictures, settings), results)
-    _show(console, tables.main_table(results))
+    settings = {**settings_of(comparison), **describe_machine(environments)}
+    report = Report(title, notes, pictures, settings, curves, folded)
+    page = write_report(folder, report, results)
+    shown_tables = [tables.main_table(results), tables.error_table(results)]
     if len(comparison.seeds) > 1:
-        _show(console, tables.seed_table(results))
-    console.print(summary(results))
+        shown_tables.insert(1, tables.seed_table(results))
+    for rows in shown_tables:
+        if len(rows) > 1:
+            _show(console, rows)
+    console.print(escape(f'{summary(results)}{fault}'))
     return page
+
+
+def _undisturbed(comparison: Comparison) -> str:
+    """A sentence on the trainings whose times are left out, or ''."""
+    disturbed = [d.folder.name for d in comparison.detectors if is_disturbed(comparison, d)]
+    if not disturbed:
+        return ''
+    return f' Other work ran beside {", ".join(disturbed)}: no seconds per step are given of these.'
+
+
+def _closer_look(comparison: Comparison, runs: Sequence[Run]) -> tuple[Evidence | None, str]:
+    """What the images tell, and a sentence on why they tell nothing, or ''."""
+    try:
+        return look_closer(comparison, runs), ''
+    except Exception as error:  # after hours of training the figures must come out
+        return None, f' The test images could not be looked at: {type(error).__name__}: {error}'
+
+
+def _thresholds(comparison: Comparison, evidence: Evidence | None) -> tuple[str, dict[Arm, float]]:
+    """A sentence on the boxes that are shown, and the lowest score of each arm's."""
+    if evidence is None:
+        return 'boxes that score 0.3 or more.', {}
+    own = {arm: one for (arm, seed), one in evidence.judged.items() if seed == comparison.seeds[0]}
+    precision, found = equal_thresholds(own, Arm.BASELINE)
+    scores = ', '.join(f'{arm.heading} {score:.2f}' for arm, score in found.items())
+    return (
+        f'boxes from the score on at which each detector has a precision of {precision:.2f} on all '
+        f"test images, where the baseline's F1 is highest ({scores}).",
+        found,
+    )
 
 
 def _stop(*_: Any) -> None:
@@ -122,62 +199,15 @@ def _stop(*_: Any) -> None:
 
 
 def _show(console: Console, rows: tables.Table) -> None:
-    table = Table(*rows[0])
-    for row in rows[1:]:
-        table.add_row(*row)
-    console.print(table)
-
-
-def look_at(comparison: Comparison, count: int) -> tuple[list[Picture], str]:
-    """The first test images with what each student finds and what the teacher shows.
-
-    Returns:
-        tuple: the pictures; a sentence on what could not be drawn, or ''.
-    """
-    import mmcv
-    from mmdet.registry import DATASETS
-
-    config = comparison.tests['student']
-    init_default_scope(config.get('default_scope', 'mmdet'))
-    dataset = DATASETS.build(config.test_dataloader.dataset)
-    classes = dataset.metainfo['classes']
-    found = {}
-    for detector in comparison.detectors:
-        if detector.arm is not Arm.TEACHER and detector.seed == comparison.seeds[0]:
-            with (detector.folder / 'predictions.pkl').open('rb') as file:
-                found[detector.arm.heading] = load_pickle(file)
-    pictures, fault = [], ''
-    try:
-        pair = _build_pair(comparison)
-    except Exception as error:
-        pair, fault = None, _fault(error)
-    for index in range(min(count, len(dataset))):
-        info = dataset.get_data_info(index)
-        boxes = {'Ground truth': ground_truth_boxes(info['instances'], classes)}
-        for heading, items in found.items():
-            [item] = [item for item in items if item['img_path'] == info['img_path']]
-            boxes[heading] = detected_boxes(item['pred_instances'], classes)
-        heat = {}
-        if pair is not None:
-            try:
-                heat = {name: m.numpy() for name, m in overlays(pair, dataset, index).items()}
-            except Exception as error:
-                pair, fault = None, _fault(error)
-        pixels = mmcv.imread(info['img_path'], channel_order='rgb')
-        pictures.append(Picture(pixels, boxes, heat))
-    return pictures, fault
-
-
-def _fault(error: Exception) -> str:
-    # After hours of training the figures must come out, whatever an unusual pair does to drawings.
-    return f" Mask and teacher's weight could not be drawn: {type(error).__name__}: {error}"
-
-
-def _build_pair(comparison: Comparison) -> DetectionDistill:
-    from mmdet.registry import MODELS
-
-    weights = None if comparison.teacher is None else comparison.teacher.checkpoint
-    config: Config = taught(comparison.pair, weights)
-    config.model.lean_teacher = None
-    name_classes(config)
-    return MODELS.build(config.model).eval()
+    """A table; on a terminal that is too narrow for it a line for each row, never cut."""
+    header, *rest = rows
+    table = Table(*(Column(escape(name), overflow='fold') for name in header))
+    for row in rest:
+        table.add_row(*map(escape, row))
+    # what is measured is no more than the width
+    if Measurement.get(console, console.options, table).minimum < console.width:
+        console.print(table)
+        return
+    for row in rest:
+        facts = [f'{name} {cell}' for name, cell in zip(header[1:], row[1:], strict=True) if cell]
+        console.print(escape(f'{header[0]} {row[0]}: {", ".join(facts)}'.strip()))

@@ -16,11 +16,11 @@ def worker_environments(count: int | None, most: int) -> list[dict[str, str]]:
         count (int | None): How many; None for one per GPU, or without GPUs one per core.
         most (int): More than these would have nothing to do.
     """
-    gpus, cores = _gpus(), _cores()
-    count = count or min(len(gpus) or cores, most)
+    gpus, own = _gpus(), cores()
+    count = count or min(len(gpus) or own, most)
     # Small models gain more from a second process than from a second thread. Waiting threads must
     # not spin: beside other work that costs a multiple.
-    env = dict(OMP_NUM_THREADS=str(min(max(cores // count, 1), 4)), OMP_WAIT_POLICY='PASSIVE')
+    env = dict(OMP_NUM_THREADS=str(min(max(own // count, 1), 4)), OMP_WAIT_POLICY='PASSIVE')
     env.update(os.environ)
     env['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
     return [
@@ -37,7 +37,7 @@ def describe_machine(workers: list[dict[str, str]]) -> dict[str, Any]:
     names = ('torch', 'mmengine', 'mmcv', 'mmdet', 'mmrazor', 'mmyolo')
     packages = [found[name][0] for name in names if name in found]
     return dict(
-        cores=_cores(),
+        cores=cores(),
         gpus=[torch.cuda.get_device_name(i) for i in range(len(_gpus()))],
         workers=len(workers),
         threads=int(workers[0]['OMP_NUM_THREADS']),
@@ -45,7 +45,8 @@ def describe_machine(workers: list[dict[str, str]]) -> dict[str, Any]:
     )
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many this process may use."""
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -86,7 +86,18 @@ def set_epochs(cfg: Config, epochs: int) -> list[str]:
             '--epochs changes trainings that count epochs (train_cfg.max_epochs), but train_cfg '
             f'is {dict(loop)}. Set train_cfg.max_iters by --cfg-options.'
         )
-    factor, length = epochs / own, epochs
+    return scale_schedule(cfg, epochs / own, epochs)
+
+
+def scale_schedule(cfg: Config, factor: float, length: int) -> list[str]:
+    """Multiply each moment of a training by ``factor``, see :func:`set_epochs`.
+
+    Args:
+        cfg: changed in place.
+        factor: by which all becomes longer or shorter.
+        length: the new length of the training, in what its loop counts.
+    """
+    loop = cfg.get('train_cfg') or {}
     lines: list[str] = []
     parts: list[tuple[str, Any]] = [('train_cfg', loop)]
     for key, registry in (

@@ -19,7 +19,7 @@ class Picture:
         pixels (np.ndarray): (H, W, 3), RGB, uint8.
         boxes (dict): By title of the column ((x1, y1, x2, y2) in pixels, text).
         heat (dict): By title of the column a map (h, w) of values from 0 to 1, which is
-            stretched over the image.
+            stretched over the image; the colours are explained by a bar below.
     """
 
     pixels: NDArray[Any]
@@ -39,12 +39,15 @@ def ground_truth_boxes(instances: Sequence[Mapping[str, Any]], classes: Sequence
 def detected_boxes(
     instances: Mapping[str, Any], classes: Sequence[str], threshold: float = 0.3
 ) -> Boxes:
-    """Of the ``pred_instances`` that ``mmkd test --out`` wrote: those that score enough."""
+    """Of the ``pred_instances`` that ``mmkd test --out`` wrote: those that score enough.
+
+    The surest come last, which are drawn over the others.
+    """
     boxes, scores, labels = (np.asarray(instances[key]) for key in ('bboxes', 'scores', 'labels'))
     return [
-        (tuple(map(float, box)), f'{classes[label]} {score:.2f}')
-        for box, score, label in zip(boxes, scores, labels, strict=True)
-        if score >= threshold
+        (tuple(map(float, boxes[i])), f'{classes[labels[i]]} {scores[i]:.2f}')
+        for i in np.argsort(scores, kind='stable')
+        if scores[i] >= threshold
     ]
 
 
@@ -54,6 +57,8 @@ def draw_pictures(path: Path, pictures: Sequence[Picture]) -> None:
 
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
 
     titles = list(dict.fromkeys(title for p in pictures for title in (*p.boxes, *p.heat)))
     ratios = [picture.pixels.shape[0] / picture.pixels.shape[1] for picture in pictures]
@@ -76,6 +81,13 @@ def draw_pictures(path: Path, pictures: Sequence[Picture]) -> None:
             else:
                 axis.imshow(picture.pixels)
             _draw_boxes(axis, picture.boxes.get(title, []))
+    for column, title in enumerate(titles):
+        if any(title in picture.heat for picture in pictures):
+            scale = ScalarMappable(Normalize(0, 1), 'autumn')
+            bar = figure.colorbar(
+                scale, ax=axes[:, column], location='bottom', aspect=30, pad=0.01, ticks=(0, 0.5, 1)
+            )
+            bar.ax.tick_params(labelsize=7)
     figure.savefig(path, dpi=110, metadata={'Software': None})
     plt.close(figure)
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from mmkd.compare import ARMS
-from mmkd.compare.arms import Arm
+from mmkd.compare.arms import USUAL_ARMS, Arm
 from mmkd.compare.report.run import Run
 from mmkd_cli import compare
 
 
 def test_the_command_offers_the_students():
     """It imports no torch, so that it has the names as text."""
-    assert compare.ARMS == ARMS == ('baseline', 'kd', 'shuffled')
+    assert compare.ARMS == ARMS == ('baseline', 'kd', 'shuffled', 'longer')
+    assert compare.USUAL_ARMS == USUAL_ARMS == ('baseline', 'kd', 'shuffled')
     assert all(type(arm) is str for arm in ARMS), 'argparse shows them as they are'
 
 

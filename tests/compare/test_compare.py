@@ -351,7 +351,8 @@ def test_a_users_own_data_from_the_text_to_the_report(here, forked_steps, monkey
     teacher, *students = content['runs']
     assert len({run['parameters'] for run in students}) == 1
     assert teacher['parameters'] > students[0]['parameters']
-    assert all(run['step_seconds'] > 0 for run in content['runs'])
+    # none where other work runs beside, as in the gate
+    assert all(run['step_seconds'] is None or run['step_seconds'] > 0 for run in content['runs'])
     curves = json.loads((folder / 'curves.json').read_text())['by_name']
     assert set(curves['validation mAP by epoch']) == {'teacher', 'baseline', 'kd', 'shuffled'}
     assert set(curves['distill.loss_soft']) == {'kd', 'shuffled'}
@@ -361,8 +362,24 @@ def test_a_users_own_data_from_the_text_to_the_report(here, forked_steps, monkey
     # ... but for what the teacher shows.
     assert curves['distill.loss_soft']['kd'][0] != curves['distill.loss_soft']['shuffled'][0]
     page = (folder / 'report.html').read_text()
-    assert 'could not be drawn' not in page
-    assert page.count('data:image/png') == 2 and str(here) not in page
+    assert 'could not be' not in page
+    assert page.count('data:image/png') == 3 and str(here) not in page
+    told = (
+        r'each detector has a precision of \d\.\d\d on .*\(Teacher \d.*, Baseline \d.*, Distilled'
+    )
+    assert re.search(told, page)
+    assert content['settings']['image_size'] == '256x192'
+    assert content['settings']['learning_rate']['kd'].endswith('(AdamW)')
+    assert (content['test_images'], len(content['errors'])) == (2, 4)
+    assert content['gains']['kd']['of_images'] is not None
+    kept = (folder / 'compare.log').read_text()
+    assert kept.index('4 trainings and 4 evaluations are to be run') < kept.index('1/8 Teacher')
+    assert re.search(r'About \d+ s by a step timed just now \(teacher \d+ s, baseline', kept)
+    # The teacher is judged as soon as there is a baseline.
+    told = kept.index('The teacher is not clearly above the baseline')
+    assert kept.index('Baseline: evaluation') < told < kept.index('Distilled: training')
+    weights = 'work_dirs/compare_my_pair/teacher/detector.pth'
+    assert f"teacher_ckpt='{weights}'" in ' '.join(kept.split()) and Path(weights).is_file()
     assert (folder / 'report.md').is_file()
     assert '== kd seed ' in (folder / 'report.log').read_text()
     # The same command has nothing left to do.

@@ -1,5 +1,6 @@
 """A job of steps."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -10,7 +11,9 @@ pytest.importorskip('rich')
 
 from rich.console import Console
 
-from mmkd.compare.job import FolderInUse, Step, StepFailed, python, run_steps, sole_user
+from mmkd.compare import other_work
+from mmkd.compare.job import FolderInUse, StepFailed, python, run_steps, sole_user
+from mmkd.compare.step import Step
 from tests.processes import context, start
 
 CONSOLE = Console(quiet=True)
@@ -37,6 +40,19 @@ def test_a_finished_step_is_skipped_until_an_input_changes(tmp_path):
     source.write_text('b')
     run_steps(steps, tmp_path, CONSOLE)
     assert (runs(tmp_path), runs(tmp_path, 'two')) == (2, 1)
+
+
+def test_each_step_that_has_finished_is_told_now_or_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(other_work, '_EVERY', 0)
+    monkeypatch.setattr(other_work, 'running_threads', lambda: [(1, 5)])
+    steps, told = [step(tmp_path, name) for name in ('one', 'two')], []
+    assert not any(one.is_done(tmp_path / 'logs') for one in steps)
+    for _ in range(2):
+        run_steps(steps, tmp_path, CONSOLE, finished=lambda one: told.append(one.name))
+    assert told == ['one', 'two'] * 2
+    assert all(one.is_done(tmp_path / 'logs') for one in steps)
+    kept = json.loads((tmp_path / 'logs/one.load').read_text())
+    assert (kept['own'], kept['others']) == (0, 5)
 
 
 @pytest.mark.parametrize('change', [dict(settings='b'), dict(code='pass')])

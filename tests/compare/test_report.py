@@ -14,8 +14,8 @@ pytest.importorskip('matplotlib')
 from mmkd.compare.report.curves import bands, draw_curves
 from mmkd.compare.report.log_text import log_text
 from mmkd.compare.report.results import mean_interval, results_of
-from mmkd.compare.report.run import Run, read_run
-from mmkd.compare.report.summary import summary
+from mmkd.compare.report.run import Run, read_run, step_seconds
+from mmkd.compare.report.summary import sentences, summary
 from mmkd.compare.report.tables import main_table, parts_table, seed_table
 from mmkd.compare.report.write_report import Report, write_report
 from mmkd.visualization.pictures import Picture, detected_boxes, draw_pictures, ground_truth_boxes
@@ -32,6 +32,7 @@ def run(arm, seed, value, **parts) -> Run:
 TEACHER = Run('teacher', 0, 3_000_000, 0.6, 0.8, {'cat': 0.7}, 0.15)
 ONE = [TEACHER, run('baseline', 0, 0.4, cat=0.3), run('kd', 0, 0.45, cat=0.5)]
 TWO = [*ONE, run('baseline', 1, 0.42, cat=0.5), run('kd', 1, 0.45, cat=0.5)]
+EVEN = [run(arm, s, v + s / 50) for arm, v in (('baseline', 0.4), ('kd', 0.45)) for s in (0, 1)]
 CONTROL = [*TWO, run('shuffled', 0, 0.39), run('shuffled', 1, 0.41)]
 
 
@@ -43,7 +44,7 @@ def test_gain_is_paired_by_seed():
     assert gains(TWO) == pytest.approx({0: 0.05, 1: 0.03})
     assert gains([*ONE, run('kd', 7, 0.9)]) == pytest.approx({0: 0.05})
     assert gains(CONTROL, 'shuffled') == pytest.approx({0: -0.01, 1: -0.01})
-    assert results_of(CONTROL).over_control.by_seed == pytest.approx({0: 0.06, 1: 0.04})
+    assert results_of(CONTROL).over['shuffled'].by_seed == pytest.approx({0: 0.06, 1: 0.04})
 
 
 def test_arms_without_a_seed_in_common_have_no_gain():
@@ -51,7 +52,7 @@ def test_arms_without_a_seed_in_common_have_no_gain():
     assert not apart.gains and summary(apart).startswith('Nothing to compare')
     halves = [run('baseline', 0, 0.4), run('baseline', 1, 0.4)]
     control = results_of([*halves, run('kd', 0, 0.5), run('shuffled', 1, 0.4)])
-    assert control.over_control is None and 'on the right image' not in summary(control)
+    assert not control.over and 'on the right image' not in summary(control)
 
 
 def test_interval_by_hand():
@@ -62,27 +63,41 @@ def test_interval_by_hand():
 
 
 def test_share_of_the_gap_by_hand():
-    # Gain 0.04 of a gap of 0.6 - 0.41 = 0.19.
-    assert results_of(TWO).gains['kd'].gap_closed == pytest.approx(0.04 / 0.19)
-    worse = results_of([Run('teacher', 0, 1, 0.3, 0.5), *TWO[1:]])
-    assert worse.gains['kd'].gap_closed is None and worse.gap < 0
-    assert 'there is no gap to close' in summary(worse)
-    without = results_of(TWO[1:])
+    # Gain 0.05 of a gap of 0.6 - 0.41 = 0.19.
+    shown = results_of([TEACHER, *EVEN])
+    assert shown.gains['kd'].gap_closed == pytest.approx(0.05 / 0.19)
+    assert shown.share_of_gap('kd') == shown.gains['kd'].gap_closed
+    assert 'It closes 26 % of the 19.0 points to the teacher.' in summary(shown)
+    worse = results_of([Run('teacher', 0, 1, 0.3, 0.5), *EVEN])
+    assert worse.gains['kd'].gap_closed is None and worse.gap.mean < 0
+    assert 'The teacher is not clearly above the baseline: -11.0 ± 12.7 points.' in summary(worse)
+    without = results_of(EVEN)
     assert without.gains['kd'].gap_closed is None and without.gap is None
-    assert 'points to the teacher' not in summary(without)
+    assert 'teacher' not in summary(without)
+
+
+def test_what_is_not_shown_closes_no_gap():
+    """Neither in a sentence nor in a table: 496 % of it, once."""
+    small = Run('teacher', 0, 1, 0.415, 0.5)
+    for runs in (ONE, TWO, CONTROL, [small, *TWO[1:]], [small, *EVEN]):
+        results = results_of(runs)
+        assert results.share_of_gap('kd') is None
+        assert 'closes' not in summary(results)
+        assert 'gap closed' not in main_table(results)[0]
 
 
 def test_table_of_one_seed():
-    assert main_table(results_of(ONE))[1:] == [
-        ['Teacher', '3,000,000', '0.600', '0.800', '', '', '0.150'],
-        ['Baseline', '200,000', '0.400', '0.600', '', '', '0.060'],
-        ['Distilled', '200,000', '0.450', '0.650', '+0.050', '25 %', '0.060'],
+    assert main_table(results_of(ONE)) == [
+        ['', 'parameters', 'mAP', 'mAP50', 'gain', 'seconds per step'],
+        ['Teacher', '3,000,000', '0.600', '0.800', '', '0.150'],
+        ['Baseline', '200,000', '0.400', '0.600', '', '0.060'],
+        ['Distilled', '200,000', '0.450', '0.650', '+0.050', '0.060'],
     ]
 
 
 def test_tables_of_two_seeds():
-    rows = main_table(results_of(CONTROL))
-    assert rows[3][4:6] == ['+0.040 ± 0.127', '21 %']
+    rows = main_table(results_of([TEACHER, *EVEN, *CONTROL[5:]]))
+    assert rows[3][4:6] == ['+0.050 ± 0.000', '26 %']
     assert rows[1][2] == '0.600'  # one teacher
     assert rows[4][0] == 'Shuffled teacher' and rows[4][4] == '-0.010 ± 0.000'
     assert seed_table(results_of(CONTROL))[1:] == [
@@ -182,6 +197,16 @@ def test_a_run_is_read_from_its_last_folders(tmp_path, metrics):
         read_run('kd', 3, 7, tmp_path / 'nothing', tmp_path / 'test')
 
 
+def test_step_times_beside_other_work_are_not_given(tmp_path, metrics):
+    write_log(tmp_path / 'train/20260101_000000', [step(10, 2.0, 0.3), step(20, 2.0, 0.1)])
+    metrics(**{'coco/bbox_mAP': 0.5})
+    folders = tmp_path / 'train', tmp_path / 'test'
+    assert step_seconds(folders[0]) == read_run('kd', 0, 7, *folders).step_seconds == 0.2
+    disturbed = read_run('kd', 0, 7, *folders, disturbed=True)
+    assert disturbed.step_seconds is None and disturbed.curves
+    assert 'seconds per step' not in main_table(results_of([disturbed]))[0]
+
+
 def test_a_resumed_run_keeps_what_it_logged_before(tmp_path, metrics):
     write_log(tmp_path / 'train/20260101_000000', [step(10, 99.0)])
     first = [step(10, 3.0), dict(step=1, **{'pascal_voc/mAP': 0.1}), step(20, 99.0)]
@@ -201,7 +226,7 @@ def test_nothing_detected_is_zero_and_a_given_teacher_has_no_steps(tmp_path, met
     metrics(data_time=0.1)
     found = read_run('teacher', 0, 7, None, tmp_path / 'test')
     assert (found.map, found.map50, found.step_seconds, found.curves) == (0, 0, None, {})
-    assert main_table(results_of([found]))[1][-1] == ''
+    assert 'seconds per step' not in main_table(results_of([found]))[0]
 
 
 def test_curves_are_means_and_ranges_and_of_the_teacher_validation_alone():
@@ -241,7 +266,7 @@ def test_page_is_whole_in_itself(tmp_path):
     assert (
         'A &lt;title&gt;' in page
         and 'a &amp; b' in page
-        and html.escape(summary(results_of(TWO))) in page
+        and html.escape(sentences(results_of(TWO))[0]) in page
     )
     embedded = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert [base64.b64decode(data) for data in embedded] == [
@@ -252,7 +277,12 @@ def test_page_is_whole_in_itself(tmp_path):
     assert '| Distilled | 200,000 | 0.450 ' in text and '| seeds | 0, 1 |' in text
     content = json.loads((tmp_path / 'report.json').read_text())
     assert content['gains']['kd'] == dict(
-        mean=0.04, interval95=0.1271, by_seed={'0': 0.05, '1': 0.03}, gap_closed=0.2105
+        mean=0.04,
+        interval95=0.1271,
+        of_seeds=0.1271,
+        of_images=None,
+        by_seed={'0': 0.05, '1': 0.03},
+        gap_closed=None,
     )
     assert len(content['runs']) == 5 and content['settings']['threads'] == 1
     curves = json.loads((tmp_path / 'curves.json').read_text())

@@ -17,7 +17,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpus > 0)
         monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
         monkeypatch.setattr(torch.cuda, 'get_device_name', lambda i: f'GPU {i}')
-        monkeypatch.setattr(workers, '_cores', lambda: cores)
+        monkeypatch.setattr(workers, 'cores', lambda: cores)
 
     return pretend
 

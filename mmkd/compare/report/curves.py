@@ -6,7 +6,7 @@ from typing import Any
 
 from mmkd.compare.arms import Arm
 from mmkd.compare.report.results import Results
-from mmkd.losses.log_keys import DISTILL, TOTAL
+from mmkd.losses.log_keys import DISTILL, TOTAL, is_term
 
 Band = list[tuple[float, float, float, float]]
 _POINTS = 200  # of a curve, at most
@@ -37,14 +37,19 @@ def _order(item: tuple[str, Any]) -> tuple[Any, ...]:
     return not name.startswith('validation'), name != TOTAL, name.startswith(DISTILL), name
 
 
-def draw_curves(path: Path, results: Results, columns: int = 3) -> bool:
-    """Draw the curves into a PNG; False if there are none."""
+def is_statistic(name: str) -> bool:
+    """Whether a curve is neither a validation nor part of what is minimised."""
+    return name.startswith(DISTILL) and not is_term(name)
+
+
+def draw_curves(path: Path, results: Results, statistics: bool = False, columns: int = 3) -> bool:
+    """Draw the curves into a PNG, or the statistics of the losses; False if there are none."""
     import matplotlib
 
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
 
-    curves = bands(results)
+    curves = {k: v for k, v in bands(results).items() if is_statistic(k) is statistics}
     if not curves:
         return False
     rows = -(-len(curves) // columns)

@@ -32,7 +32,7 @@ class Run:
         map50 (float): mAP at IoU 0.5.
         parts (dict): mAP by size of the objects and by class, as far as the metric gives it.
         step_seconds (float, optional): Median wall time of a training step. Defaults to None, for
-            a teacher that was given.
+            a teacher that was given, and where other work ran beside.
         curves (dict): By name (x, y): validation mAP by epoch or, in a training without epochs,
             by step; every loss term by step.
     """
@@ -50,7 +50,14 @@ class Run:
         object.__setattr__(self, 'arm', Arm(self.arm))
 
 
-def read_run(arm: Arm, seed: int, parameters: int, train: Path | None, test: Path) -> Run:
+def read_run(
+    arm: Arm,
+    seed: int,
+    parameters: int,
+    train: Path | None,
+    test: Path,
+    disturbed: bool = False,
+) -> Run:
     """Read a run from the folders that ``mmkd train`` and ``mmkd test`` wrote.
 
     Args:
@@ -59,13 +66,14 @@ def read_run(arm: Arm, seed: int, parameters: int, train: Path | None, test: Pat
         parameters (int): See :class:`Run`.
         train (Path, optional): Work dir of the training; None if there was none.
         test (Path): Work dir of the evaluation.
+        disturbed (bool): Whether other work ran beside the training, so that its step times tell
+            nothing. Defaults to False.
 
     Raises:
         FileNotFoundError: One of them has not run.
     """
     metrics = _bare(json.loads(_all(test, '*/*.json')[-1].read_text()))
     records = [] if train is None else _records(train)
-    times = [record['time'] for record in records if TOTAL in record]
     return Run(
         arm=arm,
         seed=seed,
@@ -73,9 +81,19 @@ def read_run(arm: Arm, seed: int, parameters: int, train: Path | None, test: Pat
         map=_map(metrics) or 0.0,  # mmdet gives no figure where nothing was detected
         map50=metrics.get('bbox_mAP_50', metrics.get('AP50', 0.0)),
         parts=_parts(metrics),
-        step_seconds=statistics.median(times) if times else None,
+        step_seconds=None if disturbed else _median_time(records),
         curves=_curves(records),
     )
+
+
+def step_seconds(train: Path) -> float | None:
+    """Median wall time of a step of a training, from its work dir; None if it logged none."""
+    return _median_time(_records(train))
+
+
+def _median_time(records: Sequence[Mapping[str, Any]]) -> float | None:
+    times = [record['time'] for record in records if TOTAL in record and 'time' in record]
+    return statistics.median(times) if times else None
 
 
 def _all(folder: Path, pattern: str) -> list[Path]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from math import isnan
 
 from mmkd.compare.arms import Arm
-from mmkd.compare.report.results import Results, mean_interval
+from mmkd.compare.measure.errors import KINDS
+from mmkd.compare.report.results import Results, key_of, mean_interval
 
 Table = list[list[str]]
 
@@ -24,12 +25,10 @@ def _interval(mean: float, half: float, sign: str = '') -> str:
 
 
 def main_table(results: Results) -> Table:
-    """One row per arm; over several seeds each figure is a mean."""
-    header = ['', 'parameters', 'mAP', 'mAP50', 'gain', 'gap closed', 'seconds per step']
-    rows = [header]
+    """One row per arm, means over the seeds; a column that no arm has a figure for is left out."""
+    rows = [['', 'parameters', 'mAP', 'mAP50', 'gain', 'gap closed', 'seconds per step']]
     for arm, members in results.arms.items():
-        gain = results.gains.get(arm)
-        share = gain.gap_closed if gain else None
+        gain, share = results.gains.get(arm), results.share_of_gap(arm)
         times = [run.step_seconds for run in members if run.step_seconds is not None]
         rows.append(
             [
@@ -42,7 +41,24 @@ def main_table(results: Results) -> Table:
                 f'{statistics.median(times):.3f}' if times else '',
             ]
         )
-    return rows
+    kept = [any(cells[1:]) for cells in zip(*rows, strict=True)]
+    return [[cell for cell, keep in zip(row, kept, strict=True) if keep] for row in rows]
+
+
+def error_table(results: Results) -> Table:
+    """What each kind of error costs an arm, in points of AP50; a row per kind, means over seeds."""
+    header = ['points of AP50 lost by', *(arm.heading for arm in results.arms)]
+    if results.evidence is None or not results.evidence.costs:
+        return [header]
+    costs = results.evidence.costs
+    return [header] + [
+        [kind]
+        + [
+            f'{100 * statistics.fmean(costs[key_of(run)][kind] for run in members):.1f}'
+            for members in results.arms.values()
+        ]
+        for kind in KINDS
+    ]
 
 
 def parts_table(results: Results) -> Table:
