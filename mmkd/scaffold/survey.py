@@ -23,9 +23,12 @@ _ONE_LIGHT = 10.0
 #: Fewer objects say nothing of how they lie, and fewer pictures nothing of their light.
 _FEW, _FEW_PICTURES = 100, 20
 
+#: So large a share of the objects decides for all of them.
+_GOOD_PART = 0.25
+
 #: Names whose objects are others in the mirror: letters and numbers; and words of such names.
 _READ = re.compile(r'[^\W_]|\d+|zero|one|two|three|four|five|six|seven|eight|nine|ten')
-_READ_WORD = re.compile('left|right|letters?|digits?|numbers?|plates?|text|words?|arrows?|clocks?')
+_READ_WORD = re.compile('left|right|letters?|digits?|numbers?|plates?|text|words?|arrows?')
 
 #: Of names whose objects are told by their colour.
 _COLOURED = re.compile(
@@ -93,17 +96,18 @@ def survey(pictures: Sequence[Picture], classes: Sequence[str]) -> Survey:
     owners = np.array([i for i, _ in objects], np.int64)
     sizes = boxes[:, 2:] - boxes[:, :2]
     large = (sizes >= 1).all(1)
+    counts = Counter(one.name for _, one in objects)
     widths, heights = np.array([p.size for p in pictures], np.float64).T
     return Survey(
         widths,
         heights,
         sizes[large],
         owners[large],
-        Counter(one.name for _, one in objects),
+        counts,
         _light([p.path for p in pictures]),
         _lies_anyhow(boxes[large], heights[owners[large]], widths[owners[large]]),
-        [n for n in classes if _READ.fullmatch(n.lower()) or _speaks_of(n, _READ_WORD)],
-        [name for name in classes if _speaks_of(name, _COLOURED)],
+        _many([n for n in classes if _READ.fullmatch(n.lower()) or _has(n, _READ_WORD)], counts),
+        _many([n for n in classes if _has(n, _COLOURED)], counts),
     )
 
 
@@ -125,19 +129,25 @@ def _lies_anyhow(
     if len(boxes) < _FEW:
         return False
     size = boxes[:, 2:] - boxes[:, :2]
-    middle = (boxes[:, 1] + boxes[:, 3]) / 2 / heights
+    # Of the room that an object has: 0 at the top, 1 at the bottom, whatever its size.
+    place = np.clip(boxes[:, 1] / np.maximum(heights - size[:, 1], 1), 0, 1)
     tall = np.log(size[:, 1] / size[:, 0])
     side = np.log(np.sqrt(size.prod(1) / widths / heights))
     slope = 0.0
-    if side.std() > 0 and middle.std() > 0:
-        slope = float(np.corrcoef(middle, side)[0, 1])
+    if side.std() > 0 and place.std() > 0:
+        slope = float(np.corrcoef(place, side)[0, 1])
     return bool(
-        abs(middle.mean() - 0.5) < 0.03
-        and middle.std() > 0.24
+        abs(place.mean() - 0.5) < 0.03
+        and place.std() > 0.24
         and abs(tall.mean()) < 0.1
         and abs(slope) < 0.1
     )
 
 
-def _speaks_of(name: str, words: re.Pattern[str]) -> bool:
+def _many(names: list[str], counts: Counter[str]) -> list[str]:
+    """The names, if a good part of the objects has one of them; else none."""
+    return names if sum(counts[n] for n in names) >= _GOOD_PART * counts.total() else []
+
+
+def _has(name: str, words: re.Pattern[str]) -> bool:
     return any(words.fullmatch(word) for word in re.findall(r'[^\W_]+', name.lower()))

@@ -106,7 +106,8 @@ def _parts_of(data: Path, path: Path, lists: dict[str, set[str]]) -> list[str]:
 
 def _classes(data: Path, objects: Sequence[Sequence[Annotated]]) -> tuple[str, ...]:
     counts = Counter(one.name for kept in objects for one in kept)
-    file = data / 'classes.txt'
-    listed = file.read_text(encoding='utf-8-sig').splitlines() if file.is_file() else []
+    files = [folder / 'classes.txt' for folder in (data, data.parent)]
+    file = next((path for path in files if path.is_file()), None)
+    listed = file.read_text(encoding='utf-8-sig').splitlines() if file is not None else []
     names = list(dict.fromkeys(line.strip() for line in listed if line.strip() in counts))
     return tuple(names if set(names) == set(counts) else sorted(counts))

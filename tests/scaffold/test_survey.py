@@ -1,0 +1,79 @@
+"""What a data set is like: which way is up, what is read, the light."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import tests.tiny  # noqa: F401  (imports mmkd first)
+from mmkd.scaffold.pictures import Annotated, Picture
+from mmkd.scaffold.survey import survey
+from mmkd.scaffold.views import choose_views
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory) -> list[Path]:
+    """Pictures of varying light."""
+    folder = tmp_path_factory.mktemp('light')
+    for i in range(24):
+        cv2.imwrite(str(folder / f'{i:02d}.png'), np.full((60, 80, 3), 60 + 6 * i, np.uint8))
+    return sorted(folder.iterdir())
+
+
+def seen(files, names, boxes):
+    each = len(boxes) // len(files)
+    pictures = [
+        Picture(path, (80, 60), [
+            Annotated(names[k % len(names)], box)
+            for k, box in enumerate(boxes[i * each : (i + 1) * each], i)
+        ])
+        for i, path in enumerate(files)
+    ]  # fmt: skip
+    return survey(pictures, tuple(dict.fromkeys(names)))
+
+
+def anyhow(rng, count=240):
+    """Boxes that lie and stand everywhere."""
+    size = rng.uniform(6, 18, (count, 2))
+    at = rng.uniform(0, 1, (count, 2)) * (np.array([80, 60]) - size)
+    return np.concatenate([at, at + size], 1).tolist()
+
+
+def upright(rng, count=240):
+    """Boxes on the ground: tall, in a band, larger the lower they stand."""
+    foot = rng.uniform(25, 55, count)
+    tall, left = foot / 2, rng.uniform(5, 60, count)
+    return np.stack([left, foot - tall, left + tall / 2, foot], 1).tolist()
+
+
+def test_only_what_lies_anyhow_is_turned_upside_down(files):
+    rng = np.random.default_rng(0)
+    above = choose_views(seen(files, ['cell'], anyhow(rng)), 'small')
+    assert above.flips == ('horizontal', 'vertical', 'diagonal')
+    assert choose_views(seen(files, ['man'], upright(rng)), 'small').flips == ('horizontal',)
+    few = choose_views(seen(files, ['cell'], anyhow(rng, 48)), 'small')
+    assert few.flips == ('horizontal',), 'so few objects show nothing'
+
+
+@pytest.mark.parametrize(
+    ('names', 'flips', 'colours'),
+    [
+        (['seven', 'B'], (), True),
+        (['left hand', 'right hand'], (), True),
+        (['ripe_apple', 'green-apple'], ('horizontal',), False),
+        (['man', *['dog'] * 8, 'orange'], ('horizontal',), True),
+        (['bred', 'copyright'], ('horizontal',), True),
+    ],
+)
+def test_names_that_are_read_or_coloured(files, names, flips, colours):
+    views = choose_views(seen(files, names, upright(np.random.default_rng(0))), 'small')
+    assert (views.flips, views.colours) == (flips, colours)
+
+
+def test_one_light_is_left_alone(files):
+    boxes = upright(np.random.default_rng(0))
+    assert seen(files, ['man'], boxes).light > 30
+    same = seen([files[3]] * 24, ['man'], boxes)
+    assert same.one_instrument and not choose_views(same, 'small').colours
+    assert not seen([files[3]] * 10, ['man'], boxes).one_instrument, 'too few to say'
