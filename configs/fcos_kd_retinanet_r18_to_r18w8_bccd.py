@@ -12,4 +12,5 @@ model = pair(
     teacher='{{ fileDirname }}/retinanet_r18w32_bccd.py',
     teacher_ckpt='work_dirs/retinanet_r18w32_bccd/epoch_40.pth',
     balance=dict(shares=1.0),  # docs/logs/other_heads_tuning.txt
+    lean_teacher=dict(),
 )
