@@ -11,6 +11,6 @@ model = pair(
     _base_,
     teacher='{{ fileDirname }}/retinanet_r18w32_bccd.py',
     teacher_ckpt='work_dirs/retinanet_r18w32_bccd/epoch_40.pth',
-    balance=dict(shares=1.0),  # docs/logs/other_heads_tuning.txt
+    balance=dict(shares=3.0),  # docs/logs/other_heads_tuning.txt
     lean_teacher=dict(),
 )
