@@ -1,7 +1,7 @@
 """RetinaNet on a ResNet-18 of width 32 on BCCD at 192x144, the teacher.
 
 mmkd train configs/retinanet_r18w32_bccd.py
-Expected: see docs/results.md.
+Expected: coco/bbox_mAP 0.508 on val (seed 10, CPU, one thread; one run).
 """
 
 _base_ = [
