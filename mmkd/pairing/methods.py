@@ -22,6 +22,7 @@ class Gain(NamedTuple):
     data: str
     pair: str
     student: str  # config of its student
+    teacher: str = ''  # of its teacher; left out for one with the student's head
 
 
 class Figure(NamedTuple):
@@ -125,8 +126,8 @@ def _gains(configs: Path) -> Iterable[tuple[str, list[Gain]]]:
             continue
         [result] = model['Results']
         points = result['Metrics']['box AP'] - about['Baseline box AP']
-        student = about['Student']['Config']
-        gain = Gain(points, result['Dataset'], model['Name'], student)
+        configs_of = about['Student']['Config'], about['Teacher']['Config']
+        gain = Gain(points, result['Dataset'], model['Name'], *configs_of)
         for name in _methods_of(configs / Path(model['Config']).name):
             found.setdefault(name, []).append(gain)
     return found.items()
@@ -145,8 +146,9 @@ def ranked(
     """Methods, the best supported first, each with the reason.
 
     What was measured here with students of the same head counts most, then what was measured with
-    others, then what its authors report of these two heads, then of pairs that are alike (of two
-    equal heads, or of two that differ), then of any. Of a DETR the figures of others say nothing.
+    others, both in pairs that are alike (of two equal heads, or of two that differ), then what its
+    authors report of these two heads, then of pairs that are alike, then of any. Of a DETR the
+    figures of others say nothing.
     Of methods without a figure the one that is made for fewer detectors comes first. A method that
     gained nothing here comes last.
 
@@ -159,23 +161,23 @@ def ranked(
     heads = tuple(type(head_of(model)).__name__ for model in (teacher, student))
     is_detr = FACTS['DETR'](student)
 
+    mixed = heads[0] != heads[1]
+
     def judge(method: Method) -> tuple[int, float, str]:
-        own = [g.points for g in method.gains if _student_head(configs, g) == heads[1]]
-        for rank, points, whose in (
-            (5, own, heads[1]),
-            (4, [g.points for g in method.gains], 'others'),
-        ):
-            if points:
-                gain = mean(points)
-                names = ', '.join(sorted({g.data for g in method.gains}))
+        measured = [g for g in method.gains if _is_mixed(configs, g) == mixed]
+        own = [g for g in measured if _head(configs, g.student) == heads[1]]
+        for rank, gains, whose in ((5, own, heads[1]), (4, [] if is_detr else measured, 'others')):
+            if gains:
+                gain = mean(g.points for g in gains)
+                names = ', '.join(sorted({g.data for g in gains}))
+                pairs = 'in one pair' if len(gains) == 1 else f'on the mean of {len(gains)} pairs'
                 why = (
-                    f'students with {whose} gained {gain:+.1f} points with it here, on the mean of '
-                    f'{len(points)} pairs ({names})'
+                    f'students with {whose} gained {gain:+.1f} points with it here, {pairs} '
+                    f'({names})'
                 )
                 return (rank if gain > 0 else -1), gain, why
         exact = [f for f in method.published if (f.teacher, f.student) == heads]
         others = () if is_detr else method.published
-        mixed = heads[0] != heads[1]
         alike = [f for f in others if (f.teacher != f.student) == mixed]
         for rank, figures in ((3, exact), (2, alike), (1, others)):
             if figures:
@@ -190,9 +192,14 @@ def ranked(
     return [(method, why) for (_, _, why), method in found]
 
 
-def _student_head(configs: Path, gain: Gain) -> str:
+def _is_mixed(configs: Path, gain: Gain) -> bool:
+    # Rows of equal priors and rows by overlap, say, are taught differently.
+    return bool(gain.teacher) and _head(configs, gain.teacher) != _head(configs, gain.student)
+
+
+def _head(configs: Path, name: str) -> str:
     try:
-        model = Config.fromfile(configs / Path(gain.student).name).model
+        model = Config.fromfile(configs / Path(name).name).model
     except (ImportError, FileNotFoundError):  # it needs a package that is not installed
         return ''
     head = (model.get('roi_head') or model).get('bbox_head') or {}

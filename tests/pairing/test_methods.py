@@ -65,6 +65,24 @@ def test_what_was_measured_counts_more_than_what_was_published(models):
     assert 'students with others gained +1.0' in found[0][1]
 
 
+def test_what_was_measured_counts_for_pairs_that_are_alike(models):
+    """Of equal heads, or of two that differ; and of a DETR only what a DETR gained."""
+    equal = method('equal', 3.0, student='configs/ssd_r18w8_bccd.py')
+    gain = Gain(3.0, 'data', 'pair', 'configs/fcos_r18w8_bccd.py', 'configs/ssd_r18w8_bccd.py')
+    mixed = Method('mixed', 'teaches', (), 'source', (), (gain,))
+    methods = [equal, mixed, method('published', published=[('FCOS', 'Retina', 1.0)])]
+    fcos, retina = models['fcos'], models['retina']
+    assert names(methods, fcos, fcos)[0] == 'equal'
+    assert names(methods, fcos, retina)[0] == 'mixed'
+    assert names([equal, methods[2]], fcos, retina) == ['published', 'equal']
+    [(_, why), *_] = ranked([mixed], CONFIGS, fcos, retina)
+    assert why == 'students with FCOSHead gained +3.0 points with it here, in one pair (data)'
+    detr = build_detector(zoo.small('detr'))
+    assert names([equal, method('queries')], detr, detr) == ['equal', 'queries']
+    [(_, why), *_] = ranked([equal], CONFIGS, detr, detr)
+    assert 'no gain was measured here' in why
+
+
 def test_of_what_was_published_these_heads_count_first_and_then_pairs_that_are_alike(models):
     methods = [
         method('general'),
