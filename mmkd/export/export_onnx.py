@@ -14,6 +14,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmkd.checkpoints.preprocessing import Preprocessing
+from mmkd.datasets.measured_sets import listed_in
 from mmkd.export.input_rule import input_rule, measured_pipeline
 from mmkd.export.onnx_file import (
     DEFAULT_OPSET,
@@ -119,11 +120,13 @@ def make_files(trained: Trained, settings: Settings = DEFAULTS) -> Files:
     size = rule['size'][0], rule['size'][1]
     with DefaultScope.overwrite_default_scope(trained.scope), torch.no_grad(), no_stand_ins(model):
         found = rows_of(head, outputs_of(model, torch.zeros(1, 3, *size), size), size)
-    classes = trained.classes or tuple(f'class {i}' for i in range(found.log_prob.size(2)))
+    classes = list(trained.classes)
+    classes += [f'class {i}' for i in range(len(classes), found.log_prob.size(2))]
     from mmkd import __version__
 
     metadata = dict(
-        classes=list(classes),
+        classes=classes,
+        datasets=listed_in(trained.config),
         preprocessing=rule,
         thresholds=thresholds(model, head, found, levels_of(found)),
         outputs='detections' if settings.nms else 'rows',
