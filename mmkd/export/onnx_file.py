@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from mmkd.compat.exporters import constant_linspaces
 from mmkd.export.rows_graph import NotExportableError, RowsGraph, no_stand_ins
 from mmkd_onnx.model_file import KEY
 
@@ -95,7 +96,7 @@ def _export(graph: RowsGraph, file: Path, kind: str, opset: int, exporter: str) 
         if 'dynamo' in inspect.signature(torch.onnx.export).parameters:  # torch >= 2.5
             settings['dynamo'] = False
     model = graph.model
-    with torch.no_grad(), warnings.catch_warnings(), no_stand_ins(model):
+    with torch.no_grad(), warnings.catch_warnings(), no_stand_ins(model), constant_linspaces():
         warnings.simplefilter('ignore')  # of a tracer, on each size that it takes for a constant
         graph(image)  # what cannot be a graph says so here, in its own words
         try:
