@@ -143,6 +143,13 @@ def test_a_detr_keeps_its_rows(name):
     assert errors['box_of_tolerance'] <= 1
 
 
+def test_a_detector_that_needs_float32_is_refused_by_name_with_half():
+    """A DETR makes its queries in float32."""
+    graph = RowsGraph(detector('detr'), SIZE, half=True).eval()
+    with pytest.raises(NotExportableError, match='but DETR with DETRHead does not: .* without'):
+        graph_bytes(graph, dict(preprocessing=dict(input='uint8')))
+
+
 def test_a_two_stage_detector_is_refused_by_name():
     with pytest.raises(NotExportableError, match='StandardRoIHead has none: a RoI head chooses'):
         rows_of(detector('faster_rcnn'))
