@@ -21,6 +21,7 @@ COMMANDS = (
     'compare',
     'cache',
     'predict',
+    'benchmark',
     'export',
     'convert',
     'demo',

@@ -20,6 +20,7 @@ from mmkd.compare.comparison import Comparison
 from mmkd.compare.configs import taught
 from mmkd.compare.job import FolderInUse, Step, StepFailed, run_steps, sole_user
 from mmkd.compare.report import tables
+from mmkd.compare.report.cost_section import add_costs
 from mmkd.compare.report.curves import draw_curves
 from mmkd.compare.report.results import results_of
 from mmkd.compare.report.summary import summary
@@ -108,6 +109,7 @@ def _report(
         f'Made by: {shlex.join(words)} (steps timed while up to {len(environments)} ran at once)'
     )
     settings = {**comparison.settings(), **describe_machine(environments)}
+    settings |= add_costs(comparison, results, pictures)
     page = write_report(folder, Report(title, notes, pictures, settings), results)
     _show(console, tables.main_table(results))
     if len(comparison.seeds) > 1:

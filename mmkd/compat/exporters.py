@@ -14,13 +14,14 @@ def constant_linspaces() -> Iterator[None]:
     Deformable attention makes its reference points by it, from the sizes of its levels, and a level
     may be of one row. Sizes are fixed in a graph, so that the points are constants.
     """
-    original = torch.linspace
+    library: Any = torch
+    original = library.linspace
 
     def linspace(start: Any, end: Any, steps: Any, **kwargs: Any) -> torch.Tensor:
         return original(float(start), float(end), int(steps), **kwargs)
 
-    torch.linspace = linspace
+    library.linspace = linspace
     try:
         yield
     finally:
-        torch.linspace = original
+        library.linspace = original

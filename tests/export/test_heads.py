@@ -146,7 +146,7 @@ def test_a_detr_keeps_its_rows(name):
 def test_a_detector_that_needs_float32_is_refused_by_name_with_half():
     """A DETR makes its queries in float32."""
     graph = RowsGraph(detector('detr'), SIZE, half=True).eval()
-    with pytest.raises(NotExportableError, match='but DETR with DETRHead does not: .* without'):
+    with pytest.raises(NotExportableError, match=r'DETR with DETRHead does not: .* without'):
         graph_bytes(graph, dict(preprocessing=dict(input='uint8')))
 
 
