@@ -84,7 +84,7 @@ def test_the_figures_are_those_of_the_detector(ssd, tmp_path):
     assert one.parameters == sum(p.numel() for p in model.parameters())
     own = convolutions(model, one.size)
     assert own <= one.macs < 1.1 * own
-    assert one.bytes == one.exported.stat().st_size > 4 * one.parameters
+    assert one.bytes == one.exported.stat().st_size > 3 * one.parameters  # unused ones are left out
     larger = open_contender(Contender('Student', str(ssd)), tmp_path, (128, 64))
     assert larger.size == (128, 64) and 1.8 * one.macs < larger.macs < 2.1 * one.macs
 
