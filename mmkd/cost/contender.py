@@ -18,6 +18,7 @@ from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.checkpoints.reader import find_checkpoint
 from mmkd.export.export_onnx import Settings, make_files
 from mmkd.export.input_rule import input_rule
+from mmkd.export.onnx_file import need
 from mmkd.export.rows_graph import NotExportableError, RowsGraph
 from mmkd.export.trained import Trained, open_trained
 
@@ -118,6 +119,7 @@ def open_contender(
     notes: list[str] = []
     file = None
     try:
+        need('onnxruntime', 'the latency of an exported file')
         content = make_files(trained, Settings(size=size)).content
     except (ModuleNotFoundError, NotExportableError) as error:
         notes.append(str(error))
@@ -127,9 +129,9 @@ def open_contender(
     preprocessing = Preprocessing.of(trained.model.data_preprocessor) or Preprocessing()
     height, width = input_rule(trained.config, preprocessing, size)['size']
     graph: nn.Module
-    if file is not None:
+    try:
         graph = RowsGraph(trained.model, (height, width)).eval()
-    else:
+    except NotExportableError:
         graph = Predicting(trained, (height, width)).eval()
     weights = list(trained.model.state_dict().values())
     return Opened(

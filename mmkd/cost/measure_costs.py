@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmkd.cost.contender import Contender, Opened, open_contender
+from mmkd.cost.contender import Contender, Opened, Predicting, open_contender
 from mmkd.cost.latency import ONNXRUNTIME, Latency, latencies, thread_counts
 from mmkd.cost.measured_map import measured_map
 
@@ -96,7 +96,7 @@ def measure_costs(
             one.parameters,
             one.macs,
             one.bytes,
-            one.exported is None,
+            isinstance(one.graph, Predicting),
             tuple(times),
             measured,
             tuple(one.notes),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from mmkd.cost.latency import Latency, latencies, thread_counts
 from mmkd.cost.measure_costs import Cost, measure_costs
 from mmkd.cost.measured_map import find_map
 from mmkd.cost.write_costs import cost_notes, cost_table, draw_costs
+from mmkd.export.rows_graph import RowsGraph
 from mmkd_cli.main import main
 from tests.export.conftest import CLASSES, config_for, save, truth_by
 from tests.tiny import tiny_ssd
@@ -87,6 +89,14 @@ def test_the_figures_are_those_of_the_detector(ssd, tmp_path):
     assert one.bytes == one.exported.stat().st_size > 3 * one.parameters  # unused ones are left out
     larger = open_contender(Contender('Student', str(ssd)), tmp_path, (128, 64))
     assert larger.size == (128, 64) and 1.8 * one.macs < larger.macs < 2.1 * one.macs
+
+
+def test_without_onnxruntime_there_is_pytorch(ssd, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    one = open_contender(Contender('Student', str(ssd)), tmp_path)
+    assert one.exported is None and 'onnxruntime, which is not installed' in one.notes[0]
+    assert one.parameters and one.bytes > 4 * one.parameters
+    assert one.graph is not None and isinstance(one.graph, RowsGraph)
 
 
 def test_a_table_of_all_kinds(ssd, exported, two_stage, tmp_path, monkeypatch, capsys):
