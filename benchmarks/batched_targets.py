@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import mmkd  # noqa: F401  (first: it makes mmdet importable)
 
 # isort: split
-from measure import paired_seconds, peak_bytes, ratio
+from measure import peak_bytes, ratio
 from mmdet.models.dense_heads import FCOSHead
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -32,6 +32,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmkd.cost.paired_seconds import paired_seconds
 from mmkd.targets import dynamic_soft_label, ground_truth, ssd_head
 from mmkd.targets.batch_targets import batch_targets
 

@@ -1,46 +1,10 @@
 """Time and memory, measured side by side: what the benchmarks share."""
 
-import math
 import statistics
-import time
 from collections.abc import Callable, Mapping
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-
-
-def paired_seconds(
-    contenders: Mapping[str, Callable[[], object]],
-    rounds: int,
-    limit: float = math.inf,
-    cpu_time: bool = False,
-) -> dict[str, list[float]]:
-    """Seconds of each contender in each round; a round runs all, after one round to warm up.
-
-    The order turns by one from round to round, so that none always runs after the same one.
-
-    Args:
-        contenders: functions that take no arguments.
-        rounds: at most; fewer, but no fewer than three, where they take longer than ``limit``.
-        limit: seconds.
-        cpu_time: count the process's CPU time, all threads together, in place of wall time.
-    """
-    clock = time.process_time if cpu_time else time.perf_counter
-    names = list(contenders)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    begin = time.perf_counter()
-    for number in range(rounds + 1):
-        if number > 3 and time.perf_counter() - begin > limit:
-            break
-        shift = number % len(names)
-        for name in names[shift:] + names[:shift]:
-            start = clock()
-            contenders[name]()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()  # it works on after the call
-            if number:
-                seconds[name].append(clock() - start)
-    return seconds
 
 
 def ratio(seconds: Mapping[str, list[float]], name: str, *floor: str) -> float:

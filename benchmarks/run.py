@@ -38,13 +38,14 @@ from typing import Any
 
 import torch
 from end_to_end import end_to_end
-from measure import paired_seconds, peak_bytes, ratio
+from measure import peak_bytes, ratio
 from measured_pairs import CLASSES, PAIRS, build, make_batch
 from steps import loss_stepper, record_bytes, stepper, with_options
 
 # isort: split
 from cached_teacher import cached
 
+from mmkd.cost.paired_seconds import paired_seconds
 from mmkd.losses.log_keys import DISTILL, is_term
 
 FORMS: dict[str, dict[str, Any]] = {

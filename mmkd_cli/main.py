@@ -23,6 +23,7 @@ COMMANDS = (
     'cache',
     'label',
     'predict',
+    'benchmark',
     'export',
     'convert',
     'demo',

@@ -2,6 +2,7 @@
 
 mmkd predict work_dirs/my_pair/student.pth photos/ --out drawn --json results.json
 mmkd predict my_pair.py work_dirs/my_pair/epoch_12.pth film.mp4 --out drawn
+mmkd predict student.onnx photos/ --json results.json    what mmkd export --format onnx wrote
 mmkd predict student.pth 0 --out drawn    the first camera, until Ctrl-C
 
 Without --out and --json a line for each image is printed.
@@ -36,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'detector',
         metavar='CONFIG_OR_STUDENT',
-        help='student.pth or another checkpoint with its config in it; or the config of a pair or '
-        'of any detector of mmdet or MMYOLO, then its checkpoint comes next',
+        help='student.pth or another checkpoint with its config in it; student.onnx; or the config '
+        'of a pair or of any detector of mmdet or MMYOLO, then its checkpoint comes next',
     )
     parser.add_argument(
         'words',

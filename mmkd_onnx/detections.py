@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """The objects found in one image, the surest first.
+    """The objects found in one image, as many as ``len(detections)``, in the detector's order.
 
     Args:
         boxes (np.ndarray): (n, 4), float32: x1, y1, x2, y2 in pixels of the image as it was loaded.
         scores (np.ndarray): (n,), float32, from 0 to 1.
         labels (np.ndarray): (n,), int64: places in ``classes``.
         classes: the names of all classes that the detector knows.
+        masks (np.ndarray): (n, H, W), bool, of a detector that finds masks. Defaults to None.
 
     Example:
         >>> found = Detections(np.zeros((2, 4)), np.array([0.9, 0.2]), np.array([1, 0]), ('a', 'b'))
@@ -29,6 +30,7 @@ class Detections:
     scores: NDArray[Any]
     labels: NDArray[Any]
     classes: tuple[str, ...]
+    masks: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -40,8 +42,16 @@ class Detections:
 
     def above(self, score: float) -> 'Detections':
         """Those that score at least so much."""
-        kept = self.scores >= score
-        return Detections(self.boxes[kept], self.scores[kept], self.labels[kept], self.classes)
+        return self._only(self.scores >= score)
+
+    def finite(self) -> 'Detections':
+        """Those whose box and score are numbers, as a file in JSON can hold them."""
+        return self._only(np.isfinite(self.boxes).all(axis=1) & np.isfinite(self.scores))
+
+    def _only(self, kept: NDArray[Any]) -> 'Detections':
+        masks = None if self.masks is None else self.masks[kept]
+        found = (self.boxes[kept], self.scores[kept], self.labels[kept])
+        return Detections(*found, self.classes, masks)
 
     def summary(self) -> str:
         """How many there are of each class.

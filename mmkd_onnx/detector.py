@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmkd_onnx.detections import Detections, choose
-from mmkd_onnx.model_file import Metadata, ModelFileError, read_file
+from mmkd_onnx.metadata import Metadata
+from mmkd_onnx.model_file import ModelFileError, read_file
 from mmkd_onnx.preparation import Placed, place
 
 Image: TypeAlias = str | PathLike[str] | NDArray[Any]
@@ -87,17 +88,16 @@ class Detector:
         path: of the file.
     """
 
-    config = None  # a file has none
-
     def __init__(self, session: Any, metadata: Metadata, path: str = '') -> None:
         self.session = session
         self.metadata = metadata
         self.classes = metadata.classes
         self.size: tuple[int, int] = tuple(metadata.preprocessing['size'])
         self._outputs = [output.name for output in session.get_outputs()]
-        self._check(path)
+        self._path = path
+        self._check()
 
-    def _check(self, path: str) -> None:
+    def _check(self) -> None:
         [given] = self.session.get_inputs()[:1]
         expected = ['tensor(uint8)', 'tensor(float)']
         kind = expected[self.metadata.preprocessing['input'] == 'float32']
@@ -105,9 +105,23 @@ class Detector:
         if not known or given.type != kind or list(given.shape[1:]) != [3, *self.size]:
             raise ModelFileError(
                 f'an exported detector must take (N, 3, {self.size[0]}, {self.size[1]}) {kind} and '
-                f'give boxes and scores, or detections, but "{path}" takes {given.shape} '
+                f'give boxes and scores, or detections, but "{self._path}" takes {given.shape} '
                 f'{given.type} and gives {", ".join(self._outputs)}. Export it again.'
             )
+        for output in self.session.get_outputs():
+            sides = output.shape[1:]
+            rows, names = sum(self.metadata.thresholds['levels']), len(self.classes)
+            wanted = dict(boxes=[rows, 4], scores=[rows, names], detections=[None, 6])[output.name]
+            if len(sides) != 2 or any(
+                isinstance(side, int) and side != own
+                for side, own in zip(sides, wanted, strict=True)
+                if own is not None
+            ):
+                raise ModelFileError(
+                    f'the outputs of an exported detector must fit its metadata, {names} classes '
+                    f'and {rows} rows, but "{self._path}" gives {output.name} of shape '
+                    f'{output.shape}. Export it again.'
+                )
 
     @overload
     def __call__(self, image: Image, batch: int = ...) -> Detections: ...
@@ -158,6 +172,11 @@ class Detector:
     def detections(self, outputs: Sequence[NDArray[Any]], placed: Placed) -> Detections:
         """The objects in the outputs of one image, in its own pixels."""
         boxes, scores, labels = self.chosen(outputs)
+        if labels.size and labels.max() >= len(self.classes):
+            raise ModelFileError(
+                f'the labels of an exported detector must be of its {len(self.classes)} classes, '
+                f'but "{self._path}" gives {labels.max()}. Export it again.'
+            )
         return Detections(placed.back(boxes), scores, labels, self.classes)
 
     def chosen(

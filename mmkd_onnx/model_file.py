@@ -4,20 +4,19 @@ A file is checked here without onnx or protobuf: only a program that reads no mo
 lengths sees what a hostile file claims before memory is given to it.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mmkd_onnx.metadata import Metadata, read_metadata
 
 #: The key of the metadata, a text in JSON.
 KEY = 'mmkd'
 
 MAX_BYTES = 2**31 - 1  # of a protobuf message
 MAX_METADATA = 1 << 20
-MAX_SIDE = 1 << 14  # of an image, in pixels
 MAX_ELEMENTS = 1 << 31  # of what a size in the graph asks for
 _MAX_DEPTH = 32
 
@@ -32,23 +31,6 @@ _REMEDY = 'Export the detector again: mmkd export STUDENT --format onnx.'
 
 class ModelFileError(ValueError):
     """A file that is no exported detector, or asks for what none asks for."""
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What the exporter wrote into a file, checked.
-
-    Args:
-        classes: the names, in the order of the labels.
-        preprocessing: as :func:`mmkd_onnx.preparation.place` takes it.
-        thresholds: as :func:`mmkd_onnx.detections.choose` takes them.
-        told: all of it, with ``version`` and ``weights_sha256``.
-    """
-
-    classes: tuple[str, ...]
-    preprocessing: Mapping[str, Any]
-    thresholds: Mapping[str, Any]
-    told: Mapping[str, Any]
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[Path, Metadata]:
@@ -72,7 +54,10 @@ def read_file(path: str | os.PathLike[str]) -> tuple[Path, Metadata]:
         raise _error(file, f'is no ONNX file ({type(error).__name__})') from None
     if text is None:
         raise _error(file, f'has no metadata "{KEY}"')
-    return file, _metadata(text, file)
+    try:
+        return file, read_metadata(text)
+    except ValueError as error:
+        raise _error(file, str(error)) from None
 
 
 def _error(file: Path, what: str) -> ModelFileError:
@@ -262,31 +247,3 @@ def _check_outside(told: Mapping[str, str], needed: int, file: Path) -> None:
         start = length = -1
     if start < 0 or length < 0 or max(length, needed) + start > target.stat().st_size:
         raise _error(file, f'asks for more weights than "{location[:200]}" holds')
-
-
-def _metadata(text: str, file: Path) -> Metadata:
-    try:
-        told = json.loads(text)
-        classes = tuple(told['classes'])
-        rule, thresholds = told['preprocessing'], told['thresholds']
-        sides = [*rule['size'], *(n for step in rule['steps'] for n in step.get('scale', ()))]
-        sound = (
-            all(isinstance(name, str) for name in classes)
-            and len(rule['size']) == 2
-            and all(type(n) is int and 0 < n <= MAX_SIDE for n in sides)
-            and all(step['step'] in ('resize', 'keep_ratio', 'letterbox') for step in rule['steps'])
-            and all(
-                step['size'] == rule['size']
-                for step in rule['steps']
-                if step['step'] == 'letterbox'
-            )
-            and len(rule['padding']) == 3
-            and rule['input'] in ('uint8', 'float32')
-            and isinstance(thresholds['max_per_image'], int)
-            and isinstance(thresholds['score'], float | int)
-        )
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise _error(file, f'has metadata that cannot be read ({type(error).__name__})') from None
-    if not sound:
-        raise _error(file, f'has metadata out of all bounds ({text[:200]})')
-    return Metadata(classes, rule, thresholds, told)

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_INTERPOLATIONS = {
+#: How an image may be resized, as mmcv calls it.
+INTERPOLATIONS = {
     'nearest': cv2.INTER_NEAREST,
     'bilinear': cv2.INTER_LINEAR,
     'bicubic': cv2.INTER_CUBIC,
@@ -80,7 +81,7 @@ def _resized(image: NDArray[Any], step: Mapping[str, Any]) -> NDArray[Any]:
     if h > most[0] or w > most[1]:
         ratio = min(most[0] / height, most[1] / width)
         w, h = (max(int(side * ratio + 1e-6), 1) for side in (width, height))
-    return cv2.resize(image, (w, h), interpolation=_INTERPOLATIONS[step['interpolation']])
+    return cv2.resize(image, (w, h), interpolation=INTERPOLATIONS[step['interpolation']])
 
 
 def _shrunk(image: NDArray[Any], step: Mapping[str, Any]) -> NDArray[Any]:
@@ -112,7 +113,7 @@ def _letterbox(
     if step['stretch']:
         inner = height, width
     if inner != sides:
-        how = _INTERPOLATIONS[step['interpolation']]
+        how = INTERPOLATIONS[step['interpolation']]
         image = cv2.resize(image, inner[::-1], interpolation=how)
     top, left = (round((a - b) // 2 - 0.1) for a, b in zip((height, width), inner, strict=True))
     boxed = np.empty((height, width, 3), image.dtype)

@@ -82,8 +82,9 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def forked_steps(monkeypatch):
-    """The steps of a job begin with mmkd imported."""
+    """The steps of a job begin with mmkd imported; latencies are measured for a moment."""
     monkeypatch.setattr('mmkd.compare.job.subprocess.Popen', processes.Command)
+    monkeypatch.setattr('mmkd.compare.report.cost_section._ROUNDS', 3)
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ _CONFIGS = dict(
     yolov3='yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py',
     detr='detr/detr_r50_8xb2-150e_coco.py',
     dino='dino/dino-4scale_r50_8xb2-12e_coco.py',
+    conditional_detr='conditional_detr/conditional-detr_r50_8xb2-50e_coco.py',
+    dab_detr='dab_detr/dab-detr_r50_8xb2-50e_coco.py',
     deformable_detr='deformable_detr/deformable-detr-refine-twostage_r50_16xb2-50e_coco.py',
 )
 _CHANNELS = 16

@@ -10,6 +10,8 @@ from pathlib import Path
 LEGACY_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 _ZIP_MAGIC = b'PK\x03\x04'
 _PICKLE = re.compile(r'[^/]+/data\.pkl', re.IGNORECASE)
+# ir_version, then the producer's name, the graph or the operators' version
+_ONNX = re.compile(rb'\x08[\x01-\x20](\x12.[\w .+-]*|[\x1a\x22\x2a\x32\x3a\x42])', re.DOTALL)
 _HEAD = 1 << 12
 _MAX_SWELLING = 20
 
@@ -76,6 +78,12 @@ def is_zip(path: Path) -> bool:
         return file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
 
 
+def is_onnx(path: Path) -> bool:
+    """Whether ``path`` is an ONNX model, by its first bytes."""
+    with path.open('rb') as file:
+        return _ONNX.match(file.read(_HEAD)) is not None
+
+
 def root_of(names: Iterable[str]) -> str:
     """The folder in one of torch's zip archives that holds all of it."""
     return next(name for name in names if _PICKLE.fullmatch(name))[: -len('data.pkl')]
@@ -108,8 +116,7 @@ def _describe_by_form(head: bytes) -> str | None:
     length = int.from_bytes(head[:8], 'little')
     if length < 1 << 30 and head[8:9] == b'{':
         return 'a safetensors file'
-    # ir_version, then the producer's name, the graph or the operators' version
-    if re.match(rb'\x08[\x01-\x20](\x12.[\w .+-]*|[\x1a\x22\x2a\x32\x3a\x42])', head, re.DOTALL):
+    if _ONNX.match(head):
         return 'an ONNX model'
     if re.match(rb'\x80[\x02-\x05]', head):
         return 'a plain pickle, not one of torch.save'

@@ -26,6 +26,7 @@ from mmkd.compare.outcome import is_disturbed, look_closer, runs_of, settings_of
 from mmkd.compare.pace import Pace, measure_pace
 from mmkd.compare.plan import plan_of, timed
 from mmkd.compare.report import tables
+from mmkd.compare.report.cost_section import add_costs
 from mmkd.compare.report.curves import draw_curves
 from mmkd.compare.report.results import results_of
 from mmkd.compare.report.run import Run
@@ -152,6 +153,7 @@ def _report(
         f'once).{_undisturbed(comparison)}{fault}'
     )
     settings = {**settings_of(comparison), **describe_machine(environments)}
+    settings |= add_costs(comparison, results, pictures)
     report = Report(title, notes, pictures, settings, curves, folded)
     page = write_report(folder, report, results)
     shown_tables = [tables.main_table(results), tables.error_table(results)]

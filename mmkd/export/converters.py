@@ -5,6 +5,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from mmkd_onnx import Detector, load
+
 #: Of each format: the package of its converter, and the ending of what it writes.
 CONVERTERS = {
     'openvino': ('openvino', '.xml'),
@@ -58,9 +60,19 @@ def check_converter(kind: str) -> None:
             )
 
 
+def converted_files(kind: str, file: Path) -> list[Path]:
+    """What is written beside an ONNX file where another format is asked for, with its proof."""
+    if kind == 'onnx':
+        return []
+    target = file.with_suffix(CONVERTERS[kind][1])
+    if kind != 'openvino':
+        return [target]
+    return [target, target.with_suffix('.bin'), file.with_suffix('.openvino.parity.json')]
+
+
 def convert(kind: str, file: Path, half: bool = False) -> Path:
     """Write ``file`` (an ONNX file) in another format beside it; what was written."""
-    target = file.with_suffix(CONVERTERS[kind][1])
+    target = converted_files(kind, file)[0]
     if kind == 'openvino':
         import openvino
 
@@ -68,6 +80,33 @@ def convert(kind: str, file: Path, half: bool = False) -> Path:
     else:
         target.write_bytes(_engine(file))
     return target
+
+
+class OpenVinoSession:
+    """What OpenVINO makes of an ONNX file, called as onnxruntime is.
+
+    Args:
+        file: an ONNX file; what is made of it lies beside it.
+        half: whether weights are kept in float16.
+    """
+
+    def __init__(self, file: Path, half: bool = False) -> None:
+        import openvino
+
+        # Else it would compute in bfloat16 on processors that have it.
+        exact = {'INFERENCE_PRECISION_HINT': 'f32'}
+        self._model = openvino.Core().compile_model(convert('openvino', file, half), 'CPU', exact)
+        own = load(file).session
+        self.get_inputs, self.get_outputs = own.get_inputs, own.get_outputs
+
+    def run(self, _: None, inputs: dict[str, Any]) -> list[Any]:
+        """The outputs, in their order."""
+        return list(self._model(inputs).values())
+
+
+def open_in_openvino(file: Path, half: bool = False) -> Detector:
+    """An exported detector, run by OpenVINO."""
+    return Detector(OpenVinoSession(file, half), load(file).metadata, str(file))
 
 
 def _engine(file: Path) -> bytes:

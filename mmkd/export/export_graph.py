@@ -1,13 +1,22 @@
 """``mmkd export --format``: open, export, prove, write, and what else is made of it."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from mmkd.export.converters import check_converter, convert
-from mmkd.export.export_onnx import DEFAULTS, Settings, check_outputs, make_files, prove, write
+from mmkd.export.converters import check_converter, convert, converted_files, open_in_openvino
+from mmkd.export.export_onnx import (
+    DEFAULTS,
+    Settings,
+    check_outputs,
+    make_files,
+    prove,
+    write,
+    write_parity,
+)
 from mmkd.export.onnx_file import need
 from mmkd.export.trained import open_trained
 
@@ -51,13 +60,22 @@ def export_graph(
     file = (out or Path(Path(checkpoint).name)).with_suffix('.onnx')
     if out is None:
         file = Path(checkpoint).with_suffix('.onnx')
-    report = check_outputs(file, overwrite)
+    besides = converted_files(kind, file)
+    report = check_outputs(file, overwrite, besides)
     trained = open_trained(checkpoint, config)
     files = make_files(trained, settings)
     parity: Any = prove(trained, files, images, map_images, own_size=settings.size is None)
     write(file, report, files, parity)
     print(f'{file} ({len(files.content) / 1e6:.1f} MB), its parity with PyTorch in {report}:')
     print('\n'.join(f'  {line}' for line in parity.lines()))
-    if kind != 'onnx':
-        print(f'{convert(kind, file, settings.half)}, made of {file}')
-    return bool(parity.passed)
+    if kind == 'onnx':
+        return bool(parity.passed)
+    print(f'{convert(kind, file, settings.half)}, made of {file}')
+    if kind != 'openvino':
+        return bool(parity.passed)
+    opened = partial(open_in_openvino, half=settings.half)
+    own: Any = prove(trained, files, images, map_images, settings.size is None, opened)
+    write_parity(besides[0], besides[-1], files, own)
+    print(f'its parity with PyTorch in {besides[-1]}:')
+    print('\n'.join(f'  {line}' for line in own.lines()))
+    return bool(parity.passed and own.passed)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmkd.checkpoints.preprocessing import Preprocessing
+from mmkd.datasets.measured_sets import listed_in
 from mmkd.export.input_rule import input_rule, measured_pipeline
 from mmkd.export.onnx_file import (
     DEFAULT_OPSET,
@@ -38,6 +39,7 @@ from mmkd.export.rows_graph import (
 from mmkd.export.thresholds import thresholds
 from mmkd.export.trained import Trained
 from mmkd.fileio.atomic_writes import write_atomic
+from mmkd_onnx import Detector, load
 
 #: How many images of the validation set steps 1 and 2 look at.
 IMAGES = 16
@@ -80,14 +82,14 @@ class Files(NamedTuple):
     metadata: dict[str, Any]
 
 
-def check_outputs(out: Path, overwrite: bool) -> Path:
-    """Check that an export replaces nothing; the file of its parity.
+def check_outputs(out: Path, overwrite: bool, besides: Sequence[Path] = ()) -> Path:
+    """Check that an export, with what is made of it, replaces nothing; the file of its parity.
 
     Raises:
         FileExistsError: it would.
     """
     report = out.with_suffix('.parity.json')
-    for path in (out, report):
+    for path in (out, report, *besides):
         if path.exists() and not overwrite:
             raise FileExistsError(
                 f'an exported file must not replace a file, but {path} exists. '
@@ -119,11 +121,13 @@ def make_files(trained: Trained, settings: Settings = DEFAULTS) -> Files:
     size = rule['size'][0], rule['size'][1]
     with DefaultScope.overwrite_default_scope(trained.scope), torch.no_grad(), no_stand_ins(model):
         found = rows_of(head, outputs_of(model, torch.zeros(1, 3, *size), size), size)
-    classes = trained.classes or tuple(f'class {i}' for i in range(found.log_prob.size(2)))
+    classes = list(trained.classes)
+    classes += [f'class {i}' for i in range(len(classes), found.log_prob.size(2))]
     from mmkd import __version__
 
     metadata = dict(
-        classes=list(classes),
+        classes=classes,
+        datasets=listed_in(trained.config),
         preprocessing=rule,
         thresholds=thresholds(model, head, found, levels_of(found)),
         outputs='detections' if settings.nms else 'rows',
@@ -156,6 +160,7 @@ def prove(
     images: Sequence[str] = (),
     map_images: int | None = None,
     own_size: bool = True,
+    opened: Callable[[Path], Detector] = load,
 ) -> Any:
     """Compare an export with PyTorch.
 
@@ -168,13 +173,13 @@ def prove(
             all; 0 leaves it out.
         own_size: whether the file's size is that of the test pipeline, so that its pixels must be
             the same.
+        opened: how a file is run. Defaults to onnxruntime.
 
     Returns:
         mmkd.export.parity.Parity: the three steps.
     """
     need('onnxruntime', 'the check of an exported file')
     from mmkd.export.parity import POINTS, Parity, Step, check_detections, check_map, check_rows
-    from mmkd_onnx import load
 
     size = tuple(files.metadata['preprocessing']['size'])
     reference = Reference(trained.model, trained.scope, size)
@@ -192,7 +197,7 @@ def prove(
         for name, content in (('rows', files.rows), ('file', files.content)):
             path = Path(folder) / f'{name}.onnx'
             path.write_bytes(content)
-            detectors.append(load(path))
+            detectors.append(opened(path))
         rows, detector = detectors
         steps = [
             check_rows(reference, rows, looked_at, exact, pipeline),
@@ -238,10 +243,15 @@ def _evaluator(trained: Trained, dataset: Any) -> Evaluator:
 
 def write(out: Path, report: Path, files: Files, parity: Any) -> None:
     """Write an export and its parity beside it."""
+    write_atomic(out, files.content)
+    write_parity(out, report, files, parity)
+
+
+def write_parity(out: Path, report: Path, files: Files, parity: Any) -> None:
+    """Write how a file, ``out``, was proven."""
     told = dict(
         file=out.name,
         **{k: files.metadata[k] for k in ('version', 'torch', 'weights_sha256', 'precision')},
         **parity.as_dict(),
     )
-    write_atomic(out, files.content)
     write_atomic(report, json.dumps(told, indent=2).encode())

@@ -5,6 +5,7 @@ from math import ceil, lcm
 from typing import Any
 
 from mmkd.checkpoints.preprocessing import Preprocessing
+from mmkd.datasets.measured_sets import measured_sets
 
 #: Transforms of a test pipeline that do nothing to the pixels.
 _IDLE = ('LoadAnnotations', 'PackDetInputs', 'YOLOv5LoadAnnotations')
@@ -80,13 +81,8 @@ def measured_pipeline(config: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     Raises:
         ValueError: there is none.
     """
-    for key in ('test_dataloader', 'val_dataloader'):
-        dataset: Any = (config.get(key) or {}).get('dataset')
-        while isinstance(dataset, Mapping) and not dataset.get('pipeline'):
-            inner = dataset.get('dataset', dataset.get('datasets'))
-            dataset = inner[0] if isinstance(inner, list | tuple) and inner else inner
-        if isinstance(dataset, Mapping):
-            return dataset['pipeline']
+    for dataset in measured_sets(config):
+        return list(dataset['pipeline'])
     if config.get('test_pipeline'):
         return config['test_pipeline']
     raise ValueError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from mmkd.compat.exporters import constant_linspaces
 from mmkd.export.rows_graph import NotExportableError, RowsGraph, no_stand_ins
 from mmkd_onnx.model_file import KEY
 
@@ -95,9 +96,9 @@ def _export(graph: RowsGraph, file: Path, kind: str, opset: int, exporter: str) 
         if 'dynamo' in inspect.signature(torch.onnx.export).parameters:  # torch >= 2.5
             settings['dynamo'] = False
     model = graph.model
-    with torch.no_grad(), warnings.catch_warnings(), no_stand_ins(model):
+    with torch.no_grad(), warnings.catch_warnings(), no_stand_ins(model), constant_linspaces():
         warnings.simplefilter('ignore')  # of a tracer, on each size that it takes for a constant
-        graph(image)  # what cannot be a graph says so here, in its own words
+        _try(graph, image)
         try:
             torch.onnx.export(graph, (image,), str(file), **settings)
         except Exception as error:
@@ -108,6 +109,26 @@ def _export(graph: RowsGraph, file: Path, kind: str, opset: int, exporter: str) 
                 f'"{exporter}" at opset {opset}: {type(error).__name__}: {said}. Try another '
                 '--exporter or --opset, or export another student.'
             ) from error
+
+
+def _try(graph: RowsGraph, image: torch.Tensor) -> None:
+    """Run it once: what cannot be a graph says so here, in its own words.
+
+    Raises:
+        NotExportableError: it computes in float32 somewhere, where float16 was asked for.
+    """
+    try:
+        graph(image)
+    except NotExportableError:
+        raise
+    except RuntimeError as error:
+        if not graph.half_precision:
+            raise
+        raise NotExportableError(
+            f'with --half a detector must compute in float16 throughout, but '
+            f'{type(graph.model).__name__} with {type(graph.head).__name__} does not: '
+            f'{" ".join(str(error).split())[:200]}. Export it without --half.'
+        ) from error
 
 
 def _open_batch(model: Any) -> None:

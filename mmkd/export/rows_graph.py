@@ -26,9 +26,6 @@ NOT_EXPORTED = {
     ),
     'mmdet.GroundingDINOHead': 'its classes are a text that comes with each image',
     'mmdet.ATSSVLFusionHead': 'its classes are a text that comes with each image',
-    'mmdet.DeformableDETRHead': (
-        'the rows of its deformable attention differ from those of PyTorch by more than rounding'
-    ),
     'mmdet.CascadeRPNHead': 'its stages move the anchors of a deformable convolution',
 }
 

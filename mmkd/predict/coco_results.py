@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mmkd.predict.detections import Detections
 from mmkd.predict.frames import Frame
 from mmkd.predict.sources import Source
+from mmkd_onnx import Detections
 
 
 class CocoResults:

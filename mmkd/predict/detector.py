@@ -11,11 +11,10 @@ import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.registry import DefaultScope
 from numpy.typing import NDArray
-from torch import nn
 
 from mmkd.errors import ImageError
-from mmkd.predict.detections import Detections
 from mmkd.predict.pixels import as_loaded
+from mmkd_onnx import Detections
 
 Image: TypeAlias = str | PathLike[str] | NDArray[Any]
 Images: TypeAlias = list[Image] | tuple[Image, ...]
@@ -47,22 +46,22 @@ class Detector:
         scope: in which the model looks names up.
         batch_shapes: MMYOLO's ``BatchShapePolicy`` for one image, where the test set has one.
             Defaults to None.
-        config: of the detector, where there is one. Defaults to None.
+        datasets: configs of the data sets that it is measured on. Defaults to none.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         transforms: Sequence[Callable[[Any], Any]],
         classes: Sequence[str],
         scope: str = 'mmdet',
         batch_shapes: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None,
-        config: Mapping[str, Any] | None = None,
+        datasets: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        self.model: Any = model
+        self.model = model
         self.transforms = list(transforms)
         self.classes = tuple(classes)
-        self.config = config
+        self.datasets = datasets
         self._scope = scope
         self._batch_shapes = batch_shapes
 

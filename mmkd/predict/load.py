@@ -12,11 +12,17 @@ from mmengine.registry import TASK_UTILS, DefaultScope
 
 from mmkd.checkpoints.checkpoint_meta import origin
 from mmkd.checkpoints.data_origin import check_data_origin
+from mmkd.checkpoints.fetch import is_address
+from mmkd.checkpoints.foreign import is_onnx
 from mmkd.checkpoints.loading import kept
+from mmkd.checkpoints.reader import find_checkpoint
 from mmkd.config.config_errors import ConfigError, config_errors
+from mmkd.config.read_config import read_config
+from mmkd.datasets.measured_sets import measured_sets
 from mmkd.datasets.metainfo import classes_of
 from mmkd.export.trained import open_model
 from mmkd.predict.detector import Detector
+from mmkd.predict.exported_detector import open_exported
 
 
 def load(
@@ -26,16 +32,18 @@ def load(
 
     Args:
         checkpoint: ``student.pth``, or the checkpoint of a pair (its student is taken) or of any
-            detector of mmdet or MMYOLO, as a file or a URL.
+            detector of mmdet or MMYOLO, as a file or a URL; or ``student.onnx``, as ``mmkd export
+            --format onnx`` writes it.
         config: the detector's or the pair's. Defaults to None: the config in the checkpoint. That
             one is read and never run, and may name what is registered in mmengine, mmdet, MMYOLO
-            or mmkd, alone.
+            or mmkd, alone. An exported file needs none.
         device: where it computes, for example 'cuda:1'. Defaults to None: a GPU if there is one.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the checkpoint holds no detector or not that of the config, its config would
             have to be run, or the device is not there.
+        ModuleNotFoundError: the file is an exported one, and onnxruntime is not installed.
 
     Example::
 
@@ -45,6 +53,9 @@ def load(
         detect('image.jpg').names
     """
     place, path = find_device(device), str(checkpoint)
+    if not is_address(path) and is_onnx(find_checkpoint(path, 'the detector')):
+        known_sets = None if config is None else measured_sets(_read(config))
+        return open_exported(path, place, device is not None, known_sets)
     cfg, model = open_model(path, config)
     dataset, scope = _prepared_by(cfg), _scope(cfg)
     alone = config is None  # then a text as classes, the name of a file, is not opened
@@ -61,7 +72,11 @@ def load(
         shapes = dataset.get('batch_shapes_cfg')
         policy = TASK_UTILS.build({**shapes, 'batch_size': 1}) if shapes else None
     model = revert_sync_batchnorm(model).to(place).eval()
-    return Detector(model, transforms, named, scope, policy, cfg)
+    return Detector(model, transforms, named, scope, policy, measured_sets(cfg))
+
+
+def _read(config: str | Path | Config) -> Config:
+    return config if isinstance(config, Config) else read_config(config)
 
 
 def _scope(cfg: Config) -> str:
@@ -87,19 +102,6 @@ def find_device(name: str | None) -> torch.device:
             f'{"".join(f", cuda:{number}" for number in range(gpus))}.'
         ) from None
     return device
-
-
-def measured_sets(cfg: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The data sets that a test and a validation measure on; of several joined ones the first."""
-    found = []
-    for key in ('test_dataloader', 'val_dataloader'):
-        dataset: Any = (cfg.get(key) or {}).get('dataset')
-        while isinstance(dataset, Mapping) and not dataset.get('pipeline'):
-            inner = dataset.get('dataset', dataset.get('datasets'))
-            dataset = inner[0] if isinstance(inner, list | tuple) and inner else inner
-        if isinstance(dataset, Mapping):
-            found.append(dataset)
-    return found
 
 
 def _prepared_by(cfg: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -11,12 +11,12 @@ import cv2
 from mmkd.errors import ImageError
 from mmkd.fileio.atomic_writes import write_atomic
 from mmkd.predict.coco_results import CocoResults
-from mmkd.predict.detections import Detections
 from mmkd.predict.detector import Detector, Prepared, groups
 from mmkd.predict.frames import Frame, frames
 from mmkd.predict.outputs import Drawings
 from mmkd.predict.sources import Source
 from mmkd.visualization.detections import draw_detections
+from mmkd_onnx import Detections
 
 #: What is drawn and counted scores at least so much, unless another threshold is asked for.
 SURE = 0.3

@@ -20,12 +20,12 @@ from rich.progress import (
 from mmkd.checkpoints.fetch import is_address
 from mmkd.checkpoints.reader import find_checkpoint
 from mmkd.predict.coco_results import CocoResults
-from mmkd.predict.detections import Detections
 from mmkd.predict.frames import Frame, count_frames, open_camera
-from mmkd.predict.load import find_device, load, measured_sets
+from mmkd.predict.load import find_device, load
 from mmkd.predict.outputs import check_outputs, drawn_file
 from mmkd.predict.predict import Outcome, Watch, predict
 from mmkd.predict.sources import Source, find_sources
+from mmkd_onnx import Detections
 
 
 def run_predict(
@@ -70,8 +70,7 @@ def run_predict(
     detector = load(checkpoint, config, device)
     results = None
     if json is not None:
-        known = measured_sets(detector.config or {})
-        results = (json, CocoResults(detector.classes, known, sources))
+        results = (json, CocoResults(detector.classes, detector.datasets, sources))
     with _shown(sources, quiet=bool(files)) as watch:
         outcome = predict(detector, sources, watch, out, results, score, batch, camera)
     print('\n'.join(_told(outcome, out, json)))

@@ -363,7 +363,7 @@ def test_a_users_own_data_from_the_text_to_the_report(here, forked_steps, monkey
     assert curves['distill.loss_soft']['kd'][0] != curves['distill.loss_soft']['shuffled'][0]
     page = (folder / 'report.html').read_text()
     assert 'could not be' not in page
-    assert page.count('data:image/png') == 3 and str(here) not in page
+    assert page.count('data:image/png') == 4 and str(here) not in page
     told = (
         r'each detector has a precision of \d\.\d\d on .*\(Teacher \d.*, Baseline \d.*, Distilled'
     )
@@ -381,6 +381,10 @@ def test_a_users_own_data_from_the_text_to_the_report(here, forked_steps, monkey
     weights = 'work_dirs/compare_my_pair/teacher/detector.pth'
     assert f"teacher_ckpt='{weights}'" in ' '.join(kept.split()) and Path(weights).is_file()
     assert (folder / 'report.md').is_file()
+    costs = json.loads((folder / 'costs.json').read_text())['detectors']
+    assert [cost['role'] for cost in costs] == ['Teacher', 'Baseline', 'Distilled']
+    large, *small = (cost['parameters'] for cost in costs)
+    assert large > small[0] == small[1] and 'cost: PyTorch, 1 thread' in page
     assert '== kd seed ' in (folder / 'report.log').read_text()
     # The same command has nothing left to do.
     options = build_parser().parse_args(command).cfg_options

@@ -86,20 +86,36 @@ def test_what_cannot_be_is_refused_before_work_starts(student, tmp_path, words, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_openvino_finds_the_same(student, tmp_path, capsys):
-    openvino = pytest.importorskip('openvino')
-    import numpy as np
+@pytest.mark.parametrize('half', [False, True])
+def test_openvino_finds_the_same(student, tmp_path, capsys, half):
+    pytest.importorskip('openvino')
+    words = ['--format', 'openvino', '--out', 's.onnx', '--map-images', '2']
+    words += ['--half'] if half else []
+    assert export(student, *words) == 0
+    told = capsys.readouterr().out
+    assert 's.xml, made of s.onnx' in told
+    word = 'reported' if half else 'passed'
+    assert told.count(f'  rows       {word}') == told.count(f'  detections {word}') == 2
+    assert told.count('  mAP        passed') == 2
+    report = json.loads((tmp_path / 's.openvino.parity.json').read_text())
+    assert report['passed'] and report['file'] == 's.xml'
+    (tmp_path / 's.onnx').unlink()
+    (tmp_path / 's.parity.json').unlink()
+    with pytest.raises(FileExistsError, match=r's\.xml exists'):
+        export(student, *words)
 
-    from mmkd_onnx import load
 
-    assert export(student, '--format', 'openvino', '--out', 's.onnx', '--map-images', '0') == 0
-    assert 's.xml, made of s.onnx' in capsys.readouterr().out
-    detect = load('s.onnx')
-    inputs = detect.prepare(student.parent / 'images/0.png').data['inputs'][None]
-    exact = {'INFERENCE_PRECISION_HINT': 'f32'}  # else in bfloat16, where a CPU has it
-    found = openvino.Core().compile_model('s.xml', 'CPU', exact)(inputs)
-    for own, other in zip(detect.raw(inputs), found.values(), strict=True):
-        assert np.allclose(own, other, atol=1e-2)
+def test_a_gpu_is_needed_for_tensorrt(student, monkeypatch):
+    """Where its package is installed."""
+    import torch
+
+    from mmkd.export.converters import check_converter
+
+    if torch.cuda.is_available():
+        pytest.skip('there is one')
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: object())
+    with pytest.raises(RuntimeError, match='built on the kind of GPU that it will run on, but'):
+        check_converter('tensorrt')
 
 
 @pytest.mark.parametrize('kind', ['openvino', 'tensorrt'])

@@ -131,23 +131,28 @@ def detector(name):
     return model
 
 
-def test_a_detr_keeps_its_rows():
-    own, outputs = rows_of(detector('detr'))
+DETRS = ('detr', 'conditional_detr', 'dab_detr', 'deformable_detr', 'dino')
+
+
+@pytest.mark.parametrize('name', DETRS if THOROUGH else ('detr', 'dino'))
+def test_a_detr_keeps_its_rows(name):
+    """Of deformable attention there is a level of one cell, too."""
+    own, outputs = rows_of(detector(name))
     errors = row_errors(own, outputs, SIZE)
     assert own.scores.std() > 1e-3 and errors['score'] <= 1e-4, errors
     assert errors['box_of_tolerance'] <= 1
 
 
-@pytest.mark.parametrize(
-    ('name', 'match'),
-    [
-        ('deformable_detr', 'DeformableDETRHead has none: the rows of its deformable attention'),
-        ('faster_rcnn', 'StandardRoIHead has none: a RoI head chooses'),
-    ],
-)
-def test_other_kinds_of_detectors_are_refused_by_name(name, match):
-    with pytest.raises(NotExportableError, match=match):
-        rows_of(detector(name))
+def test_a_detector_that_needs_float32_is_refused_by_name_with_half():
+    """A DETR makes its queries in float32."""
+    graph = RowsGraph(detector('detr'), SIZE, half=True).eval()
+    with pytest.raises(NotExportableError, match=r'DETR with DETRHead does not: .* without'):
+        graph_bytes(graph, dict(preprocessing=dict(input='uint8')))
+
+
+def test_a_two_stage_detector_is_refused_by_name():
+    with pytest.raises(NotExportableError, match='StandardRoIHead has none: a RoI head chooses'):
+        rows_of(detector('faster_rcnn'))
 
 
 def test_what_has_no_graph_is_refused_by_name():

@@ -162,11 +162,11 @@ def outside(location, offset='0', length='4'):
     return change
 
 
-def metadata(**changes):
+def metadata(key='preprocessing', /, **changes):
     def change(model):
         [entry] = [p for p in model.metadata_props if p.key == KEY]
         told = json.loads(entry.value)
-        told['preprocessing'].update(changes)
+        (told[key] if key else told).update(changes)
         entry.value = json.dumps(told)
 
     return change
@@ -212,6 +212,13 @@ def hidden_tensor(model):
         (metadata(size=[64]), 'metadata out of all bounds'),
         (metadata(steps=[dict(step='run', scale=[1, 1])]), 'metadata out of all bounds'),
         (metadata(steps=None), 'metadata that cannot be read'),
+        (metadata(steps=[dict(step='resize', scale=[8, 8])]), 'metadata that cannot be read'),
+        (metadata(padding=['a', 'b', 'c']), 'metadata out of all bounds'),
+        (metadata('thresholds', iou='high'), 'metadata out of all bounds'),
+        (metadata('thresholds', levels=[-1]), 'metadata out of all bounds'),
+        (metadata('thresholds', levels=[7]), r'must fit its metadata, 3 classes and 7 rows'),
+        (metadata('', datasets=[dict(data_root=1)]), 'metadata that cannot be read'),
+        (metadata('', classes=['one']), 'must fit its metadata, 1 classes and 340 rows'),
         (metadata(size=[32, 32]), r'must take \(N, 3, 32, 32\)'),
         (lambda model: model.metadata_props.pop(), 'has no metadata'),
         (lambda model: setattr(model.graph.node[0], 'domain', 'evil'), 'operators of "evil"'),

@@ -14,7 +14,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
 from mmkd import load
+from mmkd.export.export_onnx import make_files
 from mmkd.export.export_student import export_student
+from mmkd.export.trained import open_trained
 from tests.tiny import tiny_pair, tiny_ssd, write_coco
 
 CLASSES = ('ant', 'bee', 'cat')
@@ -109,6 +111,24 @@ def place(tmp_path_factory) -> Place:
     place = Place(folder)
     _annotate(folder, load(place.student__pth, device='cpu')(place.images))
     return place
+
+
+@pytest.fixture(scope='session')
+def exported(place) -> str:
+    """The student as an ONNX file."""
+    for package in ('onnx', 'onnxruntime'):
+        pytest.importorskip(package, reason='of the extra "export"')
+    file = place.folder / 'student.onnx'
+    file.write_bytes(make_files(open_trained(place.student__pth)).content)
+    return str(file)
+
+
+@pytest.fixture(params=['student.pth', 'student.onnx'])
+def student(request, place) -> str:
+    """The student in each of the forms that prediction takes."""
+    if request.param == 'student.onnx':
+        return request.getfixturevalue('exported')
+    return place.student__pth
 
 
 def _annotate(folder: Path, found: list) -> None:

@@ -98,7 +98,7 @@ def test_import_mmkd_is_no_heavier():
 
     room = ROOT / 'mmkd/predict'
     rest = [path for path in (ROOT / 'mmkd').rglob('*.py') if room not in path.parents]
-    own = roots(room / f'{name}.py' for name in ('load', 'detector', 'detections', 'pixels'))
+    own = roots(room / f'{name}.py' for name in ('load', 'detector', 'exported_detector', 'pixels'))
     assert 'torch' in own and own <= roots(rest) - {'rich', 'matplotlib'}
 
 
@@ -210,7 +210,7 @@ def test_a_missing_device_is_told_before_the_file_is_read():
 def test_what_is_no_checkpoint_is_named(place, tmp_path):
     (tmp_path / 'a.onnx').write_bytes(b'\x08\x08\x12\x07pytorch' + bytes(100))
     shutil.copy(place.images[0], tmp_path / 'b.pth')
-    for file, told in (('a.onnx', 'an ONNX model'), ('b.pth', r'an image \(JPEG\)')):
+    for file, told in (('a.onnx', 'is no ONNX file'), ('b.pth', r'an image \(JPEG\)')):
         with pytest.raises(ValueError, match=told):
             load(tmp_path / file)
     with pytest.raises(FileNotFoundError, match='the detector must be an existing file'):

@@ -37,8 +37,8 @@ def here(place, tmp_path, monkeypatch):
     return tmp_path
 
 
-def predict(place, *words: object) -> int:
-    return main(['predict', place.student__pth, *map(str, words), '--device', 'cpu'])
+def predict(student, *words: object) -> int:
+    return main(['predict', student, *map(str, words), '--device', 'cpu'])
 
 
 def film(path: Path, count: int = 7, size: tuple[int, int] = (160, 120)) -> list[np.ndarray]:
@@ -60,8 +60,8 @@ def decoded(path: Path) -> list[np.ndarray]:
         found.append(image)
 
 
-def test_a_folder(place, here, capsys):
-    assert predict(place, 'photos', '--out', 'drawn', '--json', 'found/r.json') == 0
+def test_a_folder(student, here, capsys):
+    assert predict(student, 'photos', '--out', 'drawn', '--json', 'found/r.json') == 0
     drawn = sorted(path.relative_to('drawn').as_posix() for path in Path('drawn').rglob('*.*'))
     assert drawn == ['a.jpg', 'b.jpg', 'deep/a.jpg']
     before, after = (cv2.imread(f'{folder}/deep/a.jpg') for folder in ('photos', 'drawn'))
@@ -72,7 +72,7 @@ def test_a_folder(place, here, capsys):
     )
     assert told[1] == '1 could not be read:' and 'photos/broken.jpg' in told[2]
     rows = json.loads(Path('found/r.json').read_text())
-    detect = load(place.student__pth, device='cpu')
+    detect = load(student, device='cpu')
     for number, name in enumerate(('a.jpg', 'b.jpg', 'deep/a.jpg'), 6):  # 1 to 5 are the test set's
         found = detect(f'photos/{name}')
         own = [row for row in rows if row['file_name'] == name]
@@ -84,19 +84,19 @@ def test_a_folder(place, here, capsys):
         assert own[0]['bbox'] == [x1, y1, x2 - x1, y2 - y1]
 
 
-def test_a_line_for_each_image_where_nothing_is_written(place, here, capsys):
-    assert predict(place, 'photos/*.jpg', '--score-thr', '0.35') == 0
+def test_a_line_for_each_image_where_nothing_is_written(student, here, capsys):
+    assert predict(student, 'photos/*.jpg', '--score-thr', '0.35') == 0
     out = capsys.readouterr().out.splitlines()
-    found = load(place.student__pth, device='cpu')('photos/a.jpg').above(0.35)
+    found = load(student, device='cpu')('photos/a.jpg').above(0.35)
     assert out[0] == f'photos/a.jpg: {found.summary()}' and 'photos/b.jpg: ' in out[1]
     assert not [path for path in here.iterdir() if path.name != 'photos']
 
 
-def test_the_threshold_leaves_out_of_all(place, here):
-    predict(place, 'photos', '--json', 'all.json')
+def test_the_threshold_leaves_out_of_all(student, here):
+    predict(student, 'photos', '--json', 'all.json')
     everything = json.loads(Path('all.json').read_text())
     middle = np.median([row['score'] for row in everything])
-    predict(place, 'photos', '--json', 'some.json', '--score-thr', middle, '--batch', '4')
+    predict(student, 'photos', '--json', 'some.json', '--score-thr', middle, '--batch', '4')
     some = json.loads(Path('some.json').read_text())
     assert 0 < len(some) < len(everything)
     assert sorted(r['score'] for r in some) == pytest.approx(
@@ -106,16 +106,16 @@ def test_the_threshold_leaves_out_of_all(place, here):
 
 def test_nothing_is_overwritten(place, here):
     words = ('photos', '--out', 'drawn', '--json', 'r.json')
-    predict(place, *words)
+    predict(place.student__pth, *words)
     Path('drawn/a.jpg').write_bytes(b'mine')
     with pytest.raises(FileExistsError, match=r'drawn/a\.jpg, .* and 1 more exists\. .*--force'):
-        predict(place, *words)
+        predict(place.student__pth, *words)
     Path('drawn').rename('kept')
     with pytest.raises(FileExistsError, match=r'r\.json exists'):
-        predict(place, *words)
+        predict(place.student__pth, *words)
     assert not Path('drawn').exists() and Path('kept/a.jpg').read_bytes() == b'mine'
     Path('kept').rename('drawn')
-    assert predict(place, *words, '--force') == 0
+    assert predict(place.student__pth, *words, '--force') == 0
     assert cv2.imread('drawn/a.jpg') is not None
 
 
@@ -130,23 +130,23 @@ def test_nothing_is_overwritten(place, here):
 def test_what_is_read_is_never_overwritten(place, here, words, told):
     before = Path('photos/a.jpg').read_bytes()
     with pytest.raises(FileExistsError, match=told):
-        predict(place, *words)
+        predict(place.student__pth, *words)
     assert Path('photos/a.jpg').read_bytes() == before
 
 
-def test_the_model_is_never_overwritten(place, here):
-    shutil.copy(place.student__pth, 's.pth')
-    with pytest.raises(FileExistsError, match=r's\.pth is read'):
-        main(['predict', 's.pth', 'photos', '--json', 's.pth', '--force'])
+def test_the_model_is_never_overwritten(student, here):
+    shutil.copy(student, 'model')
+    with pytest.raises(FileExistsError, match='model is read'):
+        main(['predict', 'model', 'photos', '--json', 'model', '--force'])
 
 
 def test_results_beside_the_images_are_not_looked_at(place, here, capsys):
     for _ in range(2):
-        predict(place, 'photos', '--out', 'photos/drawn', '--force')
+        predict(place.student__pth, 'photos', '--out', 'photos/drawn', '--force')
         assert ' of 3 images' in capsys.readouterr().out
 
 
-def test_what_cannot_be_is_told_before_work_starts(place, here):
+def test_what_cannot_be_is_told_before_work_starts(student, here):
     for words, error, told in (
         (('photos', '--device', 'cuda:99'), ValueError, 'device must be one of this machine'),
         (('photo',), FileNotFoundError, 'there is no file "photo"'),
@@ -154,7 +154,7 @@ def test_what_cannot_be_is_told_before_work_starts(place, here):
         (('7',), ValueError, 'a camera must be there, but none opens at "7"'),
     ):
         with pytest.raises(error, match=told):
-            main(['predict', place.student__pth, *words])
+            main(['predict', student, *words])
     with pytest.raises(FileNotFoundError, match='the detector must be an existing file'):
         main(['predict', 'lost.pth', 'photos'])
     assert sorted(os.listdir()) == ['photos']
@@ -175,18 +175,18 @@ def test_wrong_words(words, told, capsys):
     assert re.search(told, capsys.readouterr().err)
 
 
-def test_nothing_that_could_be_read_is_an_error(place, here, capsys):
-    assert predict(place, 'photos/broken.jpg', 'photos/notes.txt') == 1
+def test_nothing_that_could_be_read_is_an_error(student, here, capsys):
+    assert predict(student, 'photos/broken.jpg', 'photos/notes.txt') == 1
     told = capsys.readouterr().out
     assert '2 could not be read:' in told and 'broken.jpg' in told and 'notes.txt' in told
 
 
-def test_a_video(place, here, capsys):
+def test_a_video(student, here, capsys):
     images = film(Path('clip.avi'))
     shutil.copy('photos/a.jpg', 'photo.jpg')
     assert (
         predict(
-            place, 'clip.avi', 'photo.jpg', '--out', 'drawn', '--json', 'r.json', '--batch', '3'
+            student, 'clip.avi', 'photo.jpg', '--out', 'drawn', '--json', 'r.json', '--batch', '3'
         )
         == 0
     )
@@ -198,7 +198,7 @@ def test_a_video(place, here, capsys):
     rows = [row for row in json.loads(Path('r.json').read_text()) if 'frame' in row]
     assert {row['frame'] for row in rows} == set(range(7))
     assert len({row['image_id'] for row in rows}) == 7
-    found = load(place.student__pth, device='cpu')(images[4])
+    found = load(student, device='cpu')(images[4])
     own = [row['score'] for row in rows if row['frame'] == 4]
     assert own == pytest.approx(found.scores.tolist(), abs=1e-6)
 
@@ -208,7 +208,10 @@ def test_a_video_that_breaks_off_is_told(place, here, capsys):
     whole = Path('clip.avi').read_bytes()
     Path('clip.avi').write_bytes(whole[: len(whole) // 2])
     Path('none.mp4').write_bytes(b'nothing')
-    assert predict(place, 'clip.avi', 'none.mp4', '--out', 'drawn', '--json', 'r.json') == 0
+    assert (
+        predict(place.student__pth, 'clip.avi', 'none.mp4', '--out', 'drawn', '--json', 'r.json')
+        == 0
+    )
     told = capsys.readouterr().out
     read = len(decoded(Path('clip.avi')))
     assert 0 < read < 40 and f'of {read} images' in told
@@ -239,10 +242,10 @@ class Camera:
         return True, np.full((120, 160, 3), 60 * self.left, np.uint8)
 
 
-def test_a_camera_until_it_is_interrupted(place, here, monkeypatch, capsys):
+def test_a_camera_until_it_is_interrupted(student, here, monkeypatch, capsys):
     real = cv2.VideoCapture
     monkeypatch.setattr(frames.cv2, 'VideoCapture', lambda s: Camera(s) if s == 0 else real(s))
-    assert predict(place, '0', '--out', 'drawn', '--json', 'r.json') == 0
+    assert predict(student, '0', '--out', 'drawn', '--json', 'r.json') == 0
     assert ' of 3 images' in capsys.readouterr().out
     assert len(decoded(Path('drawn/camera_0.mp4'))) == 3
     assert {row['frame'] for row in json.loads(Path('r.json').read_text())} == {0, 1, 2}
@@ -262,7 +265,7 @@ def test_an_interrupt_leaves_whole_files(place, here, monkeypatch):
 
     monkeypatch.setattr(room, 'draw_detections', draw)
     with pytest.raises(KeyboardInterrupt):
-        predict(place, 'clip.avi', '--out', 'drawn', '--json', 'r.json')
+        predict(place.student__pth, 'clip.avi', '--out', 'drawn', '--json', 'r.json')
     assert os.listdir('drawn') == [] and not Path('r.json').exists()
 
 
@@ -283,7 +286,7 @@ def equal(ours: list, theirs: list) -> bool:
 def test_it_finds_what_a_test_measures(place, here):
     """Of the test set's images, with the ids of its annotation file."""
     annotations = str(place.folder / 'annotations/val.json')
-    predict(place, place.JPEGImages, '--json', 'r.json', '--batch', 2)
+    predict(place.student__pth, place.JPEGImages, '--json', 'r.json', '--batch', 2)
     with PLAIN:
         main(['test', place.pair__py, place.epoch_1__pth, '--work-dir', 'w', '--cfg-options',
               'test_evaluator.outfile_prefix=tested'])  # fmt: skip

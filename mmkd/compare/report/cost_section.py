@@ -1,0 +1,61 @@
+"""What the detectors of a comparison cost where they run, for its report."""
+
+import statistics
+from contextlib import redirect_stdout
+from io import StringIO
+from typing import Any
+
+from mmkd.algorithms.quiet_log import quiet_log
+from mmkd.compare.arms import Arm
+from mmkd.compare.comparison import Comparison
+from mmkd.compare.report.results import Results
+from mmkd.cost.contender import Contender
+from mmkd.cost.measure_costs import measure_costs
+from mmkd.cost.write_costs import cost_notes, cost_table, write_costs
+
+_SHOWN = (Arm.TEACHER, Arm.BASELINE, Arm.DISTILLED)
+_ROUNDS = 30
+_LIMIT = 10.0  # seconds
+
+
+def add_costs(comparison: Comparison, results: Results, pictures: dict[str, str]) -> dict[str, Any]:
+    """Measure teacher, baseline and student of the first seed, and write ``costs.json``.
+
+    Args:
+        comparison: whose steps have run.
+        results: its mAP, the mean over the seeds.
+        pictures: of the report; mAP against latency is added.
+
+    Returns:
+        dict: rows for the report's table of settings, a row for each figure.
+    """
+    contenders = [
+        Contender(
+            detector.arm.heading,
+            detector.checkpoint,
+            comparison.tests[detector.test],
+            statistics.fmean(run.map for run in results.arms[detector.arm]),
+        )
+        for detector in comparison.detectors
+        if detector.arm in _SHOWN
+        and detector.arm in results.arms
+        and detector.seed == comparison.seeds[0]
+    ]
+    try:
+        with quiet_log(), redirect_stdout(StringIO()):
+            costs = measure_costs(contenders, rounds=_ROUNDS, limit=_LIMIT)
+        written = write_costs(comparison.work_dir / 'costs.json', costs)
+    except Exception as error:  # after hours of training the other figures must come out
+        return dict(cost=f'not measured: {type(error).__name__}: {error}')
+    _, *rows = cost_table(costs)
+    if len(written) > 1:
+        pictures[written[1].name] = (
+            'What the accuracy costs: mAP, mean over the seeds, against the latency of an image. '
+            + ' '.join(cost_notes(costs))
+        )
+    names = [one.role for one in contenders]
+    return {
+        f'cost: {title}': '; '.join(f'{n} {v}' for n, v in zip(names, cells, strict=True))
+        for title, *cells in rows
+        if title != 'mAP'
+    }

@@ -1,0 +1,108 @@
+"""What the exporter wrote into a file of what it is, checked before it is followed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmkd_onnx.preparation import INTERPOLATIONS
+
+MAX_SIDE = 1 << 14  # of an image, in pixels
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the exporter wrote into a file, checked.
+
+    Args:
+        classes: the names, in the order of the labels.
+        preprocessing: as :func:`mmkd_onnx.preparation.place` takes it.
+        thresholds: as :func:`mmkd_onnx.detections.choose` takes them.
+        told: all of it, with ``version`` and ``weights_sha256``.
+        datasets: where annotation files lie that list the classes and, maybe, the images:
+            ``data_root``, ``ann_file`` and ``data_prefix``.
+    """
+
+    classes: tuple[str, ...]
+    preprocessing: Mapping[str, Any]
+    thresholds: Mapping[str, Any]
+    told: Mapping[str, Any]
+    datasets: Sequence[Mapping[str, Any]] = ()
+
+
+def read_metadata(text: str) -> Metadata:
+    """The metadata in a JSON text.
+
+    Raises:
+        ValueError: they cannot be read, or no exporter would write them; the message says which.
+    """
+    try:
+        told = json.loads(text)
+        classes, datasets = tuple(told['classes']), told.get('datasets', [])
+        rule, thresholds = told['preprocessing'], told['thresholds']
+        sound = (
+            all(isinstance(name, str) for name in classes)
+            and _is_rule(rule)
+            and _are_thresholds(thresholds)
+            and all(map(_is_dataset, datasets))
+        )
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f'has metadata that cannot be read ({type(error).__name__})') from None
+    if not sound:
+        raise ValueError(f'has metadata out of all bounds ({text[:200]})')
+    return Metadata(classes, rule, thresholds, told, datasets)
+
+
+def _is_size(value: Any) -> bool:
+    return len(value) == 2 and all(type(n) is int and 0 < n <= MAX_SIDE for n in value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int)
+
+
+def _is_color(value: Any) -> bool:
+    return len(value) == 3 and all(map(_is_number, value))
+
+
+def _is_rule(rule: Any) -> bool:
+    return (
+        _is_size(rule['size'])
+        and all(_is_step(step, rule['size']) for step in rule['steps'])
+        and _is_color(rule['padding'])
+        and rule['input'] in ('uint8', 'float32')
+    )
+
+
+def _is_step(step: Any, size: Any) -> bool:
+    kind = step['step']
+    if kind == 'keep_ratio':
+        return _is_size(step['scale'])
+    if kind == 'letterbox':
+        flags: Sequence[Any] = (step['allow_scale_up'], step['stretch'])
+        sized = step['size'] == size and _is_color(step['value'])
+    elif kind == 'resize':
+        flags = (step['keep_ratio'],)
+        sized = _is_size(step['scale']) and _is_size(step['within'])
+    else:
+        return False
+    return sized and _are(bool, *flags) and step['interpolation'] in INTERPOLATIONS
+
+
+def _are_thresholds(rules: Any) -> bool:
+    iou, before, levels = rules['iou'], rules['before_nms'], rules['levels']
+    return (
+        all(map(_is_number, (rules['score'], rules['min_side'], 0 if iou is None else iou)))
+        and _are(int, rules['max_per_image'], 0 if before is None else before, *levels)
+        and min(rules['max_per_image'], 1 if before is None else before, *levels) >= 0
+        and _are(bool, rules['multi_label'], rules['class_agnostic'], rules['clip_first'])
+    )
+
+
+def _is_dataset(dataset: Any) -> bool:
+    prefix = dataset['data_prefix']
+    return _are(str, dataset['data_root'], dataset['ann_file'], *prefix, *prefix.values())
+
+
+def _are(kind: type, *values: Any) -> bool:
+    return all(isinstance(value, kind) for value in values)
