@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from mmkd.export.converters import check_converter, convert
 from mmkd.export.export_onnx import DEFAULTS, Settings, check_outputs, make_files, prove, write
+from mmkd.export.int8.export_int8 import check_int8, make_int8
 from mmkd.export.onnx_file import need
 from mmkd.export.trained import open_trained
 
@@ -21,6 +22,7 @@ def export_graph(
     overwrite: bool = False,
     images: Sequence[str] = (),
     map_images: int | None = None,
+    calibration: int | None = None,
 ) -> bool:
     """Export a detector as a graph, prove it and print how it was proven.
 
@@ -33,6 +35,8 @@ def export_graph(
         overwrite: whether files may be replaced.
         images: see :func:`mmkd.export.export_onnx.prove`.
         map_images: the same.
+        calibration: how many training images give the ranges of an INT8 file. Defaults to None:
+            the file is not quantised.
 
     Returns:
         bool: whether all that was compared agrees.
@@ -43,6 +47,8 @@ def export_graph(
     need('onnx', 'the format onnx')
     need('onnxruntime', 'the check of an exported file')
     check_converter(kind)
+    if calibration is not None:
+        check_int8(settings, calibration, kind)
     missing = [image for image in images if not Path(image).is_file()]
     if missing:
         raise FileNotFoundError(
@@ -52,9 +58,14 @@ def export_graph(
     if out is None:
         file = Path(checkpoint).with_suffix('.onnx')
     report = check_outputs(file, overwrite)
-    trained = open_trained(checkpoint, config)
-    files = make_files(trained, settings)
-    parity: Any = prove(trained, files, images, map_images, own_size=settings.size is None)
+    parity: Any
+    if calibration is None:
+        trained = open_trained(checkpoint, config)
+        files = make_files(trained, settings)
+        parity = prove(trained, files, images, map_images, own_size=settings.size is None)
+    else:
+        trained = open_trained(checkpoint, config, also=('train_dataloader',))
+        files, parity = make_int8(trained, settings, calibration, images, map_images)
     write(file, report, files, parity)
     print(f'{file} ({len(files.content) / 1e6:.1f} MB), its parity with PyTorch in {report}:')
     print('\n'.join(f'  {line}' for line in parity.lines()))
