@@ -39,14 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     graph.add_argument('--nms', action='store_true', help='detections, not rows, for outputs')
     graph.add_argument('--half', action='store_true', help='compute in float16')
-    graph.add_argument(
-        '--int8', action='store_true', help='compute in eight bits, with ranges of training images'
-    )
+    graph.add_argument('--int8', action='store_true', help='compute in eight bits')
     graph.add_argument(
         '--calibration',
         type=int,
         metavar='N',
-        help='with --int8: how many training images give the ranges; default: 200',
+        help='with --int8: how many training images give the ranges; default: the ranges that the '
+        'student has learned, or of 200',
     )
     graph.add_argument('--opset', type=int, default=18, help='of ONNX; default: 18')
     graph.add_argument(
@@ -105,9 +104,7 @@ def _run_graph(args: argparse.Namespace) -> int:
     sys.excepthook = message_last
     from mmkd.export.export_graph import export_graph
     from mmkd.export.export_onnx import Settings
-    from mmkd.export.int8.calibration import CALIBRATION
 
-    calibration = CALIBRATION if args.calibration is None else args.calibration
     alone = args.checkpoint is None
     if alone and args.cfg_options:
         args.error('--cfg-options change a config, so name it: CONFIG CHECKPOINT')
@@ -128,6 +125,7 @@ def _run_graph(args: argparse.Namespace) -> int:
         args.force,
         args.images,
         args.map_images,
-        calibration if args.int8 else None,
+        args.int8,
+        args.calibration,
     )
     return 0 if passed else 1

@@ -24,6 +24,10 @@ from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.state_keys import STUDENT_PREFIX
 from mmkd.datasets.channels import input_channels
 from mmkd.losses.log_keys import DISTILL, STUDENT
+from mmkd.quantization import Quantize
+from mmkd.quantization import quantize as put_quantizers
+from mmkd.quantization.fake_quantizers import attach
+from mmkd.quantization.quantized import stand_still
 from mmkd.rules.distiller_rules import check_alignment
 from mmkd.rules.loss_rules import check_losses
 from mmkd.teachers.crop import crop_records
@@ -77,6 +81,9 @@ class DetectionDistill(SingleTeacherDistill):
         teacher_cache (str | dict, optional): folder of a cache that ``mmkd cache`` filled:
             its records take the place of the running teacher. Or ``dict(folder=..., codecs=...)``,
             see docs/cache.md. Defaults to None.
+        quantize (dict, optional): arguments of :class:`mmkd.quantization.Quantize`: the student
+            learns to compute in eight bits, and is exported with the ranges that it has learned.
+            Defaults to None, in float.
         kwargs: as for :class:`SingleTeacherDistill`: ``data_preprocessor``,
             ``calculate_student_loss``, ``init_cfg``...
 
@@ -102,6 +109,7 @@ class DetectionDistill(SingleTeacherDistill):
         lean_teacher: Mapping[str, Any] | str | None = None,
         shuffle_teacher: bool = False,
         teacher_cache: str | Mapping[str, Any] | None = None,
+        quantize: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('teacher_trainable'):
@@ -109,6 +117,7 @@ class DetectionDistill(SingleTeacherDistill):
                 'the teacher of DetectionDistill is frozen, but teacher_trainable=True was given. '
                 "Use MMRazor's SingleTeacherDistill to train both."
             )
+        quantized = Quantize.of(quantize)
         student_model = build_detector(architecture, 'architecture')
         # The student starts from the weights of its baseline, with the same seed.
         with torch.random.fork_rng(devices=[]):
@@ -163,6 +172,9 @@ class DetectionDistill(SingleTeacherDistill):
         if student_ckpt:
             load_detector(self.student, student_ckpt, 'student_ckpt', student_ckpt_strict)
             self.student.is_init = True  # or the runner's init_weights would undo it
+        self.quantize = quantized
+        if quantized is not None:
+            put_quantizers(self.student, quantized)
 
     @property
     def teacher(self) -> BaseModel:
@@ -209,6 +221,11 @@ class DetectionDistill(SingleTeacherDistill):
     def train(self, mode: bool = True) -> 'DetectionDistill':
         """Set the student's mode. The teacher stays in eval."""
         super().train(mode)
+        settings = self.__dict__.get('quantize')
+        if settings is not None:
+            attach(self.student)  # a run may have exchanged each BatchNorm for another
+            if settings.freeze_norm:
+                stand_still(self.student)
         return self
 
     def loss(self, batch_inputs: Tensor, data_samples: Any = None) -> dict[str, Tensor]:

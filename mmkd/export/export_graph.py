@@ -8,9 +8,12 @@ from mmengine.config import Config
 
 from mmkd.export.converters import check_converter, convert
 from mmkd.export.export_onnx import DEFAULTS, Settings, check_outputs, make_files, prove, write
+from mmkd.export.int8.calibration import CALIBRATION
 from mmkd.export.int8.export_int8 import check_int8, make_int8
+from mmkd.export.int8.learned import make_learned
 from mmkd.export.onnx_file import need
 from mmkd.export.trained import open_trained
+from mmkd.quantization.quantized import ranges_in
 
 
 def export_graph(
@@ -22,6 +25,7 @@ def export_graph(
     overwrite: bool = False,
     images: Sequence[str] = (),
     map_images: int | None = None,
+    int8: bool = False,
     calibration: int | None = None,
 ) -> bool:
     """Export a detector as a graph, prove it and print how it was proven.
@@ -35,8 +39,9 @@ def export_graph(
         overwrite: whether files may be replaced.
         images: see :func:`mmkd.export.export_onnx.prove`.
         map_images: the same.
-        calibration: how many training images give the ranges of an INT8 file. Defaults to None:
-            the file is not quantised.
+        int8: whether the file computes in eight bits.
+        calibration: how many training images give its ranges. Defaults to None: those that the
+            student has learned with ``quantize``, or else of ``CALIBRATION`` images.
 
     Returns:
         bool: whether all that was compared agrees.
@@ -47,7 +52,7 @@ def export_graph(
     need('onnx', 'the format onnx')
     need('onnxruntime', 'the check of an exported file')
     check_converter(kind)
-    if calibration is not None:
+    if int8:
         check_int8(settings, calibration, kind)
     missing = [image for image in images if not Path(image).is_file()]
     if missing:
@@ -59,13 +64,18 @@ def export_graph(
         file = Path(checkpoint).with_suffix('.onnx')
     report = check_outputs(file, overwrite)
     parity: Any
-    if calibration is None:
+    ranges = ranges_in(checkpoint) if int8 and calibration is None else {}
+    if ranges:
+        trained = open_trained(checkpoint, config)
+        files, parity = make_learned(trained, settings, ranges, images, map_images)
+    elif int8:
+        trained = open_trained(checkpoint, config, also=('train_dataloader',))
+        count = calibration or CALIBRATION
+        files, parity = make_int8(trained, settings, count, images, map_images)
+    else:
         trained = open_trained(checkpoint, config)
         files = make_files(trained, settings)
         parity = prove(trained, files, images, map_images, own_size=settings.size is None)
-    else:
-        trained = open_trained(checkpoint, config, also=('train_dataloader',))
-        files, parity = make_int8(trained, settings, calibration, images, map_images)
     write(file, report, files, parity)
     print(f'{file} ({len(files.content) / 1e6:.1f} MB), its parity with PyTorch in {report}:')
     print('\n'.join(f'  {line}' for line in parity.lines()))

@@ -120,6 +120,10 @@ def queries():
     return pair
 
 
+def quantised():
+    return dict(tiny_ssd_with_adapters(), quantize=dict(batches=2))
+
+
 EMPTY = 'ssd, no objects'
 
 # name: (pair, batches, scope, what is done to the model)
@@ -134,6 +138,7 @@ CASES = {
     'ssd, balanced, a rank without objects': (balanced, images(3, 0), 'mmdet', None),
     'ssd, scaled': (scaled, images(3, 1), 'mmdet', None),
     'ssd, scaled, a rank without objects': (scaled, images(3, 0), 'mmdet', None),
+    'ssd, quantised': (quantised, images(3, 1), 'mmdet', None),
     'ssd, adapter off': (tiny_ssd_with_adapters, images(3, 1), 'mmdet', adapter_off),
     'dense': (dense, images(3, 1), 'mmdet', None),
     'dense, a rank without objects': (dense, images(3, 0), 'mmdet', None),

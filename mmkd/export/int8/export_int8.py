@@ -31,7 +31,7 @@ from mmkd.export.trained import Trained
 from mmkd_onnx import Detector, load
 
 
-def check_int8(settings: Settings, calibration: int, kind: str = 'onnx') -> None:
+def check_int8(settings: Settings, calibration: int | None = None, kind: str = 'onnx') -> None:
     """Check before work starts that an INT8 file can be made here.
 
     Raises:
@@ -43,7 +43,7 @@ def check_int8(settings: Settings, calibration: int, kind: str = 'onnx') -> None
             '--int8 and --half are two precisions of one file, but both were given. Drop one: '
             'the table of --int8 has a line for float16.'
         )
-    if calibration < 1:
+    if calibration is not None and calibration < 1:
         raise ValueError(
             f'--calibration must be a number of images above 0, but got {calibration}. '
             'Take 200, or more where images differ much.'
@@ -81,7 +81,7 @@ def make_int8(
     rows = opened(plain.rows)
     inputs = [rows.prepare(image).data['inputs'][None] for image in chosen]
     tools = PostTraining(plain.rows, inputs)
-    maps = _Maps(trained, rows, map_images)
+    maps = Maps(trained, rows, map_images)
     as_rows = {**metadata, 'outputs': 'rows'}
     content, left_out = choose(
         tools, lambda model: finished(model, as_rows), lambda made: maps.step(made).passed, inputs
@@ -96,9 +96,10 @@ def proven(
     settings: Settings,
     plain: Files,
     rows: bytes,
-    maps: '_Maps',
+    maps: 'Maps',
     int8: dict[str, Any],
     images: Sequence[str],
+    exact: Trained | None = None,
 ) -> tuple[Files, Int8Parity]:
     """An INT8 file with its steps and its table.
 
@@ -110,6 +111,7 @@ def proven(
         maps: what measures the mAP.
         int8: what the report says of the quantisation.
         images: for the comparison of rows and detections.
+        exact: the detector without fake quantisers, if ``trained`` has some.
     """
     metadata = {**plain.metadata, 'precision': 'int8', 'int8': int8}
     files = Files(with_nms(rows, metadata) if settings.nms else rows, rows, metadata)
@@ -117,12 +119,12 @@ def proven(
     compared, detections, unmeasured = prove(trained, files, images, 0, own_size).steps
     step = maps.step(rows)
     last = unmeasured if step is maps.unmeasured else step
-    lines = _table(trained, settings, plain, files, maps)
+    lines = _table(exact or trained, settings, plain, files, maps)
     return files, Int8Parity([compared, detections, last], lines, int8)
 
 
 def _table(
-    trained: Trained, settings: Settings, plain: Files, int8: Files, maps: '_Maps'
+    trained: Trained, settings: Settings, plain: Files, int8: Files, maps: 'Maps'
 ) -> list[Line]:
     made = {'float32': plain, 'int8': int8}
     lines = {name: Line(name) for name in ('float32', 'float16', 'int8')}
@@ -146,7 +148,7 @@ def opened(content: bytes) -> Detector:
         return load(path)
 
 
-class _Maps:
+class Maps:
     """The mAP of files on the validation set, beside that of PyTorch.
 
     Args:

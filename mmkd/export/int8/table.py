@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mmkd.config.names import first_of
 from mmkd.export.parity import Parity
 from mmkd_onnx import load
 
@@ -61,7 +62,7 @@ class Int8Parity(Parity):
         left_out = self.int8['left_out']
         told = f'{self.int8["quantised"]} convolutions in INT8, ranges {self.int8["ranges"]}'
         if left_out:
-            told += f'; in float32: {", ".join(left_out)}'
+            told += f'; in float32: {first_of(left_out, counted=True)}'
         rows = [f'{"":10} {"mAP":>6} {"MB":>8} {"ms":>8}']
         for row in self.table:
             points = '-' if row.points is None else f'{row.points:.2f}'
