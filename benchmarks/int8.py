@@ -70,7 +70,8 @@ def fine_tuning(config: Path, start: Path, seed: int) -> str:
 
 def run(args: argparse.Namespace) -> None:
     work = args.work_dir
-    compared = work / 'compare'
+    work.mkdir(parents=True, exist_ok=True)
+    compared = args.compared or work / 'compare'
     words = ['--epochs', args.epochs] if args.epochs else []
     for place, seed in enumerate(args.seeds):
         if not (compared / f'logs/kd_seed{seed}-test.done').exists():
@@ -138,6 +139,7 @@ def main() -> None:
     one.add_argument('config')
     one.add_argument('--work-dir', type=Path, required=True)
     one.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    one.add_argument('--compared', type=Path, help='a comparison that is there already')
     one.add_argument('--epochs', type=int, help='of the training; default: those of the config')
     one.add_argument('--tune', type=int, default=2, help='epochs of fine-tuning; default: 2')
     one.add_argument('--calibration', type=int, default=200)

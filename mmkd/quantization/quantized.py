@@ -102,10 +102,10 @@ def quantize(model: Any, settings: Quantize) -> None:
         ValueError: nothing is left to quantise, or a name of ``leave_out`` is of nothing.
     """
     _check_names(model, settings)
-    below = tuple(f'{name}.' for name in settings.leave_out)
+    below = {m for name in settings.leave_out for m in model.get_submodule(name).modules()}
 
     def left_out(name: str, predicts: bool) -> bool:
-        return (predicts and not settings.predictors) or f'{name}.'.startswith(below)
+        return (predicts and not settings.predictors) or model.get_submodule(name) in below
 
     sites = find_sites(model, left_out)
     if not sites.convolutions:
@@ -137,7 +137,7 @@ def _predictors(names: set[str], settings: Quantize) -> str:
 
 
 def _check_names(model: nn.Module, settings: Quantize) -> None:
-    known = {name for name, _ in model.named_modules()}
+    known = {name for name, _ in model.named_modules(remove_duplicate=False)}
     unknown = sorted(set(settings.leave_out) - known)
     if unknown:
         raise ValueError(
@@ -199,7 +199,7 @@ def restore(model: Any, ranges: Mapping[str, Tensor]) -> None:
     Raises:
         ValueError: the ranges are of another detector.
     """
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))  # levels may share convolutions
     lost = [key for key in ranges if key.rsplit('.', 2)[0] not in modules]
     if lost:
         raise ValueError(

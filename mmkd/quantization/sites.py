@@ -72,7 +72,8 @@ def find_sites(model: Any, left_out: Any = lambda name, predictor: False) -> Sit
 
 def _run(model: Any, side: int) -> None:
     like = next(model.parameters())
-    features = model.extract_feat(torch.randn(1, input_channels(model), side, side).to(like))
+    channels = input_channels(getattr(model, 'backbone', model))
+    features = model.extract_feat(torch.randn(1, channels, side, side).to(like))
     for name in dict.fromkeys((*PREDICTING, 'rpn_head')):
         head = getattr(model, name, None)
         if head is None or hasattr(model, 'forward_transformer'):

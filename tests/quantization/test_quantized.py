@@ -295,3 +295,24 @@ def test_the_file_gives_what_the_student_gives(name, tmp_path):
     untouched = {key: torch.zeros_like(value) for key, value in ranges.items()}
     with pytest.raises(ValueError, match='none was observed'):
         make_learned(trained, Settings(), untouched)
+
+
+def test_levels_may_share_convolutions():
+    """Then a state dict has each under several names."""
+    pytest.importorskip('onnxruntime')
+    from tests.export.test_heads import opened as detector
+
+    model = detector('RetinaSepBNHead').eval()
+    model._modules['bbox_head'] = model._modules.pop('bbox_head')  # behind what gives its features
+    plain = copy.deepcopy(model)
+    quantize(model, Quantize(**QUICK, leave_out=['bbox_head.reg_convs.1']))
+    kept = {key.split('.weight_q')[0] for key in model.state_dict() if '.weight_q' in key}
+    assert {'mix', 'bbox_head.cls_convs.0.0.conv', 'bbox_head.cls_convs.1.0.conv'} <= kept
+    assert not any('reg_convs' in name for name in kept)  # of each level
+    for _ in range(2):
+        features = model.extract_feat(torch.randn(1, 3, 64, 48))
+        model.bbox_head(features)
+    restore(plain, split_ranges(model.state_dict())[1])
+    ends = [m.state_dict() for m in (model.eval(), plain)]
+    assert ends[0].keys() == ends[1].keys()
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
