@@ -189,7 +189,7 @@ def learned_ranges(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """
     kept = checkpoint.get(KEY)
     if isinstance(kept, Mapping):
-        return {str(key): value for key, value in kept.items() if torch.is_tensor(value)}
+        return split_ranges(kept)[1]
     return split_ranges(student_state_dict(checkpoint['state_dict']))[1]
 
 
@@ -200,11 +200,12 @@ def restore(model: Any, ranges: Mapping[str, Tensor]) -> None:
         ValueError: the ranges are of another detector.
     """
     modules = dict(model.named_modules(remove_duplicate=False))  # levels may share convolutions
-    lost = [key for key in ranges if key.rsplit('.', 2)[0] not in modules]
-    if lost:
+    faults = [key for key, value in ranges.items() if not _fits(modules, key, value)]
+    if faults:
         raise ValueError(
-            'the ranges of a quantised student must be of its own modules, but the detector has no '
-            f'{first_of(lost, 2)}. Give the checkpoint of this config.'
+            'the ranges of a quantised student must be of its own convolutions and BatchNorms, but '
+            f'{type(model).__name__} has nothing for {first_of(faults, 2)}. Give the checkpoint of '
+            'this config.'
         )
     for name in dict.fromkeys(key.rsplit('.', 1)[0] for key in ranges):
         owner, _, part = name.rpartition('.')
@@ -213,6 +214,16 @@ def restore(model: Any, ranges: Mapping[str, Tensor]) -> None:
             _add(model, owner, {part: kind()})
     attach(model)
     model.load_state_dict(ranges, strict=False)
+
+
+def _fits(modules: Mapping[str, nn.Module], key: str, value: Any) -> bool:
+    """Whether a module is there that a kept range can be of."""
+    name, part, buffer = key.rsplit('.', 2)
+    if part == 'weight_quantizer':
+        return isinstance(modules.get(name), nn.Conv2d) and buffer == 'bits' and value.numel() == 1
+    kinds = (nn.Conv2d, _BatchNorm) if part == 'output_quantizer' else (nn.Conv2d,)
+    shaped = buffer == 'ranges' and tuple(value.shape) == (3,)
+    return isinstance(modules.get(name), kinds) and shaped
 
 
 @torch.no_grad()

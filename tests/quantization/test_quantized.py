@@ -290,9 +290,11 @@ def test_the_file_gives_what_the_student_gives(name, tmp_path):
             away = np.abs(found[place] - getattr(own, key))
             cost = np.abs(getattr(exact, key) - getattr(own, key))  # of rounding at all
             assert away.mean() < nearer * cost.mean(), (key, away.mean(), cost.mean())
-    with pytest.raises(ValueError, match='but the detector has no'):
+    with pytest.raises(ValueError, match='has nothing for other'):
         make_learned(trained, Settings(), {'other.conv.input_quantizer.ranges': torch.ones(3)})
     untouched = {key: torch.zeros_like(value) for key, value in ranges.items()}
+    with pytest.raises(ValueError, match=r'exporter torchscript, but got --exporter dynamo'):
+        make_learned(trained, Settings(exporter='dynamo'), ranges)
     with pytest.raises(ValueError, match='none was observed'):
         make_learned(trained, Settings(), untouched)
 
@@ -316,3 +318,47 @@ def test_levels_may_share_convolutions():
     ends = [m.state_dict() for m in (model.eval(), plain)]
     assert ends[0].keys() == ends[1].keys()
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('backbone.conv1.input_quantizer.ranges', torch.ones(4)),
+        ('backbone.bn1.input_quantizer.ranges', torch.ones(3)),
+        ('backbone.relu.weight_quantizer.bits', torch.tensor(8)),
+        ('backbone.output_quantizer.ranges', torch.ones(3)),
+        ('gone.output_quantizer.ranges', torch.ones(3)),
+    ],
+)
+def test_ranges_of_something_else_are_refused(key, value):
+    model = ssd()
+    with pytest.raises(ValueError, match=rf'SingleStageDetector has nothing for {key}'):
+        restore(model, {key: value})
+    assert not any(is_of_quantizer(key) for key in model.state_dict())
+
+
+def test_an_evaluation_is_that_of_the_quantised_student(tmp_path, monkeypatch):
+    from mmengine.runner import Runner
+
+    from mmkd.runner.evaluate import evaluate
+    from tests.export import conftest as exports
+
+    train(tmp_path, epochs=1)
+    student = str(tmp_path / 'student.pth')
+    exports.save(tiny_ssd(), tmp_path / 'images', 'ratio', 'mmdet')
+    box = dict(id=1, image_id=0, category_id=0, bbox=[1, 1, 20, 20], area=400, iscrowd=0)
+    exports.write_truth(tmp_path / 'images', [(48, 64), (64, 64)], [box])
+    config = exports.config_for(tiny_ssd(), tmp_path / 'images', 'ratio', 'mmdet')
+    config.update(work_dir=str(tmp_path / 'test'), custom_hooks=[dict(type='QuantizeHook')])
+    config.test_cfg, config.val_cfg = dict(type='TestLoop'), dict(type='ValLoop')
+    seen = []
+
+    def test(runner):
+        runner.call_hook('before_run')
+        seen.append(runner.model)
+        return {}
+
+    monkeypatch.setattr(Runner, 'test', test)
+    evaluate(config, student)
+    ranges = ranges_in(student)
+    assert ranges and all(torch.equal(seen[0].state_dict()[k], v) for k, v in ranges.items())

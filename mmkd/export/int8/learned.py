@@ -11,7 +11,7 @@ from mmkd.export.export_onnx import Files, Settings, make_files
 from mmkd.export.int8.export_int8 import Maps, opened, proven
 from mmkd.export.int8.post_training import own_constants
 from mmkd.export.int8.table import Int8Parity
-from mmkd.export.onnx_file import finished
+from mmkd.export.onnx_file import EXPORTERS, finished
 from mmkd.export.rows_graph import NotExportableError
 from mmkd.export.trained import Trained
 from mmkd.quantization.fake_quantizers import LEVELS, WEIGHT_LEVELS
@@ -44,6 +44,12 @@ def make_learned(
     Raises:
         ValueError: a head that has no form as a graph, or ranges that are of another student.
     """
+    if settings.exporter != EXPORTERS[0]:
+        raise ValueError(
+            f"the ranges that a student has learned are written by torch's exporter "
+            f'{EXPORTERS[0]}, but got --exporter {settings.exporter}. Leave it out, or give '
+            '--calibration N for ranges of training images.'
+        )
     plain = make_files(trained, settings)
     student = trained._replace(model=fixed(trained.model, ranges))
     made = make_files(student, settings._replace(nms=False)).rows
@@ -93,13 +99,14 @@ def with_int8_weights(content: bytes) -> tuple[Any, int, list[str]]:
     if any(node.op_type == 'BatchNormalization' for node in graph.node):
         raise NotExportableError(
             'an INT8 file must have each BatchNorm folded into its convolution, but the exporter '
-            'has left one. Take --exporter torchscript.'
+            'has left one. Give --calibration N for ranges of training images.'
         )
     constants = _constants(graph)
     _drop_idle(graph, constants)
     made = {name: node for node in graph.node for name in node.output}
+    whole = _WholeNumbers(graph)
     count, left = 0, []
-    for place, node in reversed(list(enumerate(graph.node))):
+    for node in graph.node:
         if node.op_type != 'Conv' or node.input[1] not in constants:
             continue
         source = made.get(node.input[0])
@@ -113,18 +120,15 @@ def with_int8_weights(content: bytes) -> tuple[Any, int, list[str]]:
             continue
         count += 1
         of_input = float(constants[source.input[1]])
-        new = [_quantised(graph, node, 1, weight, scale, np.int8)]
         if len(node.input) > 2:
             bias = constants[node.input[2]].astype(np.float64)
-            least = np.abs(bias) / (of_input * _MOST)
-            if (least > scale).any():  # a channel that is all but its bias
-                scale = np.maximum(scale, least)
-                new = [_quantised(graph, node, 1, weight, scale, np.int8)]
-            new.append(_quantised(graph, node, 2, bias, of_input * scale, np.int32))
-        for one in new:
-            graph.node.insert(place, one)
+            scale = np.maximum(scale, np.abs(bias) / (of_input * _MOST))  # all but its bias
+            node.input[2] = whole.put(node.input[2], bias, of_input * scale, np.int32)
+        node.input[1] = whole.put(node.input[1], weight, scale, np.int8)
+    for place, node in enumerate(whole.nodes):
+        graph.node.insert(place, node)
     _drop_unused(graph)
-    return model, count, left[::-1]
+    return model, count, left
 
 
 def _constants(graph: Any) -> dict[str, Any]:
@@ -156,22 +160,32 @@ def _drop_idle(graph: Any, constants: Mapping[str, Any]) -> None:
             graph.node.remove(node)
 
 
-def _quantised(graph: Any, node: Any, place: int, values: Any, scale: Any, kind: type) -> Any:
-    """Put whole numbers in place of an input of a node; what makes values of them again."""
-    from onnx import helper, numpy_helper
+class _WholeNumbers:
+    """Constants of a graph as whole numbers; those that several nodes share are put there once."""
 
-    name = f'{node.output[0]}_{("", "weight", "bias")[place]}'
-    shape = (-1,) + (1,) * (values.ndim - 1)
-    steps = np.round(values / scale.reshape(shape))
-    for suffix, array in (
-        ('steps', steps.astype(kind)),
-        ('scale', scale.astype(np.float32)),
-        ('zero', np.zeros(len(scale), kind)),
-    ):
-        graph.initializer.append(numpy_helper.from_array(array, f'{name}_{suffix}'))
-    node.input[place] = name
-    inputs = [f'{name}_{suffix}' for suffix in ('steps', 'scale', 'zero')]
-    return helper.make_node('DequantizeLinear', inputs, [name], name=f'{name}_dequantize', axis=0)
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        #: What makes values of them again.
+        self.nodes: list[Any] = []
+        self._known: dict[tuple[str, bytes], str] = {}
+
+    def put(self, constant: str, values: Any, scale: Any, kind: type) -> str:
+        """The name of the values (out, ...) of a constant, in steps of ``scale`` (out,)."""
+        from onnx import helper, numpy_helper
+
+        scale = scale.astype(np.float32)
+        key = constant, scale.tobytes()
+        if key in self._known:
+            return self._known[key]
+        steps = np.round(values / scale.astype(np.float64).reshape(-1, *[1] * (values.ndim - 1)))
+        name = self._known[key] = f'{constant}_{len(self.nodes)}'
+        inputs = [f'{name}_{part}' for part in ('steps', 'scale', 'zero')]
+        arrays: tuple[Any, ...] = steps.astype(kind), scale, np.zeros(len(scale), kind)
+        for part, array in zip(inputs, arrays, strict=True):
+            self.graph.initializer.append(numpy_helper.from_array(array, part))
+        node = helper.make_node('DequantizeLinear', inputs, [name], name=f'{name}_values', axis=0)
+        self.nodes.append(node)
+        return name
 
 
 def _drop_unused(graph: Any) -> None:
