@@ -3,12 +3,13 @@
     python benchmarks/int8.py run configs/ssd_kd_r18_to_r18w8_digits.py --work-dir work_dirs/int8
     python benchmarks/int8.py table work_dirs/int8
 
-"run" trains the teacher, the baseline and the distilled student of each seed ("mmkd compare"), and
-exports both as INT8 files with ranges of training images. Then each is fine-tuned with fake
-quantisers, from its own weights, for a few epochs at a tenth of the rate (the baseline alone, the
-student by the teacher), and exported with the ranges that it has learned. What is there is not made
-again, so a run that was stopped goes on. "table" prints mean and 95 % interval over the seeds of
-the mAP on the validation set, by onnxruntime, as "mmkd export" keeps it beside each file.
+"run" trains the teacher, the baseline and the distilled student of each seed ("mmkd compare"). Then
+each goes on from its own weights for a few epochs at a tenth of the rate (the baseline alone, the
+student by the teacher), once in float and once with fake quantisers, so that all lines of the table
+are of equally long trainings. The first is exported with ranges of training images, the second with
+the ranges that it has learned. What is there is not made again: a run that was stopped goes on.
+"table" prints mean and 95 % interval over the seeds of the mAP on the validation set, by
+onnxruntime, as "mmkd export" keeps it beside each file.
 """
 
 import argparse
@@ -24,9 +25,9 @@ from scipy import stats
 ARMS = ('baseline', 'kd')
 #: Of the table: the file's report, its precision there, and the name.
 LINES = (
-    ('after', 'float32', 'float32'),
-    ('after', 'int8', 'INT8 after training'),
-    ('trained', 'int8', 'INT8 after training with quantize'),
+    ('float', 'float32', 'float32'),
+    ('float', 'int8', 'INT8, quantised after training'),
+    ('quantize', 'int8', 'INT8, trained with quantize'),
 )
 
 
@@ -50,21 +51,20 @@ def export(checkpoint: Path, out: Path, *words: object) -> None:
         command('export', checkpoint, '--format', 'onnx', '--int8', '--out', out, *words)
 
 
-def fine_tuning(config: Path, start: Path, seed: int) -> str:
-    """A config that goes on from a trained student with fake quantisers."""
+def fine_tuning(config: Path, start: Path, seed: int, quantize: bool) -> str:
+    """A config that goes on from a trained student."""
     own = Config.fromfile(config)
     lines = [f'_base_ = {str(config.resolve())!r}', f'randomness = dict(seed={seed})']
     lines.append(f'optim_wrapper = dict(optimizer=dict(lr={own.optim_wrapper.optimizer.lr / 10}))')
     lines.append("default_hooks = dict(export_student=dict(type='ExportStudentHook'))")
+    where = repr(str(start.resolve()))
     if 'architecture' in own.model:
-        given = f'quantize=dict(freeze_norm=True), student_ckpt={str(start.resolve())!r}'
-        lines.append(f'model = dict({given})')
+        more = ', quantize=dict(freeze_norm=True)' if quantize else ''
+        lines.append(f'model = dict(student_ckpt={where}{more})')
     else:
-        hooks = [*(own.get('custom_hooks') or ()), dict(type='QuantizeHook', freeze_norm=True)]
-        lines += [
-            f'custom_hooks = {list(map(dict, hooks))!r}',
-            f'load_from = {str(start.resolve())!r}',
-        ]
+        hooks = [dict(hook) for hook in own.get('custom_hooks') or ()]
+        hooks += [dict(type='QuantizeHook', freeze_norm=True)] if quantize else []
+        lines += [f'custom_hooks = {hooks!r}', f'load_from = {where}']
     return '\n'.join(lines) + '\n'
 
 
@@ -82,14 +82,15 @@ def run(args: argparse.Namespace) -> None:
             name = f'{arm}_seed{seed}'
             start = last(compared / name)
             limits = ['--map-images', args.map_images] if args.map_images else []
-            ranges = ['--calibration', args.calibration, *limits]
-            export(start, work / f'{name}_after.onnx', *ranges)
-            config, folder = work / f'{name}_trained.py', work / f'{name}_trained'
-            if not (folder / 'student.pth').exists():
-                text = fine_tuning(compared / f'configs/{arm}.py', start, seed)
-                config.write_text(text)
-                command('train', config, '--work-dir', folder, '--epochs', args.tune)
-            export(folder / 'student.pth', work / f'{name}_trained.onnx', *limits)
+            for kind in ('float', 'quantize'):
+                config, folder = work / f'{name}_{kind}.py', work / f'{name}_{kind}'
+                if not (folder / 'student.pth').exists():
+                    own = compared / f'configs/{arm}.py'
+                    config.write_text(fine_tuning(own, start, seed, kind == 'quantize'))
+                    command('train', config, '--work-dir', folder, '--epochs', args.tune)
+                ranges = ['--calibration', args.calibration] if kind == 'float' else []
+                out = work / f'{name}_{kind}.onnx'
+                export(folder / 'student.pth', out, *ranges, *limits)
             print(name, 'done', flush=True)
 
 
@@ -117,6 +118,8 @@ def table(args: argparse.Namespace) -> None:
     for kind, precision, title in LINES:
         arms = [points(args.work_dir, arm, kind, precision) for arm in ARMS]
         seeds = sorted(set(arms[0]) & set(arms[1]))
+        if not seeds:
+            raise SystemExit(f'{args.work_dir} has no seed of which both students are done')
         values = [[arm[seed]['points'] for seed in seeds] for arm in arms]
         gains = [b - a for a, b in zip(*values, strict=True)]
         cells = [interval(cell) for cell in (*values, gains)]
