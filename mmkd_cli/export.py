@@ -2,6 +2,7 @@
 
 mmkd export CONFIG CHECKPOINT NAME.pth                 for mmdet, with its config NAME.py
 mmkd export student.pth --format onnx                  for onnxruntime, proven against PyTorch
+mmkd export student.pth --format onnx --int8           in eight bits
 mmkd export CONFIG CHECKPOINT --format onnx --nms      of a pair (its student), or of any detector
 """
 
@@ -38,6 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     graph.add_argument('--nms', action='store_true', help='detections, not rows, for outputs')
     graph.add_argument('--half', action='store_true', help='compute in float16')
+    graph.add_argument('--int8', action='store_true', help='compute in eight bits')
+    graph.add_argument(
+        '--calibration',
+        type=int,
+        metavar='N',
+        help='with --int8: how many training images give the ranges; default: the ranges that the '
+        'student has learned, or of 200',
+    )
     graph.add_argument('--opset', type=int, default=18, help='of ONNX; default: 18')
     graph.add_argument(
         '--input', choices=['uint8', 'float32'], default='uint8', help='pixels; default: uint8'
@@ -88,6 +97,8 @@ def _run_graph(args: argparse.Namespace) -> int:
         args.error(f'with --format the file is named by --out, but got {args.out} besides')
     if args.size is not None and min(args.size) < 1:
         args.error(f'--size must be two numbers above 0, but got {" ".join(map(str, args.size))}')
+    if args.calibration is not None and not args.int8:
+        args.error('--calibration goes with --int8: add it')
     from mmkd.config.config_errors import message_last
 
     sys.excepthook = message_last
@@ -114,5 +125,7 @@ def _run_graph(args: argparse.Namespace) -> int:
         args.force,
         args.images,
         args.map_images,
+        args.int8,
+        args.calibration,
     )
     return 0 if passed else 1

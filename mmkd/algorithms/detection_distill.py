@@ -28,6 +28,8 @@ from mmkd.algorithms.term_statistics import statistics_of
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.state_keys import name_the_students
 from mmkd.losses.log_keys import DISTILL, STUDENT
+from mmkd.quantization import Quantize, quantize_again
+from mmkd.quantization import quantize as put_quantizers
 from mmkd.teachers.crop import crop_records
 from mmkd.teachers.frozen_teacher import FrozenTeacher
 from mmkd.teachers.lean_teacher import is_open, plain_records
@@ -55,10 +57,9 @@ class DetectionDistill(SingleTeacherDistill):
     Args:
         architecture (dict | str | BaseModel): the student: a model config, the path of a config
             file (its ``model`` is built) or a built detector.
-        teacher (dict | str | BaseModel | list): the teacher, likewise; or what is known by its
-            detections: a file, or a dict with ``results``, ``onnx`` or ``function``; or several,
-            each a dict with the arguments of :class:`mmkd.teachers.teacher_list.TeacherEntry`
-            (docs/any_teacher.md).
+        teacher (dict | str | BaseModel | list): the teacher, likewise; what is known by its
+            detections: a file, or a dict with ``results``, ``onnx`` or ``function``; or several, as
+            dicts for :class:`mmkd.teachers.teacher_list.TeacherEntry` (docs/any_teacher.md).
         distiller (dict): config of an MMRazor distiller. What it leaves out and the two models tell
             (classes, priors, coders, channels) is taken from them: :func:`mmkd.binding.bind`.
         teacher_ckpt (str, optional): the teacher's plain mmdet checkpoint, path or URL. Without
@@ -92,6 +93,9 @@ class DetectionDistill(SingleTeacherDistill):
             see and the student's own loss does not (docs/any_teacher.md). Defaults to None.
         missed_objects (dict | float, optional): arguments of
             :class:`mmkd.algorithms.missed_objects.MissedObjects`. Defaults to None.
+        quantize (dict, optional): arguments of :class:`mmkd.quantization.Quantize`: the student
+            learns to compute in eight bits, and is exported with the ranges that it has learned.
+            Defaults to None, in float.
         kwargs: as for :class:`SingleTeacherDistill`: ``data_preprocessor``,
             ``calculate_student_loss``, ``init_cfg``...
 
@@ -121,6 +125,7 @@ class DetectionDistill(SingleTeacherDistill):
         classes: Sequence[str] | None = None,
         unlabelled: Mapping[str, Any] | str | None = None,
         missed_objects: Mapping[str, Any] | float | None = None,
+        quantize: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('teacher_trainable'):
@@ -128,6 +133,7 @@ class DetectionDistill(SingleTeacherDistill):
                 'the teacher of DetectionDistill is frozen, but teacher_trainable=True was given. '
                 "Use MMRazor's SingleTeacherDistill to train both."
             )
+        quantized = Quantize.of(quantize)
         student_model = build_detector(architecture, 'architecture')
         # The student starts from the weights of its baseline, with the same seed.
         with torch.random.fork_rng(devices=[]):
@@ -171,6 +177,9 @@ class DetectionDistill(SingleTeacherDistill):
         if student_ckpt:
             load_detector(self.student, student_ckpt, 'student_ckpt', student_ckpt_strict)
             self.student.is_init = True  # or the runner's init_weights would undo it
+        self.quantize = quantized
+        if quantized is not None:
+            put_quantizers(self.student, quantized)
 
     @property
     def teacher(self) -> BaseModel:
@@ -223,6 +232,7 @@ class DetectionDistill(SingleTeacherDistill):
     def train(self, mode: bool = True) -> 'DetectionDistill':
         """Set the student's mode. The teacher stays in eval."""
         super().train(mode)
+        quantize_again(self.__dict__.get('architecture'), self.__dict__.get('quantize'))
         return self
 
     def loss(self, batch_inputs: Tensor, data_samples: Any = None) -> dict[str, Tensor]:

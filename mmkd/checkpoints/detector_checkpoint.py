@@ -13,6 +13,7 @@ from mmkd.checkpoints.loading import Fit, Loaded, keep, warn
 from mmkd.checkpoints.reader import find_checkpoint, read_anything
 from mmkd.checkpoints.state_keys import (
     averaged_twins,
+    is_of_quantizer,
     normalisation,
     student_state_dict,
     with_state_dict,
@@ -100,6 +101,8 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
     """
     weights, meta = read_weights(model, path, what)
     own = model.state_dict()
+    # What training with quantize has found is no weight: mmkd.quantization takes it.
+    weights = {k: v for k, v in weights.items() if k in own or not is_of_quantizer(k)}
     of_images = normalisation(weights, own)
     twins = [key for key in averaged_twins(weights) if key not in own]
     kept = {name: weights[key] for key, name in of_images.items()}

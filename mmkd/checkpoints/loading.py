@@ -15,6 +15,7 @@ from mmkd.checkpoints.foreign import shown
 from mmkd.checkpoints.state_keys import (
     STUDENT_PREFIX,
     averaged_twins,
+    is_of_quantizer,
     normalisation,
     student_state_dict,
     with_state_dict,
@@ -173,7 +174,8 @@ def count(module: nn.Module, state_dict: Mapping[str, Any]) -> Mapping[str, Any]
     """
     named = _source.get()
     target, prefix = target_of(module)
-    own = target.state_dict()
+    # A plain detector's file has nothing for fake quantisers, which is as it should be.
+    own = {key: v for key, v in target.state_dict().items() if not is_of_quantizer(key)}
     if named is None or not own:
         return state_dict
     weights = _recognised(state_dict, own)

@@ -18,6 +18,18 @@ _EMA = 'ema_state_dict'
 #: What averaged models count beside their weights: mmengine's, and torch's.
 _COUNTERS = ('steps', 'n_averaged')
 
+#: What fake quantisers are called in the module whose values they round.
+QUANTIZERS = ('input_quantizer', 'weight_quantizer', 'output_quantizer')
+
+
+def is_of_quantizer(key: str) -> bool:
+    """Whether a key of a state dict is of a fake quantiser, which no plain detector has.
+
+    >>> is_of_quantizer('backbone.conv1.input_quantizer.ranges')
+    True
+    """
+    return key.rsplit('.', 2)[-2:-1] in ([name] for name in QUANTIZERS)
+
 
 def with_state_dict(checkpoint: Any) -> Any:
     """A checkpoint with its weights under ``state_dict``.

@@ -127,6 +127,9 @@ def baseline(pair: Config) -> Config:
     student = _of_the_run(student_config(pair), pair)
     if start:
         student.load_from = start
+    if pair.model.get('quantize') is not None:
+        hook = dict(type='QuantizeHook', **pair.model.quantize)
+        student.custom_hooks = [*(student.get('custom_hooks') or ()), hook]
     return student
 
 

@@ -17,8 +17,12 @@ from mmkd.export.export_onnx import (
     write,
     write_parity,
 )
+from mmkd.export.int8.calibration import CALIBRATION
+from mmkd.export.int8.export_int8 import check_int8, make_int8
+from mmkd.export.int8.learned import make_learned
 from mmkd.export.onnx_file import need
 from mmkd.export.trained import open_trained
+from mmkd.quantization.quantized import ranges_in
 
 
 def export_graph(
@@ -30,6 +34,8 @@ def export_graph(
     overwrite: bool = False,
     images: Sequence[str] = (),
     map_images: int | None = None,
+    int8: bool = False,
+    calibration: int | None = None,
 ) -> bool:
     """Export a detector as a graph, prove it and print how it was proven.
 
@@ -42,6 +48,9 @@ def export_graph(
         overwrite: whether files may be replaced.
         images: see :func:`mmkd.export.export_onnx.prove`.
         map_images: the same.
+        int8: whether the file computes in eight bits.
+        calibration: how many training images give its ranges. Defaults to None: those that the
+            student has learned with ``quantize``, or else of ``CALIBRATION`` images.
 
     Returns:
         bool: whether all that was compared agrees.
@@ -52,6 +61,8 @@ def export_graph(
     need('onnx', 'the format onnx')
     need('onnxruntime', 'the check of an exported file')
     check_converter(kind)
+    if int8:
+        check_int8(settings, calibration, kind)
     missing = [image for image in images if not Path(image).is_file()]
     if missing:
         raise FileNotFoundError(
@@ -62,9 +73,19 @@ def export_graph(
         file = Path(checkpoint).with_suffix('.onnx')
     besides = converted_files(kind, file)
     report = check_outputs(file, overwrite, besides)
-    trained = open_trained(checkpoint, config)
-    files = make_files(trained, settings)
-    parity: Any = prove(trained, files, images, map_images, own_size=settings.size is None)
+    parity: Any
+    ranges = ranges_in(checkpoint) if int8 and calibration is None else {}
+    if ranges:
+        trained = open_trained(checkpoint, config)
+        files, parity = make_learned(trained, settings, ranges, images, map_images)
+    elif int8:
+        trained = open_trained(checkpoint, config, also=('train_dataloader',))
+        count = calibration or CALIBRATION
+        files, parity = make_int8(trained, settings, count, images, map_images)
+    else:
+        trained = open_trained(checkpoint, config)
+        files = make_files(trained, settings)
+        parity = prove(trained, files, images, map_images, own_size=settings.size is None)
     write(file, report, files, parity)
     print(f'{file} ({len(files.content) / 1e6:.1f} MB), its parity with PyTorch in {report}:')
     print('\n'.join(f'  {line}' for line in parity.lines()))

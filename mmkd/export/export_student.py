@@ -12,6 +12,8 @@ from mmkd.checkpoints.detector_checkpoint import load_detector, read_checkpoint,
 from mmkd.checkpoints.state_keys import STUDENT_PREFIX, student_state_dict
 from mmkd.export.student_config import student_config
 from mmkd.fileio.atomic_writes import write_atomic
+from mmkd.quantization.quantized import KEY as QUANTIZATION
+from mmkd.quantization.quantized import learned_ranges, split_ranges
 
 
 def export_student(
@@ -59,7 +61,10 @@ def _check_name(out: Path) -> None:
 def _write_student(loaded: Mapping[str, Any], config: Config, out: Path) -> None:
     text = student_config(config).pretty_text  # it takes a second
     meta = {**loaded['meta'], 'cfg': text}
-    save_checkpoint({'state_dict': student_state_dict(loaded['state_dict']), 'meta': meta}, out)
+    weights, ranges = split_ranges(student_state_dict(loaded['state_dict']))
+    ranges = ranges or learned_ranges(loaded)
+    kept = {QUANTIZATION: ranges} if ranges else {}
+    save_checkpoint({'state_dict': weights, 'meta': meta, **kept}, out)
     write_atomic(out.with_suffix('.py'), text.encode())
 
 

@@ -1,18 +1,15 @@
 """Whether an exported file finds what PyTorch finds, in three steps."""
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
-from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 
+from mmkd.export.mean_ap import finder_of, mean_aps
 from mmkd.export.reference import Found, Reference, Rows
 from mmkd.export.same_detections import unmatched
 from mmkd_onnx import Detector
@@ -172,34 +169,20 @@ def check_map(
         indices: of images.
         allowed: difference in points.
     """
-    count = 0
-    with DefaultScope.overwrite_default_scope(reference.scope):
-        for index in indices:
-            sample = dataset[index]['data_samples']
-            prepared = detector.prepare(sample.img_path)
-            placed, inputs = prepared.data['placed'], prepared.data['inputs'][None]
-            own = reference.detections(inputs)[0]
-            other = detector.chosen([output[0] for output in detector.raw(inputs)])
-            for evaluator, found in zip(evaluators, (own, other), strict=True):
-                boxes, scores, labels = found
-                told = sample.clone()
-                told.pred_instances = InstanceData(
-                    bboxes=torch.from_numpy(placed.back(boxes)),
-                    scores=torch.from_numpy(np.asarray(scores)),
-                    labels=torch.from_numpy(np.asarray(labels)),
-                )
-                evaluator.process(data_samples=[told], data_batch=None)
-            count += 1
-        with redirect_stdout(io.StringIO()):  # of pycocotools
-            metrics = [evaluator.evaluate(count) for evaluator in evaluators]
-    key = next((key for key in metrics[0] if key.endswith('mAP')), None)
+    finders = [lambda inputs: reference.detections(inputs)[0], finder_of(detector)]
+    key, metrics, count = mean_aps(finders, detector, dataset, evaluators, indices, reference.scope)
     if key is None:
         return Step('mAP', None, f'not measured: no mAP among {", ".join(metrics[0])}')
-    own_map, other_map = (100 * float(found[key]) for found in metrics)
-    away = abs(own_map - other_map)
+    own, other = (100 * float(found[key]) for found in metrics)
+    return map_step(own, other, key, count, allowed)
+
+
+def map_step(own: float, other: float, key: str, count: int, allowed: float) -> Step:
+    """The step of two figures, PyTorch's and the file's, in points."""
+    away = abs(own - other)
     told = (
-        f'of {count} images: {own_map:.2f} in PyTorch, {other_map:.2f} of the file '
+        f'of {count} images: {own:.2f} in PyTorch, {other:.2f} of the file '
         f'({key}; {allowed} points are allowed)'
     )
-    figures = dict(images=count, metric=key, pytorch=own_map, file=other_map, allowed=allowed)
+    figures = dict(images=count, metric=key, pytorch=own, file=other, allowed=allowed)
     return Step('mAP', away <= allowed + 1e-9, told, figures)

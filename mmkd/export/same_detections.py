@@ -92,7 +92,12 @@ def overlaps(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
     >>> overlaps(np.array([[0.0, 0, 2, 2]]), np.array([[0.0, 0, 2, 2], [1, 0, 3, 2]])).round(2)
     array([[1.  , 0.33]])
     """
-    first, second = first.astype(np.float64)[:, None], second.astype(np.float64)[None]
+    return row_overlaps(first[:, None], second[None])
+
+
+def row_overlaps(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    """IoU (...) of boxes (..., 4) with those at the same place; the two broadcast."""
+    first, second = first.astype(np.float64), second.astype(np.float64)
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(
         first[..., :2], second[..., :2]
     )

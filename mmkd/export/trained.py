@@ -34,7 +34,9 @@ class Trained(NamedTuple):
     scope: str
 
 
-def open_trained(checkpoint: str, config: str | Path | Config | None = None) -> Trained:
+def open_trained(
+    checkpoint: str, config: str | Path | Config | None = None, also: Sequence[str] = ()
+) -> Trained:
     """Open the detector of a checkpoint; of a pair's, the student.
 
     Args:
@@ -42,11 +44,12 @@ def open_trained(checkpoint: str, config: str | Path | Config | None = None) -> 
         config: of the detector or the pair. Defaults to None: the config in the checkpoint,
             which is read and never run, and may name what is registered in mmengine, mmdet, MMYOLO
             or mmkd, alone.
+        also: keys of the config in the checkpoint that are wanted besides what a figure takes.
 
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it is not of that config.
     """
-    cfg, model = open_model(checkpoint, config, also=_MEASURES)
+    cfg, model = open_model(checkpoint, config, also=(*_MEASURES, *also))
     scope = _scope(cfg)
     named = origin(kept(model)[''].meta).classes
     if not named:

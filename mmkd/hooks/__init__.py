@@ -8,6 +8,7 @@ from mmkd.hooks.interrupted_validation_hook import InterruptedValidationHook
 from mmkd.hooks.lean_teacher_hook import LeanTeacherHook
 from mmkd.hooks.non_finite_hook import NonFiniteHook
 from mmkd.hooks.pair_report_hook import PairReportHook
+from mmkd.hooks.quantize_hook import QuantizeHook
 
 __all__ = [
     'ChannelsLastHook',
@@ -18,4 +19,5 @@ __all__ = [
     'LeanTeacherHook',
     'NonFiniteHook',
     'PairReportHook',
+    'QuantizeHook',
 ]

@@ -10,6 +10,7 @@ from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.config.config_errors import config_errors
 from mmkd.datasets.data_checks import check_data
 from mmkd.distributed.unwrapped import unwrapped
+from mmkd.hooks.quantize_hook import QuantizeHook
 from mmkd.runner.launch import prepare_launch
 
 
@@ -36,6 +37,9 @@ def evaluate(cfg: Config, checkpoint: str, launcher: str = 'none') -> dict[str, 
             runner.logger.warning(note)
         model = unwrapped(runner.model)
         load_detector(model, checkpoint, 'checkpoint')
+        for hook in runner.hooks:
+            if isinstance(hook, QuantizeHook):
+                hook.load(model, checkpoint)
         classes = getattr(runner.test_dataloader.dataset, 'metainfo', {}).get('classes')
         check_data_origin(model, cfg, classes)
         return runner.test()

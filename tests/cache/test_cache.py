@@ -236,3 +236,10 @@ def test_a_distiller_with_deliveries_is_refused(config, tmp_path):
     cfg.model.distiller.distill_deliveries = dict(some=kind)
     with pytest.raises(ValueError, match='has deliveries'):
         fill_cache(cfg, f'{tmp_path}/cache', views=1)
+
+
+def test_a_student_that_learns_to_compute_in_eight_bits_takes_the_same_cache(config, root, filled):
+    model = build(config(teacher_cache=filled, quantize=dict(batches=1)))
+    logs = train(model, batches(root, filled, 3))
+    assert all(log['distill.loss_soft'] > 0.01 for log in logs)
+    assert model.student.backbone.conv1.input_quantizer.ranges[2] > 0

@@ -139,6 +139,10 @@ def with_detections(batches: list[dict]) -> list[dict]:
     return batches
 
 
+def quantised():
+    return dict(tiny_ssd_with_adapters(), quantize=dict(batches=2))
+
+
 EMPTY = 'ssd, no objects'
 
 # name: (pair, batches, scope, what is done to the model)
@@ -153,6 +157,7 @@ CASES = {
     'ssd, balanced, a rank without objects': (balanced, images(3, 0), 'mmdet', None),
     'ssd, scaled': (scaled, images(3, 1), 'mmdet', None),
     'ssd, scaled, a rank without objects': (scaled, images(3, 0), 'mmdet', None),
+    'ssd, quantised': (quantised, images(3, 1), 'mmdet', None),
     'ssd, adapter off': (tiny_ssd_with_adapters, images(3, 1), 'mmdet', adapter_off),
     'ssd, a file of detections': (of_file, with_detections(images(3, 0)), 'mmdet', None),
     'dense': (dense, images(3, 1), 'mmdet', None),

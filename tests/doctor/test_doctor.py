@@ -189,6 +189,11 @@ def test_a_missing_teacher_file(findings):
     assert '| Train or download it first, or correct the path.' in found
 
 
+def test_a_wrong_setting_of_quantize(findings):
+    found = findings('model.quantize.batches=-1')
+    assert 'quantize.batches must be a number of batches, 0 or more, but got -1' in found
+
+
 def test_a_mapping_to_nowhere(findings):
     found = findings('model.distiller.teacher_recorders.head.source=bbox_haed')
     assert 'got "bbox_haed"' in found and 'Nearest: bbox_head' in found
@@ -288,6 +293,7 @@ def test_a_part_that_no_loss_reaches(findings):
         ['model.architecture.backbone.type=SpareResNet', 'find_unused_parameters=True'],
         # As heads of TOOD, YOLOv6 and PPYOLOE do, and the preprocessing of YOLOX.
         ['model.architecture.backbone.type=AskingResNet'],
+        ['model.quantize.batches=1'],
     ],
 )
 def test_what_detectors_of_mmdet_do_is_well(check, options):

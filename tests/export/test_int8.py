@@ -1,0 +1,230 @@
+"""``--int8``: which images give the ranges, which nodes are quantised, and what is told of it."""
+
+import copy
+import json
+import sys
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+from mmkd.checkpoints.detector_checkpoint import read_checkpoint, save_checkpoint
+from mmkd.export.export_onnx import Settings, make_files
+from mmkd.export.int8.calibration import calibration_images
+from mmkd.export.int8.choose import choose, row_cost
+from mmkd.export.int8.export_int8 import make_int8, opened
+from mmkd.export.int8.post_training import PostTraining
+from mmkd.export.trained import open_trained
+from mmkd_cli.main import main
+from tests.export.conftest import truth_by
+from tests.tiny import scene
+
+onnx = pytest.importorskip('onnx')
+
+
+@pytest.fixture(scope='module')
+def with_training_set(ssd):
+    """The checkpoint of the SSD again, with a training set of six images in its config."""
+    root = ssd.parent
+    rng = np.random.default_rng(1)
+    truth = json.loads((root / 'val.json').read_text())
+    images = []
+    for i in range(6):
+        cv2.imwrite(str(root / f'images/t{i}.png'), scene(rng, (50, 60), 3, 2)[0])
+        images.append(dict(id=i, file_name=f't{i}.png', height=50, width=60))
+    (root / 'train.json').write_text(json.dumps({**truth, 'images': images, 'annotations': []}))
+    held = read_checkpoint(str(ssd))
+    config = Config.fromstring(held['meta']['cfg'], '.py')
+    train = copy.deepcopy(config.val_dataloader)
+    train.dataset.update(ann_file='train.json', test_mode=False, filter_cfg=None)
+    config.train_dataloader = train
+    out = root / 'trained.pth'
+    save_checkpoint({**held, 'meta': {**held['meta'], 'cfg': config.pretty_text}}, out)
+    truth_by(opened(make_files(open_trained(str(ssd))).content), root)
+    return out
+
+
+def opened_with(path):
+    return open_trained(str(path), also=('train_dataloader',))
+
+
+def graph_of(content):
+    return onnx.load_from_string(content).graph
+
+
+def in_eight_bits(content) -> list[str]:
+    """The convolutions all of whose inputs are numbers of eight bits."""
+    graph = graph_of(content)
+    made = {name: node.op_type for node in graph.node for name in node.output}
+    convs = [node for node in graph.node if node.op_type == 'Conv']
+    return [n.name for n in convs if {made.get(i) for i in n.input} == {'DequantizeLinear'}]
+
+
+@pytest.fixture(scope='module')
+def tools(with_training_set):
+    """What quantises the SSD, its file, and inputs."""
+    trained = opened_with(with_training_set)
+    files = make_files(trained)
+    rows = opened(files.rows)
+    inputs = [rows.prepare(i).data['inputs'][None] for i in calibration_images(trained, 3)]
+    return PostTraining(files.rows, inputs), files, inputs
+
+
+def test_convolutions_become_int8_and_decoding_stays(with_training_set):
+    trained = opened_with(with_training_set)
+    files, parity = make_int8(trained, Settings(), 4, map_images=0)
+    plain = make_files(trained)
+    convs = [n.name for n in graph_of(files.rows).node if n.op_type == 'Conv']
+    assert in_eight_bits(files.rows) == convs and len(convs) > 20
+    assert parity.int8['quantised'] == len(convs) and parity.int8['left_out'] == []
+    kinds = [[n.op_type for n in graph_of(made.rows).node] for made in (plain, files)]
+    changed = Counter(kinds[1]) - Counter(kinds[0]), Counter(kinds[0]) - Counter(kinds[1])
+    assert set(changed[0]) == {'QuantizeLinear', 'DequantizeLinear'}
+    assert set(changed[1]) <= {'Relu', 'Identity'}  # all that decodes is as it was
+    rows, detections, measured = parity.steps
+    assert rows.passed is detections.passed is measured.passed is None
+    assert 0 < rows.figures['score'] < 0.5
+    sizes = {row.precision: row.size for row in parity.table}
+    assert sizes['int8'] < sizes['float32'] and sizes['float16'] < sizes['float32']
+    assert all(row.ms > 0 and row.points is None for row in parity.table)
+    found = opened(files.content)
+    assert found.metadata.told['precision'] == 'int8'
+    assert found.metadata.told['weights_sha256'] == plain.metadata['weights_sha256']
+
+
+def test_the_costliest_stay_in_float_until_the_map_holds(tools):
+    quantiser, files, inputs = tools
+    asked = []
+
+    def finish(model):
+        from mmkd.export.onnx_file import finished
+
+        return finished(model, {**files.metadata, 'precision': 'int8'})
+
+    def holds(content):
+        asked.append(len(in_eight_bits(content)))
+        return asked[-1] <= len(quantiser.convolutions) - 3
+
+    quantiser.convolutions = quantiser.convolutions[:8]  # comparing each takes a while
+    content, left_out = choose(quantiser, finish, holds, inputs[:1])
+    everything = len(quantiser.convolutions)
+    assert asked == [everything, everything - 1, everything - 2, everything - 3]
+    assert set(in_eight_bits(content)) == set(quantiser.convolutions) - set(left_out)
+    assert choose(quantiser, finish, lambda content: None, inputs)[1] == []
+    never, left_out = choose(quantiser, finish, lambda content: False, inputs[:1])
+    assert left_out == [] and len(in_eight_bits(never)) == everything
+
+
+@pytest.mark.parametrize('moved', [0.0, 1.0, 8.0])
+def test_the_cost_of_rows_is_what_has_changed(moved):
+    rng = np.random.default_rng(0)
+    corner, side = rng.uniform(0, 50, (2, 1, 9, 2))
+    boxes, scores = np.concatenate([corner, corner + side + 9], -1), rng.uniform(0, 1, (1, 9, 3))
+    cost = row_cost([[boxes, scores]], [[boxes + moved, scores * 0.9]])
+    best = scores.max(-1)
+    exact = (best * 0.1 * best).sum() / best.sum()
+    assert cost == pytest.approx(exact) if not moved else cost > exact + 0.02
+
+
+def test_ranges_are_of_training_images_alone(with_training_set):
+    trained = opened_with(with_training_set)
+    root = with_training_set.parent
+    found = calibration_images(trained)
+    assert [path.split('/')[-1] for path in found] == [f't{i}.png' for i in range(6)]
+    spread = calibration_images(trained, 3)
+    assert [path.split('/')[-1] for path in spread] == ['t0.png', 't2.png', 't4.png']
+    both = copy.deepcopy(trained.config)
+    both.train_dataloader.dataset = dict(
+        type='RepeatDataset',
+        times=2,
+        dataset=dict(
+            type='MultiImageMixDataset',
+            pipeline=[],
+            dataset=dict(
+                type='ConcatDataset',
+                datasets=[trained.config.train_dataloader.dataset, both.val_dataloader.dataset],
+            ),
+        ),
+    )
+    assert calibration_images(trained._replace(config=both)) == found
+
+    def fails(error, match, change):
+        config = copy.deepcopy(trained.config)
+        change(config)
+        with pytest.raises(error, match=match):
+            calibration_images(trained._replace(config=config))
+
+    fails(ValueError, 'must have a train_dataloader', lambda c: c.pop('train_dataloader'))
+    fails(
+        ValueError,
+        r'never from those.*each of the 4 images',
+        lambda c: c.train_dataloader.dataset.update(ann_file='val.json'),
+    )
+    fails(
+        FileNotFoundError,
+        r'training set, which is not here.*gone\.json',
+        lambda c: c.train_dataloader.dataset.update(ann_file=f'{root}/gone.json'),
+    )
+    fails(
+        FileNotFoundError,
+        r'image ".*t0\.png" is not here',
+        lambda c: c.train_dataloader.dataset.update(data_prefix=dict(img='other/')),
+    )
+
+
+def test_the_command_prints_and_keeps_the_table(with_training_set, tmp_path, capsys, monkeypatch):
+    def costs(tools, finished, inputs):  # measuring each takes a while
+        return {name: float('cls' in name) for name in tools.convolutions}
+
+    monkeypatch.setattr('mmkd.export.int8.choose._costs', costs)
+    out = tmp_path / 's.onnx'
+    words = ('--format', 'onnx', '--int8', '--calibration', '3', '--nms', '--map-images', '1')
+    words = (*words, '--out', out)
+    student = with_training_set
+    status = main(['export', *map(str, (student, *words))])
+    told = capsys.readouterr().out
+    report = json.loads((tmp_path / 's.parity.json').read_text())
+    assert status == (0 if report['passed'] else 1)
+    assert report['precision'] == 'int8' and report['int8']['ranges'] == 'of 3 training images'
+    assert [row['precision'] for row in report['table']] == ['float32', 'float16', 'int8']
+    points = [row['points'] for row in report['table']]
+    measured = report['steps'][2]['figures']
+    assert points[0] == pytest.approx(measured['pytorch'], abs=0.1) and points[0] > 70
+    assert points[2] == measured['file'] and measured['allowed'] == 1.0
+    for row in report['table']:
+        assert f'{row["precision"]:10} {row["points"]:6.2f} {row["size"] / 1e6:8.2f}' in told
+    assert opened(out.read_bytes()).metadata.told['outputs'] == 'detections'
+    with pytest.raises(FileExistsError, match='--force'):
+        main(['export', *map(str, (student, *words))])
+
+
+@pytest.mark.parametrize(
+    ('words', 'match'),
+    [
+        (['--half'], 'both were given. Drop one'),
+        (['--calibration', '0'], 'above 0, but got 0'),
+    ],
+)
+def test_what_does_not_go_with_int8_is_refused(with_training_set, tmp_path, words, match):
+    given = ['--format', 'onnx', '--int8', '--out', str(tmp_path / 's.onnx'), *words]
+    with pytest.raises(ValueError, match=match):
+        main(['export', str(with_training_set), *given])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorrt_and_missing_tools_are_refused(monkeypatch):
+    from mmkd.export.int8.export_int8 import check_int8
+
+    with pytest.raises(ValueError, match='which TensorRT does not take'):
+        check_int8(Settings(), 9, 'tensorrt')
+    monkeypatch.setitem(sys.modules, 'onnxruntime.quantization', None)
+    with pytest.raises(ModuleNotFoundError, match='quantisation tools of onnxruntime'):
+        check_int8(Settings(), 9)
+
+
+def test_a_number_of_images_alone_is_told(capsys):
+    with pytest.raises(SystemExit):
+        main(['export', 'a.pth', '--format', 'onnx', '--calibration', '9'])
+    assert '--calibration goes with --int8' in capsys.readouterr().err
