@@ -139,12 +139,8 @@ class DetectionDistill(SingleTeacherDistill):
         with torch.random.fork_rng(devices=[]):
             entries = read_teachers(teacher, teacher_ckpt, teacher_ckpt_strict, class_map)
             teachers = Teachers(entries, student_model, distiller, classes, class_map)
-            super().__init__(
-                architecture=student_model,
-                teacher=teachers.model,
-                distiller=teachers.distiller,
-                **kwargs,
-            )
+            models = dict(architecture=student_model, teacher=teachers.model)
+            super().__init__(distiller=teachers.distiller, **models, **kwargs)
             teachers.check(self.distiller, self.student)
             teachers.fill_untrained()
         #: By teacher which of its classes is which of the student's; None where they are the same.
