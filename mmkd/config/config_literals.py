@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+from mmkd.config.parser_depth import nests_too_deep
+
 #: The longest text read, in characters: the longest of mmdet's configs has a tenth of it.
 MAX_TEXT = 1_000_000
 
@@ -73,6 +75,11 @@ def read_literals(text: str) -> ConfigLiterals:
         raise ConfigTextError(
             f'a config must be at most {MAX_TEXT} characters long, but got {len(text)}. '
             'Is it the text of a config?'
+        )
+    if sys.version_info < (3, 11) and nests_too_deep(text):
+        raise ConfigTextError(
+            'a config must not nest without end, but parts of the text do. Is it the text of a '
+            'config?'
         )
     reader = _Reader()
     try:
