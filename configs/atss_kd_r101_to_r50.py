@@ -1,11 +1,11 @@
-"""ATSS-R101 teaches ATSS-R50 on COCO: the pattern of its features (PKD).
+"""ATSS-R101 teaches ATSS-R50 on COCO: what the teacher's head predicts from its maps (CrossKD).
 
 tools/dist_train.sh configs/atss_kd_r101_to_r50.py 8
 Expected: not run at this size; the baseline is mmdet::atss/atss_r50_fpn_1x_coco.py.
 Chosen by mmkd pair.
 """
 
-_base_ = ['mmdet::atss/atss_r50_fpn_1x_coco.py', './_base_/methods/pkd.py']
+_base_ = ['mmdet::atss/atss_r50_fpn_1x_coco.py', './_base_/methods/crosskd.py']
 from mmkd.config import pair
 
 model = pair(

@@ -1,11 +1,14 @@
-"""Faster R-CNN-R101 teaches Faster R-CNN-R50 on COCO: the pattern of its features (PKD).
+"""Faster R-CNN-R101 teaches Faster R-CNN-R50 on COCO: soft classes and boxes, row by row.
 
 tools/dist_train.sh configs/faster_rcnn_kd_r101_to_r50.py 8
 Expected: not run at this size; the baseline is mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py.
 Chosen by mmkd pair.
 """
 
-_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', './_base_/methods/pkd.py']
+_base_ = [
+    'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+    './_base_/methods/prediction_rows.py',
+]
 from mmkd.config import pair
 
 model = pair(

@@ -1,11 +1,11 @@
-"""FCOS-R101 teaches FCOS-R50 on COCO: the pattern of its features (PKD).
+"""FCOS-R101 teaches FCOS-R50 on COCO: what the teacher's head predicts from its maps (CrossKD).
 
 tools/dist_train.sh configs/fcos_kd_r101_to_r50.py 8
 Expected: not run at this size; the baseline is mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py.
 Chosen by mmkd pair.
 """
 
-_base_ = ['mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', './_base_/methods/pkd.py']
+_base_ = ['mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', './_base_/methods/crosskd.py']
 from mmkd.config import pair
 
 model = pair(

@@ -1,11 +1,11 @@
-"""RTMDet-l teaches RTMDet-s on COCO: the pattern of its features (PKD).
+"""RTMDet-l teaches RTMDet-s on COCO: where its features are strongest (CWD).
 
 tools/dist_train.sh configs/rtmdet_kd_l_to_s.py 8
 Expected: not run at this size; the baseline is mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py.
 Chosen by mmkd pair.
 """
 
-_base_ = ['mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py', './_base_/methods/pkd.py']
+_base_ = ['mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py', './_base_/methods/cwd.py']
 from mmkd.config import pair
 
 model = pair(

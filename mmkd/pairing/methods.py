@@ -1,7 +1,7 @@
 """The methods of ``configs/_base_/methods/``: what they need, and what they gained here."""
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -145,10 +145,10 @@ def ranked(
 ) -> list[tuple[Method, str]]:
     """Methods, the best supported first, each with the reason.
 
-    What was measured here with students of the same head counts most, then what was measured with
-    others, both in pairs that are alike (of two equal heads, or of two that differ), then what its
-    authors report of these two heads, then of pairs that are alike, then of any. Of a DETR the
-    figures of others say nothing.
+    What was measured here with students of the same head counts most, then what its authors report
+    of these two heads, then what was measured here with others, both in pairs that are alike (of
+    two equal heads, or of two that differ), then what authors report of pairs that are alike, then
+    of any. Of a DETR the figures of others say nothing.
     Of methods without a figure the one that is made for fewer detectors comes first. A method that
     gained nothing here comes last.
 
@@ -166,30 +166,37 @@ def ranked(
     def judge(method: Method) -> tuple[int, float, str]:
         measured = [g for g in method.gains if _is_mixed(configs, g) == mixed]
         own = [g for g in measured if _head(configs, g.student) == heads[1]]
-        for rank, gains, whose in ((5, own, heads[1]), (4, [] if is_detr else measured, 'others')):
-            if gains:
-                gain = mean(g.points for g in gains)
-                names = ', '.join(sorted({g.data for g in gains}))
-                pairs = 'in one pair' if len(gains) == 1 else f'on the mean of {len(gains)} pairs'
-                why = (
-                    f'students with {whose} gained {gain:+.1f} points with it here, {pairs} '
-                    f'({names})'
-                )
-                return (rank if gain > 0 else -1), gain, why
         exact = [f for f in method.published if (f.teacher, f.student) == heads]
         others = () if is_detr else method.published
         alike = [f for f in others if (f.teacher != f.student) == mixed]
-        for rank, figures in ((3, exact), (2, alike), (1, others)):
-            if figures:
-                said = ', '.join(map(str, figures))
-                why = f'its authors report {said}; it was not measured here'
-                return rank, mean(f.points for f in figures), why
+        evidence: list[tuple[Sequence[Gain | Figure], str]] = [
+            (own, heads[1]),
+            (exact, ''),
+            ([] if is_detr else measured, 'others'),
+            (alike, ''),
+            (others, ''),
+        ]
+        for rank, (found, whose) in zip(range(len(evidence), 0, -1), evidence, strict=True):
+            if found:
+                points = mean(one.points for one in found)
+                # What gained nothing here comes last.
+                return (-1 if whose and points <= 0 else rank), points, _why(found, whose)
         why = 'it fits these heads; of such a pair no gain was measured here or published'
         return 0, len(method.needs), why
 
     found = [(judge(method), method) for method in methods]
     found.sort(key=lambda item: item[0][:2], reverse=True)
     return [(method, why) for (_, _, why), method in found]
+
+
+def _why(found: Sequence[Gain | Figure], whose: str) -> str:
+    gains = [one for one in found if isinstance(one, Gain)]
+    if not gains:
+        return f'its authors report {", ".join(map(str, found))}; it was not measured here'
+    names = ', '.join(sorted({gain.data for gain in gains}))
+    pairs = 'in one pair' if len(gains) == 1 else f'on the mean of {len(gains)} pairs'
+    points = mean(gain.points for gain in gains)
+    return f'students with {whose} gained {points:+.1f} points with it here, {pairs} ({names})'
 
 
 def _is_mixed(configs: Path, gain: Gain) -> bool:

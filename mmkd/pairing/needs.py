@@ -1,5 +1,6 @@
 """What a method may need of the two detectors, one function for each fact."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -64,6 +65,7 @@ FACTS: dict[str, Callable[[Any], bool]] = {
 }
 
 
+@functools.lru_cache(maxsize=1)  # each method asks, and the models look at images to answer
 def _levels(student: Any, teacher: Any) -> tuple[list[tuple[int, int]], str]:
     """Which level of the student has the stride of which of the teacher; the strides in words.
 

@@ -19,7 +19,9 @@ def small(name: str, **changes) -> dict:
         num_classes=3, max_per_img=20, num=16, fc_out_channels=16, stacked_convs=1
     ).items():
         _set(model, key, value)
-    indices = model.backbone.get('out_indices', (1, 2, 3))  # CSPNeXt's are of the same strides
+    indices = model.backbone.get('out_indices', (1, 2, 3))
+    if 'CSP' in model.backbone.type:  # whose stages are counted from the stem
+        indices = (1, 2, 3)
     model.backbone = ConfigDict(type='ResNet', depth=18, base_channels=8, out_indices=indices)
     if 'neck' in model:
         model.neck.in_channels = [8 * 2**i for i in indices]

@@ -59,10 +59,12 @@ def test_what_was_measured_counts_more_than_what_was_published(models):
     ]
     order = ['better', 'good', 'published', 'unknown', 'harmful']
     assert names(methods, models['ssd'], models['ssd']) == order
-    others = [method('others', 1.0), method('published', published=[('FCOS', 'FCOS', 9.0)])]
+    others = [method('others', 1.0), method('published', published=[('GFL', 'GFL', 9.0)])]
     found = ranked(others, CONFIGS, models['fcos'], models['fcos'])
     assert [m.name for m, _ in found] == ['others', 'published']
     assert 'students with others gained +1.0' in found[0][1]
+    these = method('these', published=[('FCOS', 'FCOS', 0.5)])
+    assert names([*others, these], models['fcos'], models['fcos'])[0] == 'these'
 
 
 def test_what_was_measured_counts_for_pairs_that_are_alike(models):
