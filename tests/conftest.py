@@ -47,13 +47,15 @@ def voc_root(tmp_path_factory) -> str:
     return f'{root}/'
 
 
+_SCOPES = dict(DefaultScope._instance_dict)
+
+
 @pytest.fixture(autouse=True)
 def scopes():
-    """The default scopes that runs and readers of a test set end with it."""
-    before = dict(DefaultScope._instance_dict)
+    """The default scopes that runs, readers and fixtures of a module set end with each test."""
     yield
     DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
+    DefaultScope._instance_dict.update(_SCOPES)
 
 
 @pytest.fixture

@@ -29,16 +29,13 @@ from mmkd.teachers.teacher_list import TeacherEntry
 METHODS = ('soft_ground_truth', 'prediction_rows')
 
 
-def build_teacher(
-    entry: TeacherEntry, student: nn.Module, distiller: Any = None, what: str = 'teacher'
-) -> BaseModel:
+def build_teacher(entry: TeacherEntry, student: nn.Module, what: str = 'teacher') -> BaseModel:
     """Build the teacher's network, or what stands for a teacher that is known by its detections.
 
     Args:
         entry: whose ``model`` is as of :func:`build_detector`; or a file of detections or an ONNX
             file; or a dict with one of :data:`mmkd.config.given_teacher.DOORS`.
         student: the built student, by whose classes detections are told.
-        distiller: config of what the teacher is asked for. Defaults to None.
         what: the key of the config, for messages.
 
     Raises:
@@ -46,10 +43,7 @@ def build_teacher(
     """
     source = entry.model
     if isinstance(source, BaseModel) or not is_given(source):
-        built = build_detector(source, what)
-        if isinstance(built, GivenDetections):
-            check_recorded(distiller)
-        return built
+        return build_detector(source, what)
     if entry.ckpt:
         raise ValueError(
             f'{what}_ckpt holds the weights of a network, but the teacher is known by its '
@@ -58,7 +52,6 @@ def build_teacher(
     settings = _settings(source)
     class_map = settings.pop('class_map', None) or entry.class_map
     door = next(iter(settings))
-    check_recorded(distiller)
     if door == 'results':
         read_results(settings[door])
     head = predicting_head(student)[1]

@@ -23,7 +23,7 @@ from mmkd.algorithms.labelled_loss import LabelledLoss, copied
 from mmkd.algorithms.loss_watch import LossWatch
 from mmkd.algorithms.missed_objects import MissedObjects
 from mmkd.algorithms.student_terms import StudentTerms
-from mmkd.algorithms.teachers import Teachers
+from mmkd.algorithms.teachers import Teachers, build_teachers
 from mmkd.algorithms.term_statistics import statistics_of
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.state_keys import name_the_students
@@ -138,7 +138,8 @@ class DetectionDistill(SingleTeacherDistill):
         # The student starts from the weights of its baseline, with the same seed.
         with torch.random.fork_rng(devices=[]):
             entries = read_teachers(teacher, teacher_ckpt, teacher_ckpt_strict, class_map)
-            teachers = Teachers(entries, student_model, distiller, classes, class_map)
+            taught = build_teachers(entries, student_model, classes, class_map)
+            teachers = Teachers(taught, student_model, distiller)
             models = dict(architecture=student_model, teacher=teachers.model)
             super().__init__(distiller=teachers.distiller, **models, **kwargs)
             teachers.check(self.distiller, self.student)
@@ -228,7 +229,8 @@ class DetectionDistill(SingleTeacherDistill):
     def train(self, mode: bool = True) -> 'DetectionDistill':
         """Set the student's mode. The teacher stays in eval."""
         super().train(mode)
-        quantize_again(self.__dict__.get('architecture'), self.__dict__.get('quantize'))
+        if self.__dict__.get('quantize') is not None:
+            quantize_again(self.student, self.quantize)
         return self
 
     def loss(self, batch_inputs: Tensor, data_samples: Any = None) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from mmkd.algorithms.build_detector import init_at_random
-from mmkd.algorithms.build_teacher import build_teacher, file_teacher
+from mmkd.algorithms.build_teacher import build_teacher, check_recorded, file_teacher
 from mmkd.algorithms.class_names import check_common, class_names
 from mmkd.binding import bind
 from mmkd.binding.class_feeds import map_of
@@ -28,37 +28,49 @@ from mmkd.teachers.several import FrozenTeachers, SeveralModels
 from mmkd.teachers.teacher_list import TeacherEntry
 
 
-class Teachers:
-    """The teachers of a pair: built and loaded, with the distiller's config that they make.
+def build_teachers(
+    entries: Sequence[TeacherEntry],
+    student: nn.Module,
+    classes: Sequence[str] | None,
+    class_map: Mapping[str, str | None] | None = None,
+) -> list[Teacher]:
+    """The teachers of a pair, with their weights and what they call their classes.
 
     Args:
         entries: one or several.
         student: the built student.
-        distiller: the config of the distiller.
         classes: names of the student's classes; None where they are not known.
-        class_map: of several teachers, the pair's.
+        class_map: the pair's, which counts for each of several teachers that has the name.
 
     Raises:
-        FileNotFoundError, TypeError, ValueError: a checkpoint that is missing or does not fit; what
-            :func:`mmkd.binding.bind` refuses.
+        FileNotFoundError, TypeError, ValueError: a checkpoint that is missing or does not fit.
+    """
+    several = len(entries) > 1
+    common = class_map if several else None
+    taught = [
+        _built(place if several else None, entry, student, classes, common)
+        for place, entry in enumerate(entries)
+    ]
+    if common is not None:
+        check_common(common, [teacher.names for teacher in taught])
+    return taught
+
+
+class Teachers:
+    """The teachers of a pair, and the distiller's config that they make.
+
+    Args:
+        taught: one or several.
+        student: the built student.
+        distiller: the config of the distiller.
+
+    Raises:
+        ValueError: what :func:`mmkd.binding.bind` refuses.
     """
 
-    def __init__(
-        self,
-        entries: Sequence[TeacherEntry],
-        student: nn.Module,
-        distiller: Any,
-        classes: Sequence[str] | None,
-        class_map: Mapping[str, str | None] | None = None,
-    ) -> None:
-        several = len(entries) > 1
-        common = class_map if several else None
-        self.taught = [
-            _built(place if several else None, entry, student, distiller, classes, common)
-            for place, entry in enumerate(entries)
-        ]
-        if common is not None:
-            check_common(common, [teacher.names for teacher in self.taught])
+    def __init__(self, taught: Sequence[Teacher], student: nn.Module, distiller: Any) -> None:
+        several = len(taught) > 1
+        self.taught = list(taught)
         models = {teacher.entry.name: teacher.model for teacher in self.taught}
         first = self.taught[0]
         given = [name for name, model in models.items() if isinstance(model, GivenDetections)]
@@ -67,6 +79,8 @@ class Teachers:
                 'a list of teachers must hold networks, but of '
                 f'{", ".join(given)} detections alone are known. Name it as the only teacher.'
             )
+        if given:
+            check_recorded(distiller)
         if several:
             merged = bind_several(distiller, student, self.taught)
             self.model: BaseModel = SeveralModels(models)
@@ -164,13 +178,12 @@ def _built(
     place: int | None,
     entry: TeacherEntry,
     student: nn.Module,
-    distiller: Any,
     classes: Sequence[str] | None,
     common: Mapping[str, str | None] | None,
 ) -> Teacher:
-    what = 'teacher' if place is None else f'teacher[{place}].model'
+    key = 'teacher' if place is None else f'teacher[{place}].model'
     ckpt = 'teacher_ckpt' if place is None else f'teacher[{place}].ckpt'
-    model = build_teacher(entry, student, distiller, what)
+    model = build_teacher(entry, student, key)
     if isinstance(model, GivenDetections):  # which tells its classes by their names itself
         return Teacher(entry, model, None)
     if entry.ckpt:

@@ -1,10 +1,11 @@
 """What has been labelled so far, kept so that an interrupted labelling goes on."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from mmkd.fileio.atomic_writes import write_atomic
 
 
 class ProgressFile:
@@ -26,9 +27,8 @@ class ProgressFile:
         if self.path.exists() and not anew:
             self._read()
         whole = [self._told, *map(json.dumps, self.lines.values())]
-        scratch = self.path.with_name(f'{self.path.name}.new')
-        scratch.write_text(''.join(f'{line}\n' for line in whole))  # without a torn last line
-        os.replace(scratch, self.path)
+        # without a torn last line
+        write_atomic(self.path, ''.join(f'{line}\n' for line in whole).encode())
         self._file = self.path.open('a')
 
     def _read(self) -> None:

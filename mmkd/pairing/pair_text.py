@@ -87,8 +87,10 @@ def pair_text(
     on = f' on {data.root.name}' if data is not None else ''
     where = 'mmkd::' if not _is_inside(request.out, request.configs) else './'
     bases = [_base(request.student, request), f'{where}_base_/methods/{method.name}.py']
+    title = f'"""{kinds[1]} teaches {kinds[0]}{on}: '
+    fits = len(title) + len(method.teaches) < 100
     lines = [
-        f'"""{kinds[1]} teaches {kinds[0]}{on}: {method.teaches}.',
+        f'{title}{method.teaches if fits else method.name}.',
         '',
         f'mmkd train {request.out.as_posix()}',
         'Expected: not run.',

@@ -196,7 +196,12 @@ def _differing_classes(student: Config, teacher: Config, request: Request) -> Cl
     own, other = stated_classes(student.model), stated_classes(teacher.model)
     if own is None or other is None or own == other:
         return None
-    names = ClassNames(of_config(teacher), of_config(student))
+    # of a head of another number they are no names
+    taught, heard = (
+        found if len(found) == count else ()
+        for found, count in ((of_config(teacher), other), (of_config(student), own))
+    )
+    names = ClassNames(taught, heard)
     if not names.alike:
         raise ValueError(
             f'teacher and student must score the same classes, but "{request.teacher}" has {other} '

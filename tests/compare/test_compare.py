@@ -17,6 +17,7 @@ from mmkd.algorithms.build_detector import build_detector
 from mmkd.compare import Comparison
 from mmkd.compare.configs import digest, text_of
 from mmkd.compare.job import sole_user
+from mmkd.compare.plan import plan_of
 from mmkd.config.config_errors import ConfigError
 from tests.detections.pairs import config as pair_of_file
 from tests.detections.pairs import teacher_file
@@ -432,7 +433,8 @@ def test_a_teacher_that_is_a_file_is_neither_trained_nor_evaluated(here):
     )
     waiting = {name for name, step in steps.items() if here / 'teacher.json' in step.inputs}
     assert waiting == {'kd_seed0-train', 'shuffled_seed0-train'}
-    assert comparison.settings()['teacher'] == 'given'
+    told = plan_of(comparison, list(steps.values()), 0, 1, False)
+    assert 'Teacher: known by its detections' in told
     kd = Config.fromfile(here / 'job/configs/kd.py')
     assert kd.model.teacher == str(here / 'teacher.json') and kd.model.teacher_ckpt is None
     with pytest.raises(ValueError, match='has no weights to be given or trained'):

@@ -82,7 +82,7 @@ def row_cost(exact: Sequence[Sequence[NDArray[Any]]], other: Any) -> float:
 
     Example:
         >>> box = np.array([[[0.0, 0, 2, 2]]])
-        >>> row_cost([[box, np.array([[[0.5]]])]], [[box, np.array([[[0.4]]])]]).round(2)
+        >>> round(row_cost([[box, np.array([[[0.5]]])]], [[box, np.array([[[0.4]]])]]), 2)
         0.1
     """
     moved = total = 0.0
