@@ -3,6 +3,7 @@
 import keyword
 import math
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from mmengine.config import Config
 from yapf.yapflib import yapf_api
 
 from mmkd.config.config_literals import MAX_DEPTH, MAX_TEXT, ConfigTextError, read_literals
+from mmkd.config.parser_depth import nests_too_deep
 from tests.shortcuts import lay_out
 from tests.tiny import ROOT
 
@@ -144,7 +146,9 @@ def test_many_names_of_what_is_not_read_take_no_longer_than_others():
 
 
 def test_it_needs_the_standard_library_alone():
-    source = Path(read_literals.__code__.co_filename).read_text()
-    imported = re.findall(r'^(?:from|import) (\w+)', source, re.M)
-    plain = {'ast', 'math', 'sys', 'collections', 'contextlib', 'dataclasses', 'types', 'typing'}
-    assert set(imported) <= plain
+    """And what tells how deep a text is, which needs no more."""
+    files = [function.__code__.co_filename for function in (read_literals, nests_too_deep)]
+    source = '\n'.join(Path(file).read_text() for file in files)
+    imported = re.findall(r'^(?:from|import) ([\w.]+)', source, re.M)
+    own = {'mmkd.config.parser_depth'}
+    assert {name.split('.')[0] for name in {*imported} - own} <= sys.stdlib_module_names
