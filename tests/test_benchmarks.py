@@ -62,6 +62,17 @@ def test_the_cost_of_a_step(monkeypatch, capsys):
     assert 'fast / float32' in out and 'not measured here' in out
 
 
+def test_the_rates_of_convolutions(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['layouts', '--quick'])
+    monkeypatch.syspath_prepend(FOLDER)
+    try:
+        runpy.run_path(str(FOLDER / 'layouts.py'), run_name='__main__')
+    finally:
+        logging.disable(logging.NOTSET)
+    rows = re.findall(r'^ssd .*(0\.\d\d)  (\d\.\d\d)$', capsys.readouterr().out, re.M)
+    assert len(rows) == 2 and all(0 < float(share) < 1 for share, _ in rows)
+
+
 def test_the_ops_that_configs_need(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['config_ops', 'pisa', 'tood', 'guided_anchoring', 'clrnet'])
     runpy.run_path(str(FOLDER / 'config_ops.py'), run_name='__main__')
