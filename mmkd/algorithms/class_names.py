@@ -63,6 +63,26 @@ def class_names(
     return ClassNames(taught, tuple(classes), said, entry.classes)
 
 
+def names_of_given(
+    teacher: GivenDetections, entry: TeacherEntry, classes: Sequence[str] | None
+) -> ClassNames | None:
+    """The names of a teacher that is known by its detections, which it tells by the student's.
+
+    It gives the scores of the classes that it knows; None where these are all, or are not told.
+    """
+    known = teacher.known_classes
+    if not classes or not known:
+        return None
+    told = {teacher.class_map.get(name, name) for name in known}
+    columns = [i for i, name in enumerate(classes) if name in told]
+    if not columns:  # refused by what fits the detections to the data, with both lists
+        return None
+    if len(columns) == len(classes) and entry.classes is None:
+        return None
+    teacher.keep(columns)
+    return ClassNames([classes[i] for i in columns], tuple(classes), None, entry.classes)
+
+
 def _of_teacher(teacher: nn.Module, source: Any) -> tuple[str, ...]:
     loaded = kept(teacher).get('')
     found = origin(loaded.meta).classes if loaded is not None else ()

@@ -10,7 +10,7 @@ from torch import nn
 
 from mmkd.algorithms.build_detector import init_at_random
 from mmkd.algorithms.build_teacher import build_teacher, check_recorded, file_teacher
-from mmkd.algorithms.class_names import check_common, class_names
+from mmkd.algorithms.class_names import check_common, class_names, names_of_given
 from mmkd.binding import bind
 from mmkd.binding.class_feeds import map_of
 from mmkd.binding.several_teachers import Merged, Teacher, bind_several
@@ -184,8 +184,8 @@ def _built(
     key = 'teacher' if place is None else f'teacher[{place}].model'
     ckpt = 'teacher_ckpt' if place is None else f'teacher[{place}].ckpt'
     model = build_teacher(entry, student, key)
-    if isinstance(model, GivenDetections):  # which tells its classes by their names itself
-        return Teacher(entry, model, None)
+    if isinstance(model, GivenDetections):
+        return Teacher(entry, model, names_of_given(model, entry, classes))
     if entry.ckpt:
         load_detector(model, entry.ckpt, ckpt, entry.ckpt_strict)
     return Teacher(entry, model, class_names(model, entry, classes, common))

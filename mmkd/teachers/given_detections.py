@@ -1,6 +1,7 @@
 """A teacher of which nothing is known but what it detects."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from mmkd.datasets.data_samples import metas_of
 from mmkd.detections.partners import partners, student_scores
+from mmkd.detections.results_file import read_results
 from mmkd.heads.given import DetectionsHead
 from mmkd.teachers.frozen_teacher import check_shuffled
 
@@ -31,7 +33,20 @@ class GivenDetections(BaseModel):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(DetDataPreprocessor())
+        self.num_classes = num_classes
         self.bbox_head = DetectionsHead(num_classes)
+        self.class_map: Mapping[str, str | None] = {}
+        self._columns: list[int] | None = None
+
+    @property
+    def known_classes(self) -> tuple[str, ...] | None:
+        """The names of all classes that it may find; None where they are not told."""
+        raise NotImplementedError
+
+    def keep(self, columns: Sequence[int]) -> None:
+        """Give the scores of some of the student's classes alone, those that it knows."""
+        self._columns = list(columns)
+        self.bbox_head.num_classes = len(self._columns)
 
     @property
     def shown(self) -> str:
@@ -52,8 +67,11 @@ class GivenDetections(BaseModel):
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor') -> Any:
         """The detections of a batch, as the head hands them on."""
-        found = self.detect(inputs, data_samples)
-        return self.bbox_head([(b.to(inputs.device), s.to(inputs.device)) for b, s in found])
+        found = []
+        for boxes, scores in self.detect(inputs, data_samples):
+            kept = scores if self._columns is None else scores[:, self._columns]
+            found.append((boxes.to(inputs.device), kept.to(inputs.device)))
+        return self.bbox_head(found)
 
 
 class FileOfDetections(GivenDetections):
@@ -69,8 +87,13 @@ class FileOfDetections(GivenDetections):
         self, num_classes: int, file: str, class_map: Mapping[str, str | None] | None = None
     ) -> None:
         super().__init__(num_classes)
-        self.file, self.class_map = file, class_map
+        self.file, self.class_map = file, class_map or {}
         self.batch: Found | None = None
+
+    @property
+    def known_classes(self) -> tuple[str, ...] | None:
+        """What the file says."""
+        return read_results(self.file).classes if Path(self.file).is_file() else None
 
     @property
     def shown(self) -> str:
@@ -102,8 +125,13 @@ class LiveDetections(GivenDetections):
         self, num_classes: int, detector: Any, class_map: Mapping[str, str | None] | None = None
     ) -> None:
         super().__init__(num_classes)
-        self.detector, self.class_map = detector, class_map
+        self.detector, self.class_map = detector, class_map or {}
         self.places: NDArray[Any] | None = None
+
+    @property
+    def known_classes(self) -> tuple[str, ...] | None:
+        """What the detector says."""
+        return tuple(self.detector.classes) or None
 
     @property
     def shown(self) -> str:
@@ -135,7 +163,7 @@ class LiveDetections(GivenDetections):
         found = []
         for one in self.detector(images):
             scores = student_scores(
-                self.places, one.labels, one.scores, one.distribution, self.bbox_head.num_classes
+                self.places, one.labels, one.scores, one.distribution, self.num_classes
             )
             known = self.places[one.labels] >= 0
             boxes = torch.from_numpy(np.asarray(one.boxes, np.float32)[known])

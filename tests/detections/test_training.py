@@ -10,6 +10,7 @@ from mmrazor.registry import MODELS
 
 from mmkd.algorithms import DetectionDistill
 from mmkd.config.pair_config import pair
+from mmkd.recorders.loss_pass import LossPass
 from mmkd.runner.exact_runner import ExactRunner
 from mmkd.teachers.given_detections import FileTeacher
 from tests.detections.pairs import CLASSES, config, teacher_file
@@ -181,3 +182,43 @@ def test_a_config_in_json_stays_a_config(folder, tmp_path):
     built = MODELS.build(model(folder, teacher=str(tmp_path / 'network.json')))
     assert built.teacher.backbone is not None
     assert len(CLASSES) == built.teacher.bbox_head.num_classes
+
+
+@pytest.mark.parametrize('known', [('ant', 'cat'), ('cat', 'hornet', 'ant')])
+def test_classes_that_the_teacher_does_not_know_are_left_out(tmp_path, known):
+    """They are not background: what the student scores for them gets no gradient."""
+    of_some(tmp_path, known)
+    runner = start(config(tmp_path, tmp_path / 'run', 'prediction_rows'))
+    assert runner.model.class_maps['teacher'].untaught == ['bee']
+    maps = []
+    hook = runner.model.student.bbox_head.register_forward_hook(lambda *io: maps.append(io[2]))
+    [(_, _, terms)] = losses(runner, 1)
+    hook.remove()
+    taught = sum(v for k, v in terms.items() if k.startswith('distill.loss') and v.requires_grad)
+    grads = torch.autograd.grad(taught, maps[0][0])
+    ant, bee, cat, _ = sum(g.unflatten(1, (-1, 4)).abs().sum((0, 1, 3, 4)) for g in grads)
+    assert ant > 0 and cat > 0 and bee <= 1e-5 * ant
+
+
+def test_their_own_objects_stay_in_the_soft_ground_truth(tmp_path, monkeypatch):
+    of_some(tmp_path, ('ant', 'cat'))
+    runner = start(config(tmp_path, tmp_path / 'run'))
+    labels = []
+    again = LossPass.again
+
+    def seen(self, truth, *key):
+        labels.append(self.untaught)
+        return again(self, truth, *key)
+
+    monkeypatch.setattr(LossPass, 'again', seen)
+    losses(runner, 1)
+    assert labels == [(1,)]
+
+
+def of_some(folder, known):
+    """A file that says which classes its teacher knows, and finds no others."""
+    found = json.loads(teacher_file(folder).read_text())
+    names = dict(enumerate(CLASSES, 1))
+    rows = [row | dict(category_name=names[row['category_id']]) for row in found]
+    content = dict(results=[r for r in rows if r['category_name'] in known], classes=list(known))
+    (folder / 'teacher.json').write_text(json.dumps(content))
