@@ -69,7 +69,7 @@ def summary(outcome: Outcome) -> str:
     split = f'{outcome.parts.how}'
     if twins:
         split += (
-            f'. **{twins} training pictures have a twin in another part**: figures come out too '
+            f'. **Training pictures with a twin in another part: {twins}**: figures come out too '
             'high. Name one file of all pictures to have them split anew'
         )
     zoom = views.zoom
