@@ -84,7 +84,8 @@ def test_a_wheel_of_the_sdist_trains_outside_the_clone(tmp_path):
     install = ('install', '-q', '--no-deps', '--no-index', '--disable-pip-version-check', wheel)
     call(sys.executable, '-m', 'pip', '--python', python, *install, cwd=tmp_path)
     gate = Path(sysconfig.get_paths()['purelib'])
-    paths = sysconfig.get_paths(vars={'base': str(tmp_path / 'venv')}, scheme='venv')
+    base = str(tmp_path / 'venv')
+    paths = sysconfig.get_paths('posix_prefix', vars={'base': base, 'platbase': base})
     # Only the folder, so that what is installed in editable form there is not seen.
     (Path(paths['purelib']) / 'gate.pth').write_text(str(gate))
     for shim in gate.glob('distutils-precedence.pth'):  # setuptools' distutils, for mmengine

@@ -76,13 +76,10 @@ def read_literals(text: str) -> ConfigLiterals:
             f'a config must be at most {MAX_TEXT} characters long, but got {len(text)}. '
             'Is it the text of a config?'
         )
-    if sys.version_info < (3, 11) and nests_too_deep(text):
-        raise ConfigTextError(
-            'a config must not nest without end, but parts of the text do. Is it the text of a '
-            'config?'
-        )
     reader = _Reader()
     try:
+        if sys.version_info < (3, 11) and nests_too_deep(text):
+            raise RecursionError('parts of it lie in each other too often')
         with _bounded_recursion():
             for node in ast.parse(text).body:
                 reader.statement(node)
