@@ -1,5 +1,6 @@
 """A teacher of which nothing is known but what it detects."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,9 @@ class GivenDetections(BaseModel):
         self._columns: list[int] | None = None
 
     @property
+    @abstractmethod
     def known_classes(self) -> tuple[str, ...] | None:
         """The names of all classes that it may find; None where they are not told."""
-        raise NotImplementedError
 
     def keep(self, columns: Sequence[int]) -> None:
         """Give the scores of some of the student's classes alone, those that it knows."""
@@ -49,13 +50,13 @@ class GivenDetections(BaseModel):
         self.bbox_head.num_classes = len(self._columns)
 
     @property
+    @abstractmethod
     def shown(self) -> str:
         """Where its detections come from, for reports."""
-        raise NotImplementedError
 
+    @abstractmethod
     def detect(self, inputs: Tensor, data_samples: Any) -> Found:
         """The detections of each image of a batch (B, C, H, W)."""
-        raise NotImplementedError
 
     def extract_feat(self, inputs: Tensor) -> Any:
         """There are no features.
