@@ -3,11 +3,12 @@
 import glob
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmkd.fileio.files_below import files_below
 from mmkd.fileio.nearby import absent, hint
 
 #: Endings by which a file in a folder is taken for an image; others are left out.
@@ -77,7 +78,7 @@ def _files(word: str) -> list[str]:
     found = [
         file
         for match in matches
-        for file in (_in_folder(match) if os.path.isdir(match) else [match])
+        for file in (files_below(match, ENDINGS) if os.path.isdir(match) else [match])
     ]
     if not found:
         raise FileNotFoundError(
@@ -86,14 +87,6 @@ def _files(word: str) -> list[str]:
             f'{hint(os.path.dirname(path), [os.path.basename(path)])}'
         )
     return found
-
-
-def _in_folder(folder: str) -> Iterator[str]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith('.'))
-        for name in sorted(names):
-            if not name.startswith('.') and Path(name).suffix.lower() in ENDINGS:
-                yield os.path.join(place, name)
 
 
 def _listed(path: Path) -> list[str]:

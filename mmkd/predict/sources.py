@@ -3,7 +3,7 @@
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from typing import Literal
 import cv2
 
 from mmkd.datasets.listed_images import ENDINGS
+from mmkd.fileio.files_below import files_below
 from mmkd.fileio.nearby import hint
 
 #: Endings by which a file in a folder is taken for an image or a video; others are left out.
@@ -88,7 +89,7 @@ def _camera(word: str) -> str | None:
 def _files(word: str, left_out: set[str]) -> list[str]:
     path = os.path.expanduser(word)
     if os.path.isdir(path):
-        found = list(_in_folder(path, left_out))
+        found = list(files_below(path, IMAGES | VIDEOS, left_out))
         if not found:
             raise FileNotFoundError(
                 f'a folder must have images or videos, but "{word}" has none '
@@ -104,7 +105,7 @@ def _files(word: str, left_out: set[str]) -> list[str]:
         for match in sorted(glob.glob(path, recursive=True)):
             within = {str(folder) for folder in Path(os.path.realpath(match)).parents}
             if os.path.isdir(match):
-                found += _in_folder(match, left_out)
+                found += files_below(match, IMAGES | VIDEOS, left_out)
             elif not within & left_out:
                 found.append(match)
         if not found:
@@ -118,19 +119,6 @@ def _files(word: str, left_out: set[str]) -> list[str]:
         f'is no file "{word}" (seen from {os.getcwd()}). Correct the path.'
         f'{hint(os.path.dirname(path), [os.path.basename(path)])}'
     )
-
-
-def _in_folder(folder: str, left_out: set[str]) -> Iterator[str]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith('.')
-            and os.path.realpath(os.path.join(place, name)) not in left_out
-        )
-        for name in sorted(names):
-            if not name.startswith('.') and Path(name).suffix.lower() in IMAGES | VIDEOS:
-                yield os.path.join(place, name)
 
 
 def _kind(path: str) -> Literal['image', 'video']:

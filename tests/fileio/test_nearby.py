@@ -69,10 +69,12 @@ def test_folders_and_annotation_files_that_are_meant_are_named(tmp_path):
 
 
 def test_nothing_is_named_where_nothing_is_near(tmp_path):
-    (tmp_path / 'b.jpg').touch()
+    folder = tmp_path / 'far/away'  # from the folders of other tests
+    folder.mkdir(parents=True)
+    (folder / 'b.jpg').touch()
     for name in ('a.jpg', 'b1.jpg', 'x/y/z.jpg', '', '/', '%'):
-        assert nearby(str(tmp_path), name) is None
-        assert nearby(str(tmp_path / 'images'), name) is None
+        assert nearby(str(folder), name) is None
+        assert nearby(str(folder / 'images'), name) is None
 
 
 def test_of_two_variants_the_very_name_comes_first(tmp_path):
