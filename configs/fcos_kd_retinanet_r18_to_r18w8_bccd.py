@@ -7,8 +7,6 @@ Expected: no gain yet (docs/experiments.md); the baseline is configs/fcos_r18w8_
 _base_ = ['./fcos_r18w8_bccd.py', './_base_/methods/prediction_rows.py']
 from mmkd.config import pair
 
-# An image has 14 cells, each of which many rows show: docs/logs/other_heads_tuning.txt.
-_base_.distiller.distill_losses.loss_rows.update(top_k=100)
 model = pair(
     _base_,
     teacher='{{ fileDirname }}/retinanet_r18w32_bccd.py',
