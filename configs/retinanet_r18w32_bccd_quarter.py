@@ -1,11 +1,10 @@
-"""SSD on a ResNet-18 of width 8 on a quarter of BCCD's labels, as many steps as on all of them.
+"""RetinaNet of width 32 on a quarter of BCCD's labels, the teacher.
 
-mmkd data split data/bccd/annotations/train.json --shares quarter=0.25 rest=0.75
-mmkd train configs/ssd_r18w8_bccd_quarter.py
+mmkd train configs/retinanet_r18w32_bccd_quarter.py
 Expected: see docs/any_teacher.md.
 """
 
-_base_ = './ssd_r18w8_bccd.py'
+_base_ = './retinanet_r18w32_bccd.py'
 train_dataloader = dict(dataset=dict(ann_file='annotations/quarter.json'))
 max_epochs = 130
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
