@@ -33,13 +33,12 @@ class PredictionRows(nn.Module):
 
     z are the log-odds of the student's scores, so that what it multiplies them by (objectness,
     centerness) is taught along. With equal priors q of a row is the teacher's score of the same
-    row, and each row is a pair of weight w, its highest score. Otherwise the teacher's ``top_k``
-    surest rows are each shown to the ``candidates`` rows of the student that overlap them most:
-    :func:`targets_by_overlap`. A student without NMS (DETR's kin) would find objects twice by
-    that: of the teacher's rows after NMS each has one row of the student:
-    :func:`targets_one_to_one`. Record both sides with ``type='Predictions'``. Of several teachers
-    q is the mean, and each of their boxes counts by its teacher's weight:
-    :func:`joined_targets`.
+    row, and each row is a pair of weight w, its highest score. Otherwise the ``top_k`` surest of
+    the teacher's rows after NMS are each shown to the ``candidates`` rows of the student that
+    overlap them most: :func:`targets_by_overlap`. A student without NMS (DETR's kin) would find
+    objects twice by that, so each has one row of it: :func:`targets_one_to_one`. Record both
+    sides with ``type='Predictions'``. Of several teachers q is the mean, and each of their boxes
+    counts by its teacher's weight: :func:`joined_targets`.
 
     Source:
         Quality focal loss (Li et al., NeurIPS 2020, arXiv 2006.04388, eq. 4, with beta 1) with
@@ -57,7 +56,8 @@ class PredictionRows(nn.Module):
     Args:
         loss_weight (float): Defaults to 1.0.
         box_weight (float): of the boxes beside the classes. Defaults to 2.0.
-        top_k (int): the teacher's rows of an image, where priors differ. Defaults to 20.
+        top_k (int): the teacher's objects of an image, where priors differ. Defaults to 100, as
+            many as mmdet's detectors find.
         candidates (int): the student's rows for each of them, 1 for a student without NMS.
             Defaults to 9.
 
@@ -81,7 +81,7 @@ class PredictionRows(nn.Module):
         self,
         loss_weight: float = 1.0,
         box_weight: float = 2.0,
-        top_k: int = 20,
+        top_k: int = 100,
         candidates: int = 9,
     ) -> None:
         super().__init__()

@@ -80,7 +80,7 @@ def by_loops(S, T, top_k, k, box_weight, equal):
                     q[i] = prob_T[i]
                     pairs.append((i, i, max(prob_T[i])))
         else:
-            for j in sorted(range(len(prob_T)), key=lambda j: -max(prob_T[j]))[:top_k]:
+            for j in suppressed(T, b, top_k):
                 t = boxes_T[j]
                 found = []
                 for i, s in enumerate(boxes_S):
@@ -111,9 +111,16 @@ def by_loops(S, T, top_k, k, box_weight, equal):
     return cls / max(q_sum, 1) + box_weight * box / max(w_sum, 1)
 
 
-@given(st.integers(0, 10**6), st.booleans(), st.booleans(), st.integers(1, 12), st.integers(1, 14))
-def test_by_overlap(seed, priors, some_valid, top_k, candidates):
-    S, T = rows(seed, priors=priors), rows(seed + 1, 9)
+@given(
+    st.integers(0, 10**6),
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 12),
+    st.integers(1, 14),
+    st.floats(2, 40),
+)
+def test_by_overlap(seed, priors, some_valid, top_k, candidates, spread):
+    S, T = rows(seed, priors=priors), rows(seed + 1, 9, spread=spread)
     if some_valid:
         valid = torch.rand(2, 12, generator=torch.Generator().manual_seed(seed)) > 0.3
         S = Predictions(S.log_prob, S.boxes, S.priors, valid=valid)

@@ -13,6 +13,7 @@ from mmkd.geometry.multi_level_maps import upcast
 from mmkd.heads.detections import detections
 from mmkd.heads.predictions import Predictions
 
+SAME_OBJECT = 0.65  # overlap above which two rows of a teacher show one object
 PRIOR_SIZE = 4  # strides: the side of the box that a level is for
 FIT_WEIGHT = 0.1  # of a fitting stride, beside the overlap, in the choice of rows
 
@@ -47,7 +48,7 @@ def targets_by_row(rows_S: Predictions, rows_T: Predictions) -> RowTargets:
 def targets_by_overlap(
     rows_S: Predictions, rows_T: Predictions, top_k: int, candidates: int
 ) -> RowTargets:
-    """The teacher's surest rows, each shown to the student's rows that overlap it most.
+    """Each object that the teacher finds, shown to the student's rows that overlap it most.
 
     A row must have its centre in the teacher's box. What it learns of a class is the largest of
     alignment x the teacher's score; its alignment with a box is its IoU by the best IoU of all
@@ -55,51 +56,52 @@ def targets_by_overlap(
 
     Args:
         rows_S: the student's; no gradient flows through the choice.
-        rows_T: the teacher's.
-        top_k: how many of the teacher's rows of an image, at most.
+        rows_T: the teacher's; rows of one object count as the surest of them.
+        top_k: how many objects of an image, at most.
         candidates: how many rows learn of each, at most.
     """
-    score = upcast(rows_T.log_prob).exp()
-    if rows_T.valid is not None:
-        score = score * rows_T.valid.to(score)[..., None]
-    weight, best = score.amax(-1).topk(min(top_k, score.size(1)), dim=1)  # (B, K)
-    taught = score.gather(1, best[..., None].expand(-1, -1, score.size(2)))  # (B, K, C)
-    boxes = upcast(rows_T.boxes).gather(1, best[..., None].expand(-1, -1, 4))  # (B, K, 4)
+    score, own = upcast(rows_T.log_prob).exp(), upcast(rows_S.boxes.detach())
+    found = detections(rows_T, 0.0, SAME_OBJECT, top_k)
+    most = max((len(objects.rows) for objects in found), default=0)
+    near = min(candidates, own.size(1))
+    classes = score.new_zeros(*own.shape[:2], score.size(2))
+    rows = torch.zeros(len(own), most, near, dtype=torch.long, device=own.device)
+    boxes, weights = own.new_zeros(len(own), most, near, 4), own.new_zeros(len(own), most, near)
+    for b, objects in enumerate(found):
+        n = len(objects.rows)
+        choice, iou = _nearness(rows_S, own[b], b, objects.boxes)
+        choice, row = choice.topk(near, dim=1)  # (n, near)
+        aligned = iou.gather(1, row) * (choice > 0)
+        aligned = aligned / aligned.amax(1, keepdim=True).clamp(min=1e-6) if near else aligned
+        pairs = aligned[..., None] * score[b, objects.rows][:, None]  # (n, near, C)
+        classes[b].scatter_reduce_(
+            0, row.flatten()[:, None].expand(-1, score.size(2)), pairs.flatten(0, 1), 'amax'
+        )
+        rows[b, :n], boxes[b, :n] = row, objects.boxes[:, None]
+        weights[b, :n] = objects.scores[:, None] * (choice > 0)
+    return RowTargets(classes, rows.flatten(1), boxes.flatten(1, 2), weights.flatten(1))
 
-    own = upcast(rows_S.boxes.detach())
-    if own.size(1) == 0 or boxes.size(1) == 0:  # no proposals
-        nothing = boxes.new_zeros(len(own), 0)
-        classes = boxes.new_zeros(*own.shape[:2], score.size(2))
-        return RowTargets(classes, nothing.long(), boxes[:, :0], nothing)
-    iou = bbox_overlaps(own, boxes)  # (B, P, K)
-    low, high = boxes[:, None, :, :2], boxes[:, None, :, 2:]
-    if rows_S.priors is None:
-        centre = ((own[..., :2] + own[..., 2:]) / 2)[:, :, None]  # (B, P, 1, 2)
-        choice = iou
+
+def _nearness(rows: Predictions, own: Tensor, b: int, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """How well each row of an image suits each box, and their IoU, both (n, P).
+
+    With priors a level of the right size counts beside the overlap, as the student's boxes are
+    poor at first.
+    """
+    iou = bbox_overlaps(boxes, own)
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    if rows.priors is None:
+        centre, choice = (own[:, :2] + own[:, 2:]) / 2, iou
     else:
-        priors = rows_S.priors.to(own)
-        centre = priors[None, :, None, :2]
-        side = (high - low).clamp(min=1).prod(-1).sqrt()  # (B, 1, K)
-        fit = (side / (PRIOR_SIZE * priors[:, 2:].prod(-1).sqrt()[:, None])).log2().abs()
+        priors = rows.priors.to(own)
+        centre = priors[:, :2]
+        side = (high - low).clamp(min=1).prod(-1).sqrt()  # (n, 1)
+        fit = (side / (PRIOR_SIZE * priors[:, 2:].prod(-1).sqrt())).log2().abs()
         choice = iou + FIT_WEIGHT * torch.exp(-fit)
-    inside = ((centre > low) & (centre < high)).all(-1)  # (B, P, K)
-    if rows_S.valid is not None:
-        inside = inside & rows_S.valid[..., None]
-    choice, rows = (choice * inside).topk(min(candidates, own.size(1)), dim=1)  # (B, k, K)
-    aligned = iou.gather(1, rows) * (choice > 0)
-    aligned = aligned / aligned.amax(1, keepdim=True).clamp(min=1e-6)
-
-    pairs = (aligned[..., None] * taught[:, None]).flatten(1, 2)  # (B, k * K, C)
-    flat = rows.flatten(1)
-    classes = pairs.new_zeros(*own.shape[:2], pairs.size(2)).scatter_reduce_(
-        1, flat[..., None].expand_as(pairs), pairs, 'amax'
-    )
-    return RowTargets(
-        classes,
-        flat,
-        boxes[:, None].expand(-1, rows.size(1), -1, -1).flatten(1, 2),
-        (weight[:, None] * (choice > 0)).flatten(1),
-    )
+    inside = ((centre > low) & (centre < high)).all(-1)
+    if rows.valid is not None:
+        inside = inside & rows.valid[b]
+    return choice * inside, iou
 
 
 def joined_targets(
@@ -124,7 +126,6 @@ def joined_targets(
     )
 
 
-SAME_OBJECT = 0.65  # overlap above which two rows of a teacher show one object
 GIOU_COST = 2.0  # beside the cross-entropy of the classes, in the choice of queries
 
 
