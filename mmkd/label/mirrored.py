@@ -26,10 +26,16 @@ def fused(views: Sequence[Found]) -> Found:
     Args:
         views: of one image, in its pixels.
     """
-    parts = [[getattr(view, key) for view in views] for key in ('boxes', 'scores', 'labels')]
-    classes = 1 + max((int(label) for view in views for label in view.labels), default=0)
+    labels = [view.labels.astype(int) for view in views]
+    classes = 1 + max((int(label) for of_view in labels for label in of_view), default=0)
     shares = np.full((len(views), classes), 1 / len(views))
-    found = fuse_detections(*parts, shares, SAME)
+    found = fuse_detections(
+        [view.boxes for view in views],
+        [view.scores for view in views],
+        labels,
+        shares,
+        SAME,
+    )
     told = [view.distribution for view in views if view.distribution is not None]
     distribution = None
     if len(told) == len(views) and len(found.scores):
