@@ -18,22 +18,19 @@ from mmkd.compare.arms import ARMS, USUAL_ARMS, Arm
 from mmkd.compare.configs import (
     LONGER_CHECKPOINT,
     baseline,
-    check_no_weights,
     keep_last,
     last_checkpoint,
     read_pair,
     taught,
-    taught_from,
     teacher_training,
     text_of,
     with_model,
-    write_out_models,
 )
 from mmkd.compare.detector import Detector
 from mmkd.compare.job import mmkd_command, python
+from mmkd.compare.pair_teachers import check_no_weights, is_apart, taught_from, write_out_models
 from mmkd.compare.step import Step
 from mmkd.config.config_errors import config_errors
-from mmkd.config.given_teacher import is_given
 from mmkd.config.scaled_schedule import TrainingLength
 from mmkd.datasets.data_checks import annotation_files, check_data, check_fit, name_classes
 from mmkd.doctor.check_priors import told_of_priors
@@ -108,27 +105,27 @@ class Comparison:
         length = TrainingLength(epochs)
         self.pair = pair = read_pair(config, options, val_interval, length)
         given = teacher_ckpt or os.path.expanduser(pair.model.get('teacher_ckpt') or '')
-        detects = is_given(pair.model.teacher)  # there is no network to train or to evaluate
+        apart = is_apart(pair)  # there is no one network to train and to evaluate
         check_no_weights(pair, given, train_teacher)
         there = given and ('://' in given or Path(given).is_file())
-        train_teacher = not detects and (train_teacher or not there)
+        train_teacher = not apart and (train_teacher or not there)
         training = teacher_training(pair, options, length) if train_teacher else None
         self.rescheduled = length.lines
         write_out_models(pair)
         folder = self.work_dir / 'teacher'
         weights = str(given) if training is None else str(folder / last_checkpoint(training))
         self.taught_from = taught_from(pair, weights)
-        #: The teacher, trained here or given; None if it is known by its detections alone.
+        #: The teacher, trained here or given; None where there is no one network.
         teacher = Detector(Arm.TEACHER, self.seeds[0], folder, weights, trained=train_teacher)
-        self.teacher = None if detects else teacher
-        self.detectors = [] if detects else [teacher]
+        self.teacher = None if apart else teacher
+        self.detectors = [] if apart else [teacher]
         #: Config of each training.
         self.configs: dict[str, Config] = {}
         self.configs |= {} if training is None else {Arm.TEACHER: keep_last(training)}
         students = [arm for arm in Arm if arm in arms]
         #: The file with the teacher's form that all arms and seeds share, if it is to be chosen.
         self.form: Path | None = None
-        fixed = detects or pair.model.get('teacher_cache')
+        fixed = apart or pair.model.get('teacher_cache')
         if is_open(pair.model.get('lean_teacher')) and not fixed:
             self.form = self.work_dir / 'lean_teacher.json'
         for arm in students:
@@ -146,7 +143,7 @@ class Comparison:
                 checkpoint = str(folder / (last or LONGER_CHECKPOINT))
                 self.detectors.append(Detector(arm, seed, folder, checkpoint))
         #: Config of each evaluation: one test set for all.
-        known = {} if detects else dict(teacher=with_model(pair, pair.model.teacher))
+        known = {} if apart else dict(teacher=with_model(pair, pair.model.teacher))
         self.tests = dict(**known, student=baseline(pair))
 
     def path(self, name: str) -> Path:
