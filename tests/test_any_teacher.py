@@ -124,3 +124,11 @@ def test_several_teachers_are_cached_examined_and_resumed(folder, capsys):
     assert ['vehicle (teacher1)', ['car', 'truck']] in sections['Classes']['rows']
     rows = {row[0] for row in sections['mAP on validation images']['rows']}
     assert rows == {'teacher1', 'teacher2', 'student'}
+
+
+def test_one_of_several_teachers_is_evaluated(folder):
+    Path('my_pair.py').write_text(blocks()[1])
+    text = (ROOT / 'docs/any_teacher.md').read_text()
+    [command] = re.findall(r'^mmkd (test .*)', text, re.M)
+    assert main([*command.split(), '--work-dir', 'tested', '--out', 'found.pkl']) in (None, 0)
+    assert Path('found.pkl').is_file()

@@ -1,17 +1,22 @@
 """The teachers of a pair that is compared: what is trained and evaluated of them, and what not."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from mmkd.algorithms.class_names import of_config
+from mmkd.checkpoints.checkpoint_meta import origin
+from mmkd.checkpoints.reader import read_anything
+from mmkd.checkpoints.ultralytics import CheckpointError
 from mmkd.config.given_teacher import files_of, is_given
 from mmkd.config.read_config import read_config
 from mmkd.datasets.data_checks import classes_of_data
 from mmkd.export.student_config import model_config
+from mmkd.heads.class_map import ClassMap
 from mmkd.teachers.teacher_list import read_teachers
 
 
@@ -35,6 +40,33 @@ def write_out_models(pair: Config) -> None:
         source = place[key]
         if not isinstance(source, str) or of_config(read_config(source, key)) in ((), own):
             place[key] = model_config(source)
+
+
+def has_other_classes(pair: Config, teacher_ckpt: str) -> bool:
+    """Whether the one teacher of a pair, a network, has other classes than the student.
+
+    Args:
+        pair: its models written out.
+        teacher_ckpt: the teacher's checkpoint, which may not be there yet.
+
+    Raises:
+        TypeError, ValueError: see :meth:`mmkd.heads.class_map.ClassMap.from_names`.
+    """
+    own = tuple(classes_of_data(pair, 'train') or ())
+    source, told = pair.model.teacher, pair.model.get('class_map')
+    names: tuple[str, ...] = ()
+    if '://' not in teacher_ckpt and Path(teacher_ckpt).is_file():
+        with suppress(CheckpointError):  # its evaluation tells what is wrong with the file
+            saved = read_anything(teacher_ckpt)
+            names = origin(saved.get('meta') or {}).classes if isinstance(saved, Mapping) else ()
+    if not names and isinstance(source, str):
+        names = of_config(read_config(source))
+    if not names or not own or (names == own and not told):
+        return bool(told)
+    if not told and len(names) == len(own) and set(names).isdisjoint(own):
+        return False  # the same ones by other names, if any
+    ClassMap.from_names(names, own, told)
+    return True
 
 
 def _networks(pair: Config) -> Iterator[tuple[Any, str]]:
