@@ -13,9 +13,16 @@ from mmkd_cli.shipped import shipped
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The two detectors, the data, and where the pair goes."""
-    parser.add_argument('teacher', nargs='?', help="config: a file, or 'mmdet::...', 'mmyolo::...'")
-    parser.add_argument('student', nargs='?', help='likewise')
+    parser.add_argument(
+        'teacher',
+        nargs='?',
+        help="config: a file, or 'mmdet::...', 'mmyolo::...'; a file of detections; an ONNX file",
+    )
+    parser.add_argument('student', nargs='?', help='config, likewise')
     parser.add_argument('--teacher-ckpt', help="the trained teacher's checkpoint: file or address")
+    parser.add_argument(
+        '--describe', type=Path, help='of an ONNX file of another program: JSON that describes it'
+    )
     parser.add_argument('--method', help='one of --list; default: the best supported that fits')
     parser.add_argument('--data', type=Path, help='your own data: a folder in COCO or VOC form')
     parser.add_argument(
@@ -53,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         args.data,
         args.classes,
         args.force,
+        args.describe,
     )
     try:
         with quiet_log():
@@ -65,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     print(f'method: {written.method}, since {written.why}')
     for note in written.notes:
         print(f'note: {note}')
-    if args.teacher_ckpt is None:
+    if args.teacher_ckpt is None and request.given is None:
         print(f'next: mmkd compare {args.out} trains the teacher, then the student')
     else:
         print(f'next: mmkd check {args.out}; mmkd train {args.out}')

@@ -11,6 +11,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The detector, its weights, and what is kept of its predictions."""
     parser.add_argument('config', help='config of the pair or of the detector')
     parser.add_argument('checkpoint', help='a file or a URL')
+    parser.add_argument(
+        '--teacher',
+        nargs='?',
+        const='',
+        metavar='NAME',
+        help="of a pair: the checkpoint is that of its teacher, whose classes become the student's",
+    )
     parser.add_argument('--work-dir', help='where the log and the metrics go')
     parser.add_argument('--out', help='write the predictions to this .pkl file')
     parser.add_argument('--show-dir', help='draw the predictions into this folder')
@@ -24,8 +31,13 @@ def run(args: argparse.Namespace) -> None:
     from mmkd.config.config_errors import message_last
     from mmkd.export.student_config import student_config
     from mmkd.runner.evaluate import evaluate
+    from mmkd.runner.teacher_on_data import teacher_on_data
 
-    cfg = student_config(config_of(args))  # the teacher has no part in it
+    cfg, classes = config_of(args), None
+    if args.teacher is None:
+        cfg = student_config(cfg)  # the teacher has no part in it
+    else:
+        cfg, classes = teacher_on_data(cfg, args.teacher)
     prepare_run(cfg, args)
     if args.show_dir:
         folder = os.path.abspath(args.show_dir)  # else it would lie in the work dir
@@ -36,4 +48,4 @@ def run(args: argparse.Namespace) -> None:
         evaluators = cfg.test_evaluator
         cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
     sys.excepthook = message_last
-    evaluate(cfg, args.checkpoint, args.launcher)
+    evaluate(cfg, args.checkpoint, args.launcher, classes)

@@ -1,6 +1,6 @@
 """The teacher of a pair: a network, or only what it detects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +11,7 @@ from torch import nn
 
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.config.given_teacher import DOORS, is_given
+from mmkd.config.names import first_of
 from mmkd.detections.feed import feed_detections, leaf_datasets
 from mmkd.detections.following import DETECTIONS
 from mmkd.detections.results_file import read_results
@@ -29,7 +30,12 @@ from mmkd.teachers.teacher_list import TeacherEntry
 METHODS = ('soft_ground_truth', 'prediction_rows')
 
 
-def build_teacher(entry: TeacherEntry, student: nn.Module, what: str = 'teacher') -> BaseModel:
+def build_teacher(
+    entry: TeacherEntry,
+    student: nn.Module,
+    what: str = 'teacher',
+    ckpt: str = 'teacher_ckpt',
+) -> BaseModel:
     """Build the teacher's network, or what stands for a teacher that is known by its detections.
 
     Args:
@@ -37,6 +43,7 @@ def build_teacher(entry: TeacherEntry, student: nn.Module, what: str = 'teacher'
             file; or a dict with one of :data:`mmkd.config.given_teacher.DOORS`.
         student: the built student, by whose classes detections are told.
         what: the key of the config, for messages.
+        ckpt: that of its checkpoint.
 
     Raises:
         FileNotFoundError, ValueError, TypeError: it cannot be built.
@@ -46,14 +53,19 @@ def build_teacher(entry: TeacherEntry, student: nn.Module, what: str = 'teacher'
         return build_detector(source, what)
     if entry.ckpt:
         raise ValueError(
-            f'{what}_ckpt holds the weights of a network, but the teacher is known by its '
-            f'detections alone, and got {what}_ckpt="{entry.ckpt}". Leave it out.'
+            f'{ckpt} holds the weights of a network, but the teacher is known by its '
+            f'detections alone, and got {ckpt}="{entry.ckpt}". Leave it out.'
         )
     settings = _settings(source)
     class_map = settings.pop('class_map', None) or entry.class_map
     door = next(iter(settings))
     if door == 'results':
-        read_results(settings[door])
+        read_results(settings[door], f'model.{what}')
+        if entry.scale != 1:
+            raise ValueError(
+                f'scale shows a teacher another size of the image, but {what} is a file of '
+                f'detections, to which none is shown, and got scale={entry.scale:g}. Leave it out.'
+            )
     head = predicting_head(student)[1]
     classes = None if head is None else describe_head(head).classes
     if classes is None:
@@ -93,8 +105,12 @@ def _settings(source: Any) -> dict[str, Any]:
     return {doors[0]: source[doors[0]], **source}
 
 
-def check_recorded(distiller: Any) -> None:
+def check_recorded(distiller: Any, names: Sequence[str] = ()) -> None:
     """Check that a distiller asks the teacher for no more than its detections.
+
+    Args:
+        distiller: its config.
+        names: of several teachers those that are known by their detections.
 
     Raises:
         ValueError: it records more than detections.
@@ -105,19 +121,25 @@ def check_recorded(distiller: Any) -> None:
         plain = recorder.get('source') in (None, '', 'bbox_head')
         plain = plain and recorder.get('layers', 'last') == 'last'
         if recorder.get('type') != 'Predictions' or not plain:
+            whose = f' ({first_of(names)})' if names else ''
+            recorded = f'{recorder.get("type")} {recorder.get("source", "")}'.rstrip()
             raise ValueError(
-                'of a teacher that is a file, an ONNX model or a function there are detections '
-                f'alone, but teacher_recorders.{name} records {recorder.get("type")} '
-                f'{recorder.get("source", "")}'.rstrip()
-                + '. Take a method that teaches '
-                f'detections: {", ".join(METHODS)} (docs/any_teacher.md).'
+                f'of a teacher that is a file, an ONNX model or a function{whose} there are '
+                f'detections alone, but teacher_recorders.{name} records {recorded}. Take a method '
+                f'that teaches detections: {", ".join(METHODS)} (docs/any_teacher.md).'
             )
 
 
-def file_teacher(
-    frozen: FrozenTeacher, preprocessor: Any, cache: Any = None
+def given_teacher(
+    frozen: FrozenTeacher, preprocessor: Any, key: str = DETECTIONS, cache: Any = None
 ) -> FrozenTeacher | FileTeacher:
     """What fills the teacher's recorders: the frozen teacher, or the file that stands for it.
+
+    Args:
+        frozen: the teacher.
+        preprocessor: of the pair, which is the first to get a batch.
+        key: of a batch, under which the detections of a file come.
+        cache: the pair's ``teacher_cache``.
 
     Raises:
         ValueError: a cache is asked for in the place of a teacher that is no network.
@@ -128,14 +150,14 @@ def file_teacher(
             'detections alone. Leave teacher_cache out.'
         )
     if isinstance(frozen.model, FileOfDetections):
-        return FileTeacher(frozen.model, preprocessor, DETECTIONS, frozen.shuffle)
+        return FileTeacher(frozen.model, preprocessor, key, frozen.shuffle)
     return frozen
 
 
 def begin_teaching(pair: Any, loader: Any) -> list[str]:
-    """Let the batches of a data loader bring what a pair's teacher detected in their images.
+    """Let the batches of a data loader bring what a pair's teachers detected in their images.
 
-    Of a pair whose teacher is a network, and of a plain detector, nothing is changed.
+    Of a pair whose teachers are networks, and of a plain detector, nothing is changed.
 
     Args:
         pair: the built algorithm.
@@ -147,19 +169,23 @@ def begin_teaching(pair: Any, loader: Any) -> list[str]:
     Raises:
         ValueError: the detections do not fit the images or the classes.
     """
-    teacher = getattr(getattr(pair, 'teacher_source', None), 'model', None)
-    if isinstance(teacher, LiveDetections):
-        classes = next((p.metainfo.get('classes') for p in leaf_datasets(loader.dataset)), None)
-        teacher.take_classes(classes or ())
-    if not isinstance(teacher, FileOfDetections):
+    parts = getattr(getattr(pair, 'teacher_source', None), 'parts', {}).values()
+    for teacher in (part.model for part in parts):
+        if isinstance(teacher, LiveDetections):
+            classes = next((p.metainfo.get('classes') for p in leaf_datasets(loader.dataset)), None)
+            teacher.take_classes(classes or ())
+    taught = [part for part in parts if isinstance(part, FileTeacher)]
+    if not taught:
         return []
-    tally = feed_detections(loader, read_results(teacher.file), teacher.class_map)
-    return tally.notes(teacher.file)
+    files = {part.key: (read_results(part.model.file), part.model.class_map) for part in taught}
+    tallies = feed_detections(loader, files)
+    told = zip(taught, tallies, strict=True)
+    return [line for part, tally in told for line in tally.notes(part.model.file)]
 
 
 def rehearse_teaching(pair: Any, config: Mapping[str, Any]) -> list[str]:
     """What :func:`begin_teaching` tells or refuses, without a run: by the data of its config."""
-    if not isinstance(pair.teacher, GivenDetections):
+    if not any(isinstance(model, GivenDetections) for model in pair.teachers.values()):
         return []
     dataset = DATASETS.build(deepcopy(config['train_dataloader']['dataset']))
     return begin_teaching(pair, SimpleNamespace(dataset=dataset, collate_fn=None))

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import nn
 
+from mmkd.binding.several_teachers import Teacher
 from mmkd.checkpoints.checkpoint_meta import origin
 from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.loading import kept
@@ -15,7 +16,7 @@ from mmkd.config.names import first_of, nearest
 from mmkd.config.read_config import read_config
 from mmkd.datasets.data_checks import classes_of_data
 from mmkd.heads import describe_head, predicting_head
-from mmkd.heads.class_map import ClassNames
+from mmkd.heads.class_map import ClassMap, ClassNames
 from mmkd.teachers.given_detections import GivenDetections
 from mmkd.teachers.teacher_list import TeacherEntry
 
@@ -42,21 +43,12 @@ def class_names(
     """
     taught = _of_teacher(teacher, entry.model)
     said = entry.class_map
-    if said is None and common is not None:
+    if said is None and common is not None and taught:
         said = {name: partner for name, partner in common.items() if name in taught}
     told = said is not None or entry.classes is not None
     if not classes or not taught:
         if told:
-            key = 'class_map' if said is not None else "a teacher's classes"
-            whose, where = (
-                ('teacher', 'its checkpoint (dataset_meta) or the config that it is built from')
-                if classes
-                else ('student', 'the data (metainfo.classes), or classes of the pair')
-            )
-            raise ValueError(
-                f'{key} needs the names of the classes of both models, but those of the '
-                f'{whose} are not known. They are read from {where}.'
-            )
+            raise _names_needed('class_map' if said is not None else _OWNED, not classes)
         return None
     if not told and not entry.ckpt_strict and len(taught) == len(classes):
         return None
@@ -64,23 +56,55 @@ def class_names(
 
 
 def names_of_given(
-    teacher: GivenDetections, entry: TeacherEntry, classes: Sequence[str] | None
+    teacher: GivenDetections,
+    entry: TeacherEntry,
+    classes: Sequence[str] | None,
+    common: Mapping[str, str | None] | None = None,
 ) -> ClassNames | None:
     """The names of a teacher that is known by its detections, which it tells by the student's.
 
     It gives the scores of the classes that it knows; None where these are all, or are not told.
+
+    Args:
+        teacher: which gets the ``class_map`` of several, where it has none of its own.
+        entry: what it was built from.
+        classes: of the student.
+        common: see :func:`class_names`.
+
+    Raises:
+        TypeError, ValueError: see :meth:`ClassMap.from_names`; the entry names classes, but the
+            student's are not known.
     """
     known = teacher.known_classes
-    if not classes or not known:
+    if common and not teacher.class_map:
+        teacher.class_map = {k: v for k, v in common.items() if known is None or k in known}
+    if not classes:
+        if entry.classes is not None:
+            raise _names_needed(_OWNED, True)
         return None
-    told = {teacher.class_map.get(name, name) for name in known}
-    columns = [i for i, name in enumerate(classes) if name in told]
-    if not columns:  # refused by what fits the detections to the data, with both lists
-        return None
+    columns = list(range(len(classes)))
+    if known is not None:
+        matched = ClassMap.from_names(known, classes, teacher.class_map).matched.tolist()
+        columns = [place for place in columns if matched[place]]
     if len(columns) == len(classes) and entry.classes is None:
         return None
     teacher.keep(columns)
     return ClassNames([classes[i] for i in columns], tuple(classes), None, entry.classes)
+
+
+_OWNED = "a teacher's classes"
+
+
+def _names_needed(key: str, of_student: bool) -> ValueError:
+    whose, where = (
+        ('student', 'the data (metainfo.classes), or classes of the pair')
+        if of_student
+        else ('teacher', 'its checkpoint (dataset_meta) or the config that it is built from')
+    )
+    return ValueError(
+        f'{key} needs the names of the classes of both models, but those of the {whose} are not '
+        f'known. They are read from {where}.'
+    )
 
 
 def _of_teacher(teacher: nn.Module, source: Any) -> tuple[str, ...]:
@@ -101,20 +125,30 @@ def _of_teacher(teacher: nn.Module, source: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
-def check_common(class_map: Mapping[str, str | None], named: Sequence[ClassNames | None]) -> None:
+def check_common(class_map: Mapping[str, str | None], taught: Sequence[Teacher]) -> None:
     """Check that each name of a ``class_map`` is a class of one of several teachers.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not, as far as the teachers' names are known.
     """
-    known = list(dict.fromkeys(name for names in named if names for name in names.teacher))
-    for name in class_map:
-        if name not in known:
-            near = nearest(str(name), known, cutoff=0.4) or known
-            raise ValueError(
-                'class_map must name classes of the teachers as keys, but none of them has '
-                f'"{name}". Nearest: {first_of(near)}.'
-            )
+    each = {
+        model: model.known_classes
+        if isinstance(model, GivenDetections)
+        else names and names.teacher
+        for _, model, names in taught
+    }
+    known = [name for names in each.values() for name in names or ()]
+    lost = [name for name in class_map if name not in known]
+    unnamed = [model for model, names in each.items() if names is None]
+    if not lost or any(isinstance(model, GivenDetections) for model in unnamed):
+        return  # of a file that does not tell its classes it may be one
+    if unnamed:
+        raise _names_needed('class_map', False)
+    near = nearest(str(lost[0]), known, cutoff=0.4) or list(dict.fromkeys(known))
+    raise ValueError(
+        'class_map must name classes of the teachers as keys, but none of them has '
+        f'"{lost[0]}". Nearest: {first_of(near)}.'
+    )
 
 
 def check_named(names: ClassNames | None, classes: Sequence[str] | None) -> None:

@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from mmkd.algorithms.build_detector import init_at_random
-from mmkd.algorithms.build_teacher import build_teacher, check_recorded, file_teacher
+from mmkd.algorithms.build_teacher import build_teacher, check_recorded, given_teacher
 from mmkd.algorithms.class_names import check_common, class_names, names_of_given
 from mmkd.binding import bind
 from mmkd.binding.class_feeds import map_of
@@ -17,6 +17,7 @@ from mmkd.binding.several_teachers import Merged, Teacher, bind_several
 from mmkd.cache.cached_teacher import CachedTeacher
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.datasets.channels import input_channels
+from mmkd.detections.following import DETECTIONS
 from mmkd.recorders.predictions_recorder import PredictionsRecorder, records_rows
 from mmkd.rules.distiller_rules import check_alignment
 from mmkd.rules.loss_rules import check_losses
@@ -52,7 +53,7 @@ def build_teachers(
         for place, entry in enumerate(entries)
     ]
     if common is not None:
-        check_common(common, [teacher.names for teacher in taught])
+        check_common(common, taught)
     return taught
 
 
@@ -74,13 +75,8 @@ class Teachers:
         models = {teacher.entry.name: teacher.model for teacher in self.taught}
         first = self.taught[0]
         given = [name for name, model in models.items() if isinstance(model, GivenDetections)]
-        if several and given:
-            raise ValueError(
-                'a list of teachers must hold networks, but of '
-                f'{", ".join(given)} detections alone are known. Name it as the only teacher.'
-            )
         if given:
-            check_recorded(distiller)
+            check_recorded(distiller, given if several else ())
         if several:
             merged = bind_several(distiller, student, self.taught)
             self.model: BaseModel = SeveralModels(models)
@@ -136,29 +132,30 @@ class Teachers:
                 'teacher_cache holds the records of the very images that the student sees, but '
                 'shuffle_teacher=True was given as well. Drop one of them.'
             )
+        several = len(self.taught) > 1
         parts = {}
         for entry, model, _ in self.taught:
             manager = getattr(distiller, 'teacher_recorders', None)
-            if len(self.taught) > 1:
+            if several:
                 manager = distiller.teacher_recorders.of(entry.name)
             recorders = [] if manager is None else list(manager.recorders.values())
             for recorder in recorders:
                 if isinstance(recorder, PredictionsRecorder) and records_rows(recorder):
                     recorder.scale = entry.scale
             channels = input_channels(student), input_channels(model)
-            parts[entry.name] = FrozenTeacher(
+            frozen: Any = FrozenTeacher(
                 model,
                 InputTranslation(preprocessor, model.data_preprocessor, channels),
                 None if manager is None else [recorder.source for recorder in recorders],
-                LeanTeacher.of(lean),
+                LeanTeacher.of(None if isinstance(model, GivenDetections) else lean),
                 shuffle,
                 entry.scale,
             )
-        frozen: Any = parts[self.taught[0].entry.name]
+            key = f'{DETECTIONS}_{entry.name}' if several else DETECTIONS
+            parts[entry.name] = given_teacher(frozen, preprocessor, key, cache)
+        frozen = parts[self.taught[0].entry.name]
         if isinstance(self.model, SeveralModels):
             frozen = FrozenTeachers(self.model, parts)
-        else:
-            frozen = file_teacher(frozen, preprocessor, cache)
         return CachedTeacher(cache, frozen, distiller, student, preprocessor) if cache else frozen
 
     def may_be_lean(self, cache: Any) -> bool:
@@ -183,9 +180,9 @@ def _built(
 ) -> Teacher:
     key = 'teacher' if place is None else f'teacher[{place}].model'
     ckpt = 'teacher_ckpt' if place is None else f'teacher[{place}].ckpt'
-    model = build_teacher(entry, student, key)
+    model = build_teacher(entry, student, key, ckpt)
     if isinstance(model, GivenDetections):
-        return Teacher(entry, model, names_of_given(model, entry, classes))
+        return Teacher(entry, model, names_of_given(model, entry, classes, common))
     if entry.ckpt:
         load_detector(model, entry.ckpt, ckpt, entry.ckpt_strict)
     return Teacher(entry, model, class_names(model, entry, classes, common))

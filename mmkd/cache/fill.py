@@ -25,6 +25,7 @@ from mmkd.cache.views import (
     fingerprint,
     image_dataset,
 )
+from mmkd.config.given_teacher import is_given
 from mmkd.datasets.data_checks import name_classes
 from mmkd.datasets.data_samples import boxes_of
 from mmkd.datasets.mixed_batches import mixed_loader
@@ -101,6 +102,11 @@ def fill_cache(
     if views < 1:
         raise ValueError(f'a cache needs at least one view per image, but got {views}.')
     entries = read_teachers(cfg.model.teacher, cfg.model.get('teacher_ckpt'))
+    if any(is_given(entry.model) for entry in entries):
+        raise ValueError(
+            'a cache spares a network from running, but a teacher is known by its detections '
+            'alone. Train without a cache.'
+        )
     if not all(entry.ckpt for entry in entries):
         raise ValueError('a teacher worth caching has weights: set model.teacher_ckpt.')
     cfg.train_dataloader = mixed_loader(cfg)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmkd.teachers.frozen_teacher import FrozenTeacher
 from mmkd.teachers.several import FrozenTeachers
 
 
@@ -19,7 +18,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def teacher_key(teacher: FrozenTeacher | FrozenTeachers) -> dict[str, str]:
+def teacher_key(teacher: Any) -> dict[str, str]:
     """The teacher with its weights, and what it sees of a student's batch; or each of several."""
     if isinstance(teacher, FrozenTeachers):
         keys = {name: teacher_key(part) for name, part in teacher.parts.items()}

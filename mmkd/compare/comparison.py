@@ -2,41 +2,40 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from logging import INFO, WARNING
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import DefaultScope
 
-from mmkd.algorithms.build_teacher import rehearse_teaching
 from mmkd.algorithms.detection_distill import DetectionDistill
-from mmkd.algorithms.quiet_log import quiet_log
 from mmkd.compare.arms import ARMS, USUAL_ARMS, Arm
 from mmkd.compare.configs import (
     LONGER_CHECKPOINT,
     baseline,
-    check_no_weights,
     keep_last,
     last_checkpoint,
     read_pair,
     taught,
-    taught_from,
     teacher_training,
     text_of,
     with_model,
-    write_out_models,
 )
 from mmkd.compare.detector import Detector
 from mmkd.compare.job import mmkd_command, python
+from mmkd.compare.pair_teachers import (
+    check_no_weights,
+    has_other_classes,
+    is_apart,
+    taught_from,
+    write_out_models,
+)
+from mmkd.compare.rehearse import rehearse
 from mmkd.compare.step import Step
-from mmkd.config.config_errors import config_errors
-from mmkd.config.given_teacher import is_given
 from mmkd.config.scaled_schedule import TrainingLength
-from mmkd.datasets.data_checks import annotation_files, check_data, check_fit, name_classes
-from mmkd.doctor.check_priors import told_of_priors
+from mmkd.datasets.data_checks import annotation_files, check_data, check_fit
+from mmkd.export.student_config import model_config
 from mmkd.rules.batched_targets import wants_batched_targets
 from mmkd.rules.schedule import check_schedule
 from mmkd.teachers.lean_teacher import is_open
@@ -108,27 +107,27 @@ class Comparison:
         length = TrainingLength(epochs)
         self.pair = pair = read_pair(config, options, val_interval, length)
         given = teacher_ckpt or os.path.expanduser(pair.model.get('teacher_ckpt') or '')
-        detects = is_given(pair.model.teacher)  # there is no network to train or to evaluate
+        apart = is_apart(pair)  # there is no one network to train and to evaluate
         check_no_weights(pair, given, train_teacher)
         there = given and ('://' in given or Path(given).is_file())
-        train_teacher = not detects and (train_teacher or not there)
+        train_teacher = not apart and (train_teacher or not there)
         training = teacher_training(pair, options, length) if train_teacher else None
         self.rescheduled = length.lines
         write_out_models(pair)
         folder = self.work_dir / 'teacher'
         weights = str(given) if training is None else str(folder / last_checkpoint(training))
         self.taught_from = taught_from(pair, weights)
-        #: The teacher, trained here or given; None if it is known by its detections alone.
+        #: The teacher, trained here or given; None where there is no one network.
         teacher = Detector(Arm.TEACHER, self.seeds[0], folder, weights, trained=train_teacher)
-        self.teacher = None if detects else teacher
-        self.detectors = [] if detects else [teacher]
+        self.teacher = None if apart else teacher
+        self.detectors = [] if apart else [teacher]
         #: Config of each training.
         self.configs: dict[str, Config] = {}
         self.configs |= {} if training is None else {Arm.TEACHER: keep_last(training)}
         students = [arm for arm in Arm if arm in arms]
         #: The file with the teacher's form that all arms and seeds share, if it is to be chosen.
         self.form: Path | None = None
-        fixed = detects or pair.model.get('teacher_cache')
+        fixed = apart or pair.model.get('teacher_cache')
         if is_open(pair.model.get('lean_teacher')) and not fixed:
             self.form = self.work_dir / 'lean_teacher.json'
         for arm in students:
@@ -145,8 +144,11 @@ class Comparison:
                 last = last_checkpoint(self.configs[arm]) if arm in self.configs else None
                 checkpoint = str(folder / (last or LONGER_CHECKPOINT))
                 self.detectors.append(Detector(arm, seed, folder, checkpoint))
+        #: The pair, by which its teacher is evaluated if it has other classes than the student.
+        other = not apart and has_other_classes(pair, weights)
+        self.mapped = taught(pair, weights) if other else None
         #: Config of each evaluation: one test set for all.
-        known = {} if detects else dict(teacher=with_model(pair, pair.model.teacher))
+        known = {} if apart else dict(teacher=with_model(pair, model_config(pair.model.teacher)))
         self.tests = dict(**known, student=baseline(pair))
 
     def path(self, name: str) -> Path:
@@ -160,6 +162,8 @@ class Comparison:
             self.path(name).write_text(text_of(config))
         for name, config in self.tests.items():
             self.path(f'test_{name}').write_text(text_of(config))
+        if self.mapped is not None:
+            self.path('pair').write_text(text_of(self.mapped))
 
     def check_data(self) -> None:
         """Check each training and evaluation before anything runs; files of several once."""
@@ -168,7 +172,8 @@ class Comparison:
             check_schedule(config)
         checked: list[list[Any]] = []
         trained = [(config, ('train', 'val', 'test')) for config in self.configs.values()]
-        for config, phases in [*trained, *((test, ('test',)) for test in self.tests.values())]:
+        tests = [t for name, t in self.tests.items() if name != 'teacher' or self.mapped is None]
+        for config, phases in [*trained, *((test, ('test',)) for test in tests)]:
             data = [
                 config.get(f'{phase}_{part}')
                 for phase in phases
@@ -192,17 +197,12 @@ class Comparison:
         if not taught_arms:
             return None
         config = Config(self.configs[taught_arms[0]].to_dict())
-        unread = ('teacher_ckpt', 'student_ckpt', 'teacher_cache', 'init_cfg')
-        for key in (*unread, 'lean_teacher') if self.form else unread:
+        named = self.mapped is not None and Path(config.model.teacher_ckpt).is_file()
+        unread = ['student_ckpt', 'teacher_cache', 'init_cfg']
+        unread += [] if named else ['teacher_ckpt']  # it may tell what its classes are called
+        for key in [*unread, 'lean_teacher'] if self.form else unread:
             config.model.pop(key, None)
-        name_classes(config)
-        scope = DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmdet'))
-        with quiet_log(), config_errors(config), scope:
-            pair: DetectionDistill = MODELS.build(config.model)
-            told = [*rehearse_teaching(pair, config), *told_of_priors(pair.student, config)]
-        for line in told:
-            print_log(line, 'current', INFO if line.startswith('Priors: ') else WARNING)
-        return pair
+        return rehearse(config)
 
     def steps(self, inputs: Sequence[Path] = ()) -> list[Step]:
         """The job: training and evaluation of each detector; writes the configs.
@@ -283,8 +283,9 @@ class Comparison:
                     scratch=[folder / 'last_checkpoint'],
                 )
             )
-        config_path = self.path(f'test_{detector.test}')
-        command = ['test', config_path, detector.checkpoint]
+        mapped = detector is self.teacher and self.mapped is not None
+        config_path = self.path('pair' if mapped else f'test_{detector.test}')
+        command = ['test', config_path, detector.checkpoint, *(['--teacher'] if mapped else [])]
         out = detector.predictions
         steps.append(
             Step(

@@ -13,7 +13,6 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmkd.checkpoints.fetch import is_address
 from mmkd.checkpoints.reader import find_checkpoint
 from mmkd.checkpoints.ultralytics import is_yolov5_file
-from mmkd.config.given_teacher import files_of, is_given
 from mmkd.config.key_finder import RUNNER_KEYS
 from mmkd.config.pair_config import is_distillation
 from mmkd.config.read_config import read_config
@@ -51,11 +50,6 @@ def read_pair(
             f'the config to compare must be a pair, whose model has architecture and teacher, but '
             f'"{path}" is not. Give the config that distils; docs/pairs.md says how to write one.'
         )
-    if isinstance(config.model.teacher, list | tuple):
-        raise ValueError(
-            'a comparison trains or tests the one teacher of a pair, but model.teacher of '
-            f'"{path}" is a list. Train the pair and its baseline with "mmkd train".'
-        )
     for key in ('train_cfg', 'train_dataloader', 'test_dataloader', 'test_evaluator', 'test_cfg'):
         if not config.get(key):
             raise ValueError(
@@ -77,33 +71,6 @@ def read_pair(
     own = min(loop.get('val_interval', 1), max(total // 10, 1))
     loop.val_interval = own if val_interval is None else val_interval
     return config
-
-
-def write_out_models(pair: Config) -> None:
-    """Put the models of config files into the pair, so that its text says all that is trained."""
-    pair.model.architecture = model_config(pair.model.architecture)
-    if not is_given(pair.model.teacher):
-        pair.model.teacher = model_config(pair.model.teacher)
-
-
-def taught_from(pair: Config, teacher_ckpt: str) -> list[Path]:
-    """The files that a taught arm learns from."""
-    if is_given(pair.model.teacher):
-        return files_of(pair.model.teacher)
-    return [] if '://' in teacher_ckpt else [Path(teacher_ckpt)]
-
-
-def check_no_weights(pair: Config, teacher_ckpt: str, trained: bool) -> None:
-    """Check that a teacher that is known by its detections is asked for no weights.
-
-    Raises:
-        ValueError: it is.
-    """
-    if is_given(pair.model.teacher) and (teacher_ckpt or trained):
-        raise ValueError(
-            'a teacher that is known by its detections alone has no weights to be given or '
-            f'trained, but got {teacher_ckpt or "--train-teacher"}. Leave it out.'
-        )
 
 
 def evaluators(config: Config) -> list[dict[str, Any]]:

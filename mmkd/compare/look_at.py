@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmkd.algorithms.build_teacher import rehearse_teaching
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.algorithms.quiet_log import quiet_log
 from mmkd.compare.arms import Arm
@@ -83,4 +84,6 @@ def _build_pair(comparison: Comparison) -> DetectionDistill:
     config: Config = taught(comparison.pair, weights)
     config.model.lean_teacher = None
     name_classes(config)
-    return MODELS.build(config.model).eval()
+    pair: DetectionDistill = MODELS.build(config.model).eval()
+    rehearse_teaching(pair, config)  # a program's classes are told by the data
+    return pair

@@ -46,7 +46,7 @@ def plan_of(
         f'{at_once} at once.'
         if steps
         else f'All {done} steps are done; the report is written anew.',
-        _of_teacher(comparison.teacher),
+        _of_teacher(comparison),
         f'Students: {", ".join(arm.heading for arm in by_arm if arm is not Arm.TEACHER)}; '
         f'{_seeds(comparison.seeds)} each.',
     ]
@@ -61,7 +61,13 @@ def plan_of(
     return '\n'.join(lines)
 
 
-def _of_teacher(teacher: Detector | None) -> str:
+def _of_teacher(comparison: Comparison) -> str:
+    teacher, several = comparison.teacher, comparison.pair.model.teacher
+    if isinstance(several, list | tuple):
+        return (
+            f'Teachers: {len(several)}, given; they are neither trained nor evaluated here. "mmkd '
+            'check" measures each.'
+        )
     if teacher is None:
         return 'Teacher: known by its detections, which are neither trained nor evaluated here.'
     given = 'trained here first' if teacher.trained else f'given, {teacher.checkpoint}'

@@ -3,11 +3,13 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from typing import Any
 
 import torch
+from mmcv.transforms import BaseTransform
 from mmengine.config import ConfigDict
+from mmengine.dataset import Compose
 from mmengine.dist import get_dist_info
 from mmengine.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 from torch import Tensor
@@ -80,8 +82,12 @@ class MixedDataset(Dataset[Any]):
         return both
 
     def __setattr__(self, name: str, value: Any) -> None:
-        for part in (self,) if name == 'datasets' else self.datasets:
-            object.__setattr__(part, name, value)
+        if name == 'datasets':
+            object.__setattr__(self, name, value)
+            return
+        for bare, part in enumerate(self.datasets):
+            own = without_boxes(value) if bare and name == 'pipeline' else value
+            setattr(part, name, own)
 
 
 class MixedSampler(Sampler[int]):
@@ -219,6 +225,30 @@ def mixed_loader(cfg: Mapping[str, Any]) -> Any:
     return ConfigDict(mixed)
 
 
+def mixed_anew(cfg: Mapping[str, Any], dataset: Any) -> tuple[Any, Any]:
+    """What :func:`mixed_loader` gives, for a data set that a hook has built in a run.
+
+    Args:
+        cfg: of the run.
+        dataset: built; the images without annotations go through its pipeline, too.
+
+    Returns:
+        tuple: the train_dataloader, and its data set, built.
+    """
+    mixed = mixed_loader(cfg)
+    if mixed is cfg.get('train_dataloader'):
+        return mixed, dataset
+    others = DATASETS.build(mixed['dataset']['datasets'][1])
+    inner = dataset
+    while 'pipeline' not in vars(inner):  # of one that repeats or joins others
+        held = vars(inner)
+        inner = held['datasets'][0] if held.get('datasets') else held['dataset']
+    for name in ('pipeline', 'pipeline_types'):
+        if name in vars(inner):
+            setattr(others, name, without_boxes(vars(inner)[name]))
+    return mixed, MixedDataset([dataset, others])
+
+
 def _without_annotations(dataset: Any, listed: list[dict[str, str]], scope: str | None) -> Any:
     """The config of a data set with other images, which have none; mixing transforms mix these."""
     if str(dataset.get('type')).split('.')[-1] == 'MultiImageMixDataset':
@@ -239,6 +269,21 @@ def _without_annotations(dataset: Any, listed: list[dict[str, str]], scope: str 
         pipeline=_without_boxes(dataset['pipeline']),
         mixes='mmyolo' in str(getattr(kind, '__module__', '')),
     )
+
+
+def without_boxes(pipeline: Any) -> Any:
+    """As :func:`_without_boxes`, of a built pipeline."""
+    made = deepcopy(pipeline)
+    left = [made]
+    while left:
+        one = left.pop()
+        if isinstance(one, list | tuple):
+            left += one
+        elif isinstance(one, BaseTransform | Compose):
+            left += vars(one).values()
+            if any(cls.__name__ == 'RandomCrop' for cls in type(one).__mro__):
+                one.allow_negative_crop = True
+    return made
 
 
 def _without_boxes(node: Any) -> Any:

@@ -18,7 +18,8 @@ class Carried:
 
     Args:
         boxes: (n, 4), in pixels of the image as it is at present.
-        scores: (n, C), the score of each class of the student.
+        scores: (n, C), the score of each class of the student; of several files (n, 1 + C), the
+            number of the file first.
         placed: (n, 4), where the boxes were before the present transform clipped them to its
             image. Defaults to None, it did not.
     """

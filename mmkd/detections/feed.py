@@ -9,7 +9,7 @@ from mmengine.dataset import BaseDataset
 from torch import Tensor
 
 from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
-from mmkd.detections.fitted import Tally, fit_results
+from mmkd.detections.fitted import JoinedResults, Tally, fit_results
 from mmkd.detections.following import DETECTIONS
 from mmkd.detections.results_file import WHERE, Results
 
@@ -18,32 +18,46 @@ SMALLEST = 1.0
 
 
 def feed_detections(
-    loader: Any, results: Results, class_map: Mapping[str, str | None] | None = None
-) -> Tally:
+    loader: Any, files: Mapping[str, tuple[Results, Mapping[str, str | None] | None]]
+) -> list[Tally]:
     """Let the images of a data loader bring their detections, through all that moves their boxes.
 
     The ground truth and what is drawn at random stay what they are without.
 
     Args:
         loader: a data loader whose workers have not started.
-        results: of a file.
-        class_map: the student's name for classes that the teacher calls otherwise. Defaults to
-            None.
+        files: by the key of a batch that is to hold them the results of each file, and the
+            student's name for classes that its teacher calls otherwise.
 
     Raises:
-        ValueError: the file does not fit the images or the classes.
+        ValueError: a file does not fit the images or the classes.
     """
-    tally = give_detections(loader.dataset, results, class_map)
+    tallies = [
+        give_detections(loader.dataset, results, class_map, beside=place > 0)
+        for place, (results, class_map) in enumerate(files.values())
+    ]
     if not isinstance(loader.collate_fn, partial) or loader.collate_fn.func is not collate:
-        loader.collate_fn = partial(collate, collate_fn=loader.collate_fn)
-    return tally
+        loader.collate_fn = partial(collate, collate_fn=loader.collate_fn, keys=tuple(files))
+    return tallies
 
 
 def give_detections(
-    dataset: Any, results: Results, class_map: Mapping[str, str | None] | None = None
+    dataset: Any,
+    results: Results,
+    class_map: Mapping[str, str | None] | None = None,
+    beside: bool = False,
 ) -> Tally:
-    """Give the data sets in a data set their detections; see :func:`feed_detections`."""
+    """Give the data sets in a data set their detections; see :func:`feed_detections`.
+
+    Args:
+        dataset: the data set.
+        results: of a file.
+        class_map: the student's name for classes that its teacher calls otherwise. Defaults to
+            None.
+        beside: whether those of the files that were given before stay. Defaults to False.
+    """
     parts = list(leaf_datasets(dataset))
+    before = []
     for part in parts:
         if not isinstance(part, BaseDataset):
             raise ValueError(
@@ -52,7 +66,8 @@ def give_detections(
                 'mmengine.dataset.BaseDataset.'
             )
         part.full_init()
-        part.__dict__.pop(DETECTIONS, None)
+        held = part.__dict__.pop(DETECTIONS, None)
+        before.append(getattr(held, 'files', [held]) if beside else [])
     infos = [[_of_image(part.get_data_info(i)) for i in range(len(part))] for part in parts]
     classes = next((c for c in (p.metainfo.get('classes') for p in parts) if c), None)
     if not classes:
@@ -64,8 +79,8 @@ def give_detections(
     for part in parts:
         categories.update(_categories(part))
     fitted, tally = fit_results(results, infos, classes, categories, class_map)
-    for part, found in zip(parts, fitted, strict=True):
-        part.__dict__[DETECTIONS] = found
+    for part, held, found in zip(parts, before, fitted, strict=True):
+        part.__dict__[DETECTIONS] = JoinedResults([*held, found]) if held else found
     return tally
 
 
@@ -91,10 +106,29 @@ def _categories(dataset: Any) -> dict[Any, str]:
     return dict(zip(ids, classes, strict=True))
 
 
-def collate(items: Sequence[Any], collate_fn: Callable[..., Any]) -> dict[str, Any]:
-    """A batch, with the detections beside it; its ground truth carries them no longer."""
+def collate(
+    items: Sequence[Any],
+    collate_fn: Callable[..., Any],
+    keys: Sequence[str] = (DETECTIONS,),
+) -> dict[str, Any]:
+    """A batch, with the detections beside it; its ground truth carries them no longer.
+
+    Args:
+        items: of a data set that was given them.
+        collate_fn: the loader's own.
+        keys: of the batch, one for each file. Defaults to that of a single one.
+    """
     detections = [unload(item['data_samples']) for item in items]
-    return {**collate_fn(items), DETECTIONS: detections}
+    files = {keys[0]: detections}
+    if len(keys) > 1:
+        files = {key: [_of(i, *found) for found in detections] for i, key in enumerate(keys)}
+    return {**collate_fn(items), **files}
+
+
+def _of(file: int, boxes: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
+    """What is of one of several files: see :class:`JoinedResults`."""
+    own = told[:, 0] == file
+    return boxes[own], told[own, 1:]
 
 
 def unload(sample: Any) -> tuple[Tensor, Tensor]:

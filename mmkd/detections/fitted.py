@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mmkd.config.names import first_of
-from mmkd.detections.partners import partners, student_scores
 from mmkd.detections.places import Places
 from mmkd.detections.results_file import WHERE, Results
+from mmkd.detections.student_classes import student_classes
+from mmkd.heads.class_map import ClassMap
 
 OTHER_CLASSES = 'detections of classes that the student does not have left out'
 
@@ -31,12 +33,14 @@ class Tally:
         images: how many the data set has.
         with_detections: in how many of them something is detected.
         not_looked_at: how many the file does not list as looked at.
+        never_found: classes that ``class_map`` names, and no detection is of.
     """
 
     left_out: Counter[str] = field(default_factory=Counter)
     images: int = 0
     with_detections: int = 0
     not_looked_at: int = 0
+    never_found: list[str] = field(default_factory=list)
 
     def notes(self, path: str) -> list[str]:
         """Lines for the log."""
@@ -49,6 +53,11 @@ class Tally:
                 else ''
             )
         ]
+        if self.never_found:
+            lines.append(
+                f'{WHERE}: class_map names {first_of(self.never_found)}, but no detection of '
+                f'"{path}" is of such a class'
+            )
         if self.left_out:
             told = ', '.join(f'{count} {what}' for what, count in self.left_out.items())
             lines.append(f'{WHERE}: of "{path}", {told} (docs/any_teacher.md)')
@@ -70,6 +79,23 @@ class FittedResults:
     def of(self, info: Mapping[str, Any]) -> ImageDetections:
         """The boxes and scores of an image."""
         return self.by_image.get(info.get('img_id'), self.none)
+
+
+class JoinedResults:
+    """Gives what several files have of an image, and of which file each detection is.
+
+    Args:
+        files: in order.
+    """
+
+    def __init__(self, files: Sequence[FittedResults]) -> None:
+        self.files = list(files)
+
+    def of(self, info: Mapping[str, Any]) -> ImageDetections:
+        """The boxes (n, 4) of an image, and the number of the file and the scores (n, 1 + C)."""
+        found = [file.of(info) for file in self.files]
+        told = [pad(scores, (1, 0), value=float(i)) for i, (_, scores) in enumerate(found)]
+        return torch.cat([boxes for boxes, _ in found]), torch.cat(told)
 
 
 def fit_results(
@@ -103,8 +129,8 @@ def fit_results(
             f'{WHERE}: a file of detections must have some, but "{results.path}" has none. Label '
             'again with a detector that finds objects in these images.'
         )
-    labels, scores = _labels_and_scores(results, classes, categories, class_map)
     tally, fitted, served = Tally(), [], np.zeros(len(results), bool)
+    labels, scores = _labels_and_scores(results, classes, categories, class_map, tally)
     places = [Places(infos, results) for infos in datasets]
     for infos, place in zip(datasets, places, strict=True):
         place.check_images()
@@ -166,6 +192,7 @@ def _labels_and_scores(
     classes: Sequence[str],
     categories: Mapping[Any, str] | None,
     class_map: Mapping[str, str | None] | None,
+    tally: Tally,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Each detection's label of the student, -1 for none, and its score for each class (N, C)."""
     names = [
@@ -175,10 +202,18 @@ def _labels_and_scores(
     known = list(dict.fromkeys([*(results.classes or ()), *names]))
     place = {name: i for i, name in enumerate(known)}
     own = np.array([place[name] for name in names], dtype=np.int64)
-    places = partners(known, classes, class_map)
     distributions = results.distributions
     if distributions is not None:  # of the file's classes, which come first
         more = len(known) - distributions.shape[1]
         distributions = np.pad(distributions, ((0, 0), (0, more)))
-    scores = student_scores(places, own, results.scores, distributions, len(classes))
-    return places[own], scores
+    said = dict(class_map or {})
+    if results.classes is None:  # it may know classes of which it has found nothing here
+        tally.never_found = [name for name in said if name not in place]
+        said = {name: partner for name, partner in said.items() if name in place}
+    try:
+        found = ClassMap.from_names(known, classes, said)
+    except ValueError as error:
+        raise ValueError(
+            f'{WHERE}: of "{results.path}", {error} Or give each result its category_name.'
+        ) from None
+    return student_classes(found, own, results.scores, distributions)

@@ -56,22 +56,22 @@ def check_accuracy(
     Returns:
         Whether the teacher has weights and, where that was measured, finds objects with them.
     """
-    given = isinstance(pair.teacher, GivenDetections)
-    cfg, models = runner.cfg, {} if given else pair.teachers
-    trained = given or all('' in kept(model) for model in models.values())
+    cfg, teachers = runner.cfg, pair.teachers
+    models = {name: m for name, m in teachers.items() if not isinstance(m, GivenDetections)}
+    trained = all('' in kept(model) for model in models.values())
     if not images or not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
         section.notes.append('Left out: no validation data, or no image of it asked for.')
         return trained
     count = _classes(pair.student)
     predictors: dict[tuple[str, str], Predict] = {}
-    if given:
+    for name in (name for name in teachers if name not in models):
         section.notes.append(
-            'The teacher is left out: its detections are measured by their own program, or by '
-            'COCO.loadRes.'
+            f'{"The teacher" if len(teachers) == 1 else name} is left out: its detections are '
+            'measured by their own program, or by COCO.loadRes.'
         )
     for name in models:
         source = pair.teacher_source.parts[name]
-        who = 'The teacher' if len(models) == 1 else name
+        who = 'The teacher' if len(teachers) == 1 else name
         of_teacher, classes = _classes(source.model), pair.class_maps[name]
         if count != of_teacher and classes is None:
             section.notes.append(

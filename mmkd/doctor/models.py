@@ -99,17 +99,17 @@ def preprocessing(model: nn.Module) -> dict[str, Any]:
 def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
     """All preprocessings side by side, and how a teacher's input is made of the student's."""
     student = preprocessing(pair)
+    several = len(pair.teachers) > 1
     for name, source in pair.teacher_source.parts.items():
+        who = name if several else 'The teacher'
         if source.translation is None:
-            section.notes.append('The teacher sees no image: its detections come with the batch.')
+            section.notes.append(f'{who} sees no image: its detections come with the batch.')
             continue
-        several = len(pair.teachers) > 1
         teacher = preprocessing(source.model)
         for key in student:
             row = key if not several else f'{key} ({name})'
             section.rows.append([row, student[key], teacher[key]])
         translation: Any = source.translation
-        who = name if several else 'The teacher'
         section.notes.append(
             f'{who} sees the batch of the student as it is.'
             if translation.identity

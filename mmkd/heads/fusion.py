@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -53,6 +53,15 @@ class JoinedRows:
         return replace(self, rows=[rows.detach() for rows in self.rows])
 
 
+class Fused(NamedTuple):
+    """The k objects that several models find in an image, the surest first."""
+
+    boxes: Array  # (k, 4)
+    scores: Array  # (k,)
+    labels: Array  # (k,)
+    places: Array  # (n,), of each detection, model after model, which of the k it is; -1 for none
+
+
 def fuse_boxes(
     boxes: Sequence[Array],
     scores: Sequence[Array],
@@ -99,6 +108,17 @@ def fuse_boxes(
         >>> found[0].tolist(), found[1].tolist()
         ([[0.25, 0.25, 8.25, 8.25]], [0.5])
     """
+    return fuse_detections(boxes, scores, labels, shares, iou_thr)[:3]
+
+
+def fuse_detections(
+    boxes: Sequence[Array],
+    scores: Sequence[Array],
+    labels: Sequence[Array],
+    shares: Array,
+    iou_thr: float,
+) -> Fused:
+    """As :func:`fuse_boxes`, and which detections became one."""
     model = np.concatenate([np.full(len(s), i) for i, s in enumerate(scores)])
     box, label = np.concatenate(boxes).astype(float), np.concatenate(labels).astype(int)
     # By what they weigh; of two that weigh the same the first model's comes first.
@@ -108,6 +128,7 @@ def fuse_boxes(
     totals: Array = np.zeros(0)
     of: Array = np.zeros(0, int)  # its class
     members: Array = np.zeros((0, len(scores)), bool)  # its models
+    places: Array = np.full(len(weight), -1)
     for i in np.argsort(-np.concatenate(scores), kind='stable'):
         if weight[i] <= 0:
             continue
@@ -122,8 +143,10 @@ def fuse_boxes(
         sums[place] += weight[i] * box[i]
         totals[place] += weight[i]
         members[place, model[i]] = True
+        places[i] = place
     order = np.argsort(-totals, kind='stable')
-    return (sums / totals[:, None])[order], totals[order], of[order]
+    rank = np.append(np.argsort(order), -1)
+    return Fused((sums / totals[:, None])[order], totals[order], of[order], rank[places])
 
 
 def _overlaps(box: Array, others: Array) -> Array:

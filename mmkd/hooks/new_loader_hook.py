@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmkd.algorithms.build_teacher import begin_teaching
+from mmkd.datasets.mixed_batches import mixed_anew
 from mmkd.datasets.seeding import SeededDataset, SeededSampler
 from mmkd.distributed.unwrapped import unwrapped
 
@@ -14,8 +15,8 @@ from mmkd.distributed.unwrapped import unwrapped
 class NewLoaderHook(Hook):
     """Keep exact what MMYOLO's YOLOXModeSwitchHook does: it builds a new data loader.
 
-    That one's randomness would not follow from the seed; and resumed after its epoch, the hook
-    would not switch at all.
+    That one's randomness would not follow from the seed, and it would have no images without
+    annotations; and resumed after its epoch, the hook would not switch at all.
     """
 
     priority = 'LOWEST'  # after the switch
@@ -41,7 +42,7 @@ class NewLoaderHook(Hook):
         if not isinstance(old, SeededSampler):
             return
         if not isinstance(loader.sampler, SeededSampler):
-            config = seeded(runner.cfg.train_dataloader, loader.dataset, runner.seed)
+            config = seeded(*mixed_anew(runner.cfg, loader.dataset), runner.seed)
             loop.dataloader = loader = runner.build_dataloader(config, seed=runner.seed)
             loader.sampler.set_epoch(runner.epoch)
             loader.sampler.start_at(old._first)

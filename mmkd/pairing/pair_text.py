@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
+from mmkd.config.given_teacher import is_given
 from mmkd.config.read_config import read_config
 from mmkd.pairing.data_lines import data_lines
 from mmkd.pairing.methods import Method
@@ -21,15 +22,17 @@ class Request:
     """What a pair is asked for with.
 
     Args:
-        teacher: config, a file or ``package::...``.
-        student: likewise.
+        teacher: config, a file or ``package::...``; or a file of detections, or an ONNX file.
+        student: config, likewise.
         out: the file to write.
         configs: the folder of the configs that come with mmkd.
-        teacher_ckpt: file or address; may be None with ``data``, for a teacher yet to be trained.
+        teacher_ckpt: file or address; may be None with ``data``, for a teacher yet to be trained,
+            and is None for one that is known by its detections.
         method: its name. Defaults to None, the best supported.
         data: folder of a data set of one's own. Defaults to None, the student's.
         classes: of the data, in order. Defaults to None, all of its categories.
         force: overwrite files that are there. Defaults to False.
+        description: a JSON file that describes an ONNX file of another program. Defaults to None.
     """
 
     teacher: str
@@ -41,6 +44,14 @@ class Request:
     data: Path | None = None
     classes: Sequence[str] | None = None
     force: bool = False
+    description: Path | None = None
+
+    @property
+    def given(self) -> Any:
+        """The teacher, if it is known by its detections, as a pair names it; else None."""
+        if self.description is not None:
+            return dict(onnx=self.teacher, description=str(self.description))
+        return self.teacher if is_given(self.teacher) else None
 
 
 def method_distiller(configs: Path, method: Method) -> Any:
@@ -66,8 +77,8 @@ def pair_text(
     method: Method,
     data: OwnData | None,
     models: Sequence[Any],
-    teacher: str,
-    ckpt: str,
+    teacher: Any,
+    ckpt: str | None,
     own: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> str:
@@ -78,12 +89,14 @@ def pair_text(
         method: the chosen one.
         data: of one's own, if any.
         models: the built student and teacher.
-        teacher: as the file names its config.
-        ckpt: the teacher's checkpoint.
+        teacher: as the file names it.
+        ckpt: the teacher's checkpoint; None for one that has no weights.
         own: lines of the config before its model. Defaults to none.
         settings: further arguments of ``pair``. Defaults to None.
     """
     kinds = [type(head_of(model)).__name__.removesuffix('Head') for model in models]
+    if request.given is not None:
+        kinds[1] = Path(request.teacher).name
     on = f' on {data.root.name}' if data is not None else ''
     where = 'mmkd::' if not _is_inside(request.out, request.configs) else './'
     bases = [_base(request.student, request), f'{where}_base_/methods/{method.name}.py']
@@ -110,7 +123,7 @@ def pair_text(
         'model = pair(',
         '    _base_,',
         f'    teacher={teacher!r},',
-        f'    teacher_ckpt={ckpt!r},',
+        *([] if ckpt is None else [f'    teacher_ckpt={ckpt!r},']),
         *(f'    {key}={value!r},' for key, value in (settings or {}).items()),
         ')',
     ]
@@ -154,6 +167,14 @@ def scaled_from(config: Config) -> int | None:
 def _base(source: str, request: Request) -> str:
     """A config as ``_base_`` of the written file names it."""
     return named_from(source, request).replace('{{ fileDirname }}/', './')
+
+
+def teacher_from(request: Request) -> Any:
+    """The teacher as the written file names it."""
+    named = named_from(request.teacher, request)
+    if request.description is None:
+        return named
+    return dict(onnx=named, description=named_from(str(request.description), request))
 
 
 def named_from(source: str, request: Request) -> str:

@@ -11,8 +11,8 @@ from mmengine.registry import DefaultScope
 from mmrazor.registry import MODELS
 
 from mmkd.algorithms.build_detector import build_detector
-from mmkd.algorithms.class_names import of_config
-from mmkd.binding import bind
+from mmkd.algorithms.build_teacher import build_teacher, rehearse_teaching
+from mmkd.algorithms.class_names import names_of_given, of_config
 from mmkd.checkpoints.fetch import is_address
 from mmkd.config.config_errors import config_errors
 from mmkd.config.names import nearest
@@ -21,21 +21,17 @@ from mmkd.config.read_config import read_config
 from mmkd.datasets.data_checks import check_data, name_classes
 from mmkd.fileio.atomic_writes import write_atomic
 from mmkd.heads.class_map import ClassNames
-from mmkd.pairing.methods import Method, ranked, read_methods
-from mmkd.pairing.needs import unmet
+from mmkd.pairing.choose_method import choose_method
 from mmkd.pairing.own_data import find_own_data
 from mmkd.pairing.pair_text import (
     Request,
-    at_necks,
-    method_distiller,
-    named_from,
     pair_text,
     scaled_from,
+    teacher_from,
     teacher_text,
 )
-from mmkd.rules.distiller_rules import check_alignment
-from mmkd.rules.loss_rules import check_losses
 from mmkd.rules.schedule import check_schedule
+from mmkd.teachers.teacher_list import TeacherEntry
 
 
 class Written(NamedTuple):
@@ -60,25 +56,33 @@ def write_pair(request: Request) -> Written:
     teacher_out = request.out.with_name(f'{request.out.stem}_teacher.py')
     _check_request(request)
     student = _detector(request.student, 'STUDENT')
-    teacher = _detector(request.teacher, 'TEACHER')
+    teacher = None if request.given is not None else _detector(request.teacher, 'TEACHER')
     data = find_own_data(request.data, request.classes) if request.data else None
     own_teacher, names = False, None
     if data is not None:
-        own_teacher = stated_classes(teacher.model) != len(data.classes)
-        for config in (student, teacher):
+        own_teacher = teacher is not None and stated_classes(teacher.model) != len(data.classes)
+        for config in filter(None, (student, teacher)):
             set_classes(config.model, len(data.classes))
-    else:
+    elif teacher is not None:
         names = _differing_classes(student, teacher, request)
-    models = [_built(student), _built(teacher)]
+    models = [_built(student)]
+    if teacher is not None:
+        models.append(_built(teacher))
+    else:
+        entry = TeacherEntry(request.given)
+        models.append(build_teacher(entry, models[0]))
+        named = data.classes if data is not None else of_config(student)
+        known = len(named) == models[1].num_classes  # else they are not the student's
+        names = names_of_given(models[1], entry, named if known else None)
     method, why = choose_method(request, models[0], models[1], names)
 
     texts = {}
-    ckpt, named = request.teacher_ckpt, named_from(request.teacher, request)
-    if data is not None and (own_teacher or ckpt is None):
+    ckpt, taught_by = request.teacher_ckpt, teacher_from(request)
+    if data is not None and teacher is not None and (own_teacher or ckpt is None):
         texts[teacher_out] = teacher_text(request, data)
-        named = f'{{{{ fileDirname }}}}/{teacher_out.name}'
+        taught_by = f'{{{{ fileDirname }}}}/{teacher_out.name}'
         ckpt = ckpt or _last_checkpoint(teacher, teacher_out)
-    texts[request.out] = pair_text(request, method, data, models, named, str(ckpt))
+    texts[request.out] = pair_text(request, method, data, models, taught_by, ckpt)
     for path in texts:
         _check_new(path, request.force)
     before = {path: path.read_bytes() if path.exists() else None for path in texts}
@@ -116,11 +120,13 @@ def check_pair(path: Path, trained: bool = True, classes: Sequence[str] | None =
     config = read_config(path)
     with config_errors(config):
         phases = [p for p in ('train', 'val', 'test') if config.get(f'{p}_dataloader')]
+        there = 'train' in phases
         try:
             notes = check_data(config, phases)
         except FileNotFoundError as error:
             if classes is not None:
                 raise
+            there = False
             notes = [f'the data are not there yet, and were not checked: {error}']
         notes += check_schedule(config)
         name_classes(config)
@@ -130,14 +136,25 @@ def check_pair(path: Path, trained: bool = True, classes: Sequence[str] | None =
         scope = config.get('default_scope') or 'mmdet'
         with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
             built = MODELS.build(model)
+            if there:
+                notes += rehearse_teaching(built, config)
         if classes is not None:
             built.check_data_origin(config, classes)
     return notes
 
 
 def _check_request(request: Request) -> None:
-    ckpt = request.teacher_ckpt
-    if ckpt is None and request.data is None:
+    ckpt, given = request.teacher_ckpt, request.given
+    if request.description is not None and not request.teacher.lower().endswith('.onnx'):
+        raise ValueError(
+            f'--describe is for an ONNX file, but TEACHER is "{request.teacher}". Leave it out.'
+        )
+    if given is not None and ckpt is not None:
+        raise ValueError(
+            f'--teacher-ckpt holds the weights of a network, but "{request.teacher}" is known by '
+            'its detections alone. Leave it out.'
+        )
+    if ckpt is None and request.data is None and given is None:
         raise ValueError(
             '--teacher-ckpt must name the checkpoint of the trained teacher, but is missing. It may'
             ' be left out with --data alone, where the teacher is trained on these data first.'
@@ -210,59 +227,6 @@ def _differing_classes(student: Config, teacher: Config, request: Request) -> Cl
             'too. Or write the pair by hand, with a class_map.'
         )
     return names
-
-
-def choose_method(
-    request: Request, student_model: Any, teacher_model: Any, names: ClassNames | None = None
-) -> tuple[Method, str]:
-    """The method of a pair, the one that was asked for or the best supported, and why.
-
-    Args:
-        request: names the method, or none.
-        student_model: built.
-        teacher_model: built.
-        names: of the classes, where these are paired by their names. Defaults to None.
-
-    Raises:
-        ValueError: the one that was asked for does not fit the two detectors, or none does.
-    """
-    methods = read_methods(request.configs)
-    by_name = [] if names is None else ['equal classes']  # the build tells where that does not do
-    needs = {m.name: [need for need in m.needs if need not in by_name] for m in methods}
-    lacking = {m.name: unmet(needs[m.name], student_model, teacher_model) for m in methods}
-    fitting = [m for m in methods if not lacking[m.name]]
-    if request.method is not None:
-        named = [m for m in methods if m.name == request.method]
-        if not named:
-            near = nearest(request.method, [m.name for m in methods], cutoff=0.3)
-            raise ValueError(
-                f'--method must be one of {", ".join(m.name for m in methods)}, but got '
-                f'"{request.method}".{f" Did you mean {near[0]}?" if near else ""}'
-            )
-        if lacking[request.method]:
-            raise ValueError(
-                f'--method {request.method} needs {"; ".join(lacking[request.method])}. Here '
-                f'the needs of {", ".join(m.name for m in fitting)} are met: name one, or leave '
-                '--method out to have it chosen.'
-            )
-        return named[0], 'it was asked for'
-    faults = [f'{name} needs {"; ".join(found)}' for name, found in lacking.items() if found]
-    for method, why in ranked(fitting, request.configs, student_model, teacher_model):
-        distiller = method_distiller(request.configs, method)
-        at_necks(distiller, [student_model, teacher_model])
-        try:
-            with torch.random.fork_rng(devices=[]):
-                bound = bind(distiller, student_model, teacher_model, names)
-                built = MODELS.build({'_scope_': 'mmrazor', **bound})
-            check_alignment(built, student_model, teacher_model)
-            check_losses(built, student_model, teacher_model)
-        except ValueError as error:
-            faults.append(f'{method.name}: {error}')
-        else:
-            return method, why
-    raise ValueError(
-        'some method must fit the two detectors, but none does:\n  ' + '\n  '.join(faults)
-    )
 
 
 def _unscaled(request: Request) -> list[str]:

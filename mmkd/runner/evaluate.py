@@ -10,11 +10,15 @@ from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.config.config_errors import config_errors
 from mmkd.datasets.data_checks import check_data
 from mmkd.distributed.unwrapped import unwrapped
+from mmkd.doctor.check_accuracy import with_own_classes
 from mmkd.hooks.quantize_hook import QuantizeHook
 from mmkd.runner.launch import prepare_launch
+from mmkd.runner.teacher_on_data import Classes
 
 
-def evaluate(cfg: Config, checkpoint: str, launcher: str = 'none') -> dict[str, Any]:
+def evaluate(
+    cfg: Config, checkpoint: str, launcher: str = 'none', classes: Classes | None = None
+) -> dict[str, Any]:
     """Evaluate a detector with the weights of a checkpoint.
 
     Args:
@@ -22,6 +26,8 @@ def evaluate(cfg: Config, checkpoint: str, launcher: str = 'none') -> dict[str, 
             :func:`mmkd.export.student_config.student_config` makes of it.
         checkpoint: a file or a URL.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
+        classes: of a detector with its weights which of its classes are which of the data.
+            Defaults to None, they are those of the data.
 
     Returns:
         dict: the evaluator's figures by name.
@@ -31,7 +37,8 @@ def evaluate(cfg: Config, checkpoint: str, launcher: str = 'none') -> dict[str, 
     """
     with config_errors(cfg):
         prepare_launch(cfg, launcher)
-        notes = check_data(cfg, ('test',))
+        own = {key: value for key, value in cfg.items() if key != 'model'}
+        notes = check_data(cfg if classes is None else Config(own), ('test',))
         runner = Runner.from_cfg(cfg)
         for note in notes:
             runner.logger.warning(note)
@@ -40,6 +47,9 @@ def evaluate(cfg: Config, checkpoint: str, launcher: str = 'none') -> dict[str, 
         for hook in runner.hooks:
             if isinstance(hook, QuantizeHook):
                 hook.load(model, checkpoint)
-        classes = getattr(runner.test_dataloader.dataset, 'metainfo', {}).get('classes')
-        check_data_origin(model, cfg, classes)
+        named = getattr(runner.test_dataloader.dataset, 'metainfo', {}).get('classes')
+        found = None if classes is None else classes(model)
+        check_data_origin(model, cfg, named if found is None else None)
+        if found is not None:
+            model.register_forward_hook(lambda _, __, samples: with_own_classes(samples, found))
         return runner.test()

@@ -11,8 +11,9 @@ from mmengine.registry import DefaultScope
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.config.read_config import read_config
 from mmkd.fileio.atomic_writes import write_atomic
+from mmkd.pairing.choose_method import choose_method
 from mmkd.pairing.pair_text import Request, pair_text
-from mmkd.pairing.write_pair import check_pair, choose_method
+from mmkd.pairing.write_pair import check_pair
 from mmkd.scaffold.coco_parts import write_parts
 from mmkd.scaffold.config_text import Plan, literal, student_text, teacher_checkpoint, teacher_text
 from mmkd.scaffold.draw_parts import Parts, parts_of

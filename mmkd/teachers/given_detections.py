@@ -10,12 +10,12 @@ import torch
 from mmdet.models import DetDataPreprocessor
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmkd.datasets.data_samples import metas_of
-from mmkd.detections.partners import partners, student_scores
 from mmkd.detections.results_file import read_results
+from mmkd.detections.student_classes import student_classes
+from mmkd.heads.class_map import ClassMap
 from mmkd.heads.given import DetectionsHead
 from mmkd.teachers.frozen_teacher import check_shuffled
 
@@ -94,7 +94,10 @@ class FileOfDetections(GivenDetections):
     @property
     def known_classes(self) -> tuple[str, ...] | None:
         """What the file says."""
-        return read_results(self.file).classes if Path(self.file).is_file() else None
+        found = read_results(self.file) if Path(self.file).is_file() else None
+        if found is None or found.classes is None:
+            return None
+        return tuple(dict.fromkeys([*found.classes, *filter(None, found.names)]))
 
     @property
     def shown(self) -> str:
@@ -127,7 +130,7 @@ class LiveDetections(GivenDetections):
     ) -> None:
         super().__init__(num_classes)
         self.detector, self.class_map = detector, class_map or {}
-        self.places: NDArray[Any] | None = None
+        self.classes: ClassMap | None = None
 
     @property
     def known_classes(self) -> tuple[str, ...] | None:
@@ -143,13 +146,13 @@ class LiveDetections(GivenDetections):
         """Find the partners of the student's classes.
 
         Raises:
-            ValueError: there are none.
+            ValueError: see :meth:`mmkd.heads.class_map.ClassMap.from_names`.
         """
-        self.places = partners(self.detector.classes, classes, self.class_map)
+        self.classes = ClassMap.from_names(self.detector.classes, classes, self.class_map)
 
     def detect(self, inputs: Tensor, data_samples: Any) -> Found:
         """What the detector finds in each image, without the padding around it."""
-        if self.places is None:
+        if self.classes is None:
             raise ValueError(
                 "the names of the student's classes must be known to those of the teacher, but "
                 'were not told. Train with "mmkd train", or call '
@@ -163,12 +166,9 @@ class LiveDetections(GivenDetections):
         ]
         found = []
         for one in self.detector(images):
-            scores = student_scores(
-                self.places, one.labels, one.scores, one.distribution, self.num_classes
-            )
-            known = self.places[one.labels] >= 0
-            boxes = torch.from_numpy(np.asarray(one.boxes, np.float32)[known])
-            found.append((boxes, torch.from_numpy(scores[known])))
+            labels, scores = student_classes(self.classes, one.labels, one.scores, one.distribution)
+            boxes = torch.from_numpy(np.asarray(one.boxes, np.float32)[labels >= 0])
+            found.append((boxes, torch.from_numpy(scores[labels >= 0])))
         return found
 
 
@@ -196,7 +196,8 @@ class FileTeacher:
         preprocessor.register_forward_pre_hook(self._take)
         for augment in getattr(preprocessor, 'batch_augments', None) or ():
             augment.register_forward_pre_hook(self._join)
-            augment.register_forward_hook(self._part)
+            # Of several the last to join is the first to part.
+            augment.register_forward_hook(self._part, prepend=True)
 
     @property
     def parts(self) -> dict[str, 'FileTeacher']:

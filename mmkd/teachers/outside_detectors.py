@@ -123,6 +123,16 @@ class FunctionDetector:
         return self.classes.index(name)
 
 
+def _read(description: str | os.PathLike[str]) -> Any:
+    try:
+        return json.loads(Path(description).read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f'the description of an ONNX file must be a file in JSON, but "{description}" cannot '
+            f'be read ({error}). Correct the path, or write it by docs/any_teacher.md.'
+        ) from None
+
+
 def _array(value: Any) -> NDArray[Any]:
     if hasattr(value, 'detach'):
         value = value.detach().cpu().numpy()
@@ -167,7 +177,7 @@ class OnnxDetector:
         else:
             told = description
             if isinstance(told, str | os.PathLike):
-                told = json.loads(Path(told).read_text(encoding='utf-8'))
+                told = _read(told)
             self._described = Description.of(told)
             self.classes = self._described.classes
             self._described.open(self.path, providers)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmkd.recorders.joined_recorder import OwnedRecorders
 from mmkd.teachers.frozen_teacher import FrozenTeacher
+from mmkd.teachers.given_detections import FileTeacher
 
 
 @MODELS.register_module()
@@ -49,7 +50,9 @@ class FrozenTeachers:
         parts: by name.
     """
 
-    def __init__(self, model: SeveralModels, parts: Mapping[str, FrozenTeacher]) -> None:
+    def __init__(
+        self, model: SeveralModels, parts: Mapping[str, FrozenTeacher | FileTeacher]
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.parts = dict(parts)
 

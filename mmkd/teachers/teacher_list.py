@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from mmkd.config.given_teacher import is_given
 from mmkd.config.names import first_of, nearest
 
 
@@ -13,7 +14,9 @@ class TeacherEntry:
     """One teacher of a pair.
 
     Args:
-        model (dict | str | BaseModel): a model config, the path of a config file or a built model.
+        model (dict | str | BaseModel): a model config, the path of a config file or a built model;
+            or what is known by its detections: a file, or a dict with ``results``, ``onnx`` or
+            ``function``.
         ckpt (str, optional): its checkpoint. Defaults to None, untrained.
         ckpt_strict (bool): whether each key must fit. Defaults to True.
         name (str): by which recorders, losses and the log call it. Defaults to 'teacher1',
@@ -88,10 +91,14 @@ def _read(
 ) -> TeacherEntry:
     where = f'teacher[{place}]'
     if not isinstance(entry, Mapping) or 'model' not in entry:
+        given = isinstance(entry, str) or is_given(entry)  # of several each is an entry
+        meant = (
+            f'dict(model={entry!r})' if given else "dict(model='teacher.py', ckpt='teacher.pth')"
+        )
         raise TypeError(
             f'{where} must be a dict with its model, but got '
             f'{first_of(entry) if isinstance(entry, Mapping) else type(entry).__name__}. Write '
-            "dict(model='teacher.py', ckpt='teacher.pth')."
+            f'dict({meant}).'
         )
     known = [field.name for field in fields(TeacherEntry)]
     for key in entry:

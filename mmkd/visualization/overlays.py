@@ -59,6 +59,8 @@ def teacher_view(model: DetectionDistill, inputs: Tensor, data_samples: Any) -> 
     """
     heats = []
     for source in model.teacher_source.parts.values():
+        if source.translation is None:
+            continue  # a file: it sees no image
         head = predicting_head(source.model)[1]
         if head is not None and can_read(head):
             rows = predicted_rows(source.model, *source.view(inputs, data_samples))

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmrazor.registry import MODELS
 
 from mmkd.algorithms.labelled_loss import samples_of
@@ -318,3 +319,57 @@ def test_a_hook_changes_both_and_a_look_neither(folder, tmp_path):
     dataset.pipeline = 'another'
     assert [part.pipeline for part in parts] == ['another'] * 2
     assert dataset.metainfo['classes'] == parts[0].metainfo['classes']
+
+
+class Look(Hook):
+    def __init__(self):
+        self.batches = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.batches.append(data_batch)
+
+
+def plain(cfg):
+    """Without mosaics, so that there is one pipeline, which a hook may exchange."""
+    data = cfg.train_dataloader.dataset
+    data.dataset.pipeline = [*data.dataset.pipeline, *data.pipeline[1:]]
+    cfg.train_dataloader.dataset = data.dataset
+    return cfg
+
+
+@pytest.mark.parametrize('kind', ['mmdet.PipelineSwitchHook', 'mmyolo.YOLOXModeSwitchHook'])
+def test_a_hook_that_exchanges_the_pipeline_keeps_them(folder, tmp_path, kind):
+    """Both are cropped now, and those without boxes are not left out for that; resumed likewise."""
+    late = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='RandomChoice', transforms=[[dict(type='RandomCrop', crop_size=(50, 70))]]),
+        dict(type='Resize', scale=(80, 80), keep_ratio=False),
+        dict(type='PackDetInputs'),
+    ]
+    options = dict(switch_epoch=1, switch_pipeline=late)
+    if kind.startswith('mmyolo'):
+        pytest.importorskip('mmyolo')
+        options = dict(num_last_epochs=1, new_train_pipeline=late)
+    ends = []
+    for name in ('whole', 'resumed'):
+        cfg = plain(of_file(folder, tmp_path / name))
+        cfg.custom_hooks = [dict(type=kind, **options)]
+        if ends:
+            (tmp_path / 'resumed').mkdir()
+            shutil.copy(tmp_path / 'whole/epoch_1.pth', tmp_path / 'resumed/epoch_1.pth')
+            (tmp_path / 'resumed/last_checkpoint').write_text(str(tmp_path / 'resumed/epoch_1.pth'))
+            prepare_resume(cfg)
+        runner = ExactRunner.from_cfg(cfg)
+        look = Look()
+        runner.register_hook(look)
+        runner.train()
+        assert len(look.batches) == (4 if ends else 8)
+        for place, batch in enumerate(look.batches[-4:]):
+            assert batch[KEY].tolist() == [False, False, True], place
+            assert batch['inputs'][2].shape == (3, 80, 80)
+            sample = batch['data_samples'][2]
+            assert '/more/' in sample.img_path and not len(sample.gt_instances)
+            assert any(len(boxes) for boxes, _ in batch['teacher_detections'])
+        ends.append(torch.load(tmp_path / name / 'epoch_2.pth')['state_dict'])
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())

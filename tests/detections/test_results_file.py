@@ -147,9 +147,9 @@ def test_what_fits_nothing_is_refused(tmp_path):
         fit(tmp_path, row(image_id='7'))
     with pytest.raises(ValueError, match=r'file_name .* none is: it has three\.jpg, .* one\.jpg'):
         fit(tmp_path, row(file_name='three.jpg'))
-    with pytest.raises(ValueError, match=r'student \(a, b, c\).*category_id 4\. Name'):
+    with pytest.raises(ValueError, match=r'\(category_id 4\), .*student.s \(a, b, c\).*category_n'):
         fit(tmp_path, row(category_id=4))
-    with pytest.raises(ValueError, match=r'none is: cat\. Name the rest in class_map'):
+    with pytest.raises(ValueError, match=r'teacher.s are \(cat\), .* Say by class_map'):
         fit(tmp_path, row(category_name='cat'))
     with pytest.raises(ValueError, match='must have some'):
         fit(tmp_path)
@@ -171,6 +171,20 @@ def test_classes_are_mapped_by_name(tmp_path):
     found, tally = fit(tmp_path, *rows, class_map=dict(car='a', truck='a'))
     assert found.of(INFOS[0])[1].tolist() == [[0.5, 0, 0]] * 2
     assert tally.left_out['detections of classes that the student does not have left out'] == 1
+
+
+def test_a_class_map_names_classes_of_both(tmp_path):
+    """What a file that tells no classes has not found it may still know."""
+    rows = [row(category_name='car')]
+    found, tally = fit(tmp_path, *rows, class_map=dict(car='a', truck='b', van=None))
+    assert len(found.of(INFOS[0])[0]) == 1
+    assert 'class_map names truck, van, but no detection' in tally.notes('t')[1]
+    _, tally = fit(tmp_path, *rows, class_map=dict(car='a', truck='b'), classes=['car', 'truck'])
+    assert len(tally.notes('t')) == 1
+    with pytest.raises(ValueError, match=r'keys, but the teacher has no "truk"\. Nearest: truck'):
+        fit(tmp_path, *rows, class_map=dict(car='a', truk='b'), classes=['car', 'truck'])
+    with pytest.raises(ValueError, match=r'values, but the student has no "aa"\. Nearest: a'):
+        fit(tmp_path, *rows, class_map=dict(car='aa'))
 
 
 def test_of_a_distribution_the_classes_that_are_one_add_up(tmp_path):

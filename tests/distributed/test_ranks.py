@@ -5,6 +5,7 @@ BatchNorms are frozen, since their statistics are those of a rank's own images. 
 """
 
 import importlib.util
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from mmdet.registry import MODELS
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import DefaultScope
-from torch import distributed
+from torch import Tensor, distributed
 
 from mmkd.algorithms.teacher_forms import choose_form
 from mmkd.compat.detectors import normalise_yolov5_over_ranks
@@ -41,7 +42,8 @@ def images(*boxes: int) -> list[dict]:
 
 
 def joined(batches: list[dict]) -> dict:
-    return {key: [b[key][0] for b in batches] for key in batches[0]}
+    found = {key: [one for b in batches for one in b[key]] for key in batches[0]}
+    return {k: torch.stack(v) if isinstance(batches[0][k], Tensor) else v for k, v in found.items()}
 
 
 def same_objects(batches: list[dict]) -> list[dict]:
@@ -139,6 +141,50 @@ def with_detections(batches: list[dict]) -> list[dict]:
     return batches
 
 
+def several(owned: bool = False):
+    """A network and a file teach together, or two files, each of which owns classes."""
+    found = taught('ssd', 'ssd', 'prediction_rows', 'soft_ground_truth', classes=['a', 'b', 'c'])
+    losses = found.distiller.distill_losses
+    losses.soft_ground_truth_loss_taught.update(soft=False, score_thr=0.0)
+    first, second = (FileOfDetections(3, f'{name}.json') for name in ('first', 'second'))
+    found.teacher = [
+        dict(model=found.teacher, weight=2.0),
+        dict(model=second, name='second'),
+    ]
+    if owned:
+        found.teacher = [
+            dict(model=first, name='first', classes=['a']),
+            dict(model=second, name='second', classes=['b', 'c']),
+        ]
+    return found
+
+
+def of_each(batches: list[dict]) -> list[dict]:
+    """Both files find the same."""
+    for batch in with_detections(batches):
+        found = batch.pop('teacher_detections')
+        batch.update(teacher_detections_first=found, teacher_detections_second=found)
+    return batches
+
+
+def unlabelled():
+    found = taught('gfl', 'gfl', 'prediction_rows', 'soft_ground_truth', unlabelled='x')
+    losses = found.distiller.distill_losses
+    losses.soft_ground_truth_loss_taught.update(soft=False, score_thr=0.0)
+    return found
+
+
+def with_others(batches: list[dict]) -> list[dict]:
+    """In each batch an image without annotations."""
+    for seed, batch in enumerate(batches):
+        other = raw_batch(1, boxes=2, seed=10 + seed)
+        other['data_samples'][0].gt_instances = other['data_samples'][0].gt_instances[:0]
+        for key, values in other.items():
+            batch[key] = [*values, *batch[key]]  # it comes first
+        batch['unlabelled'] = torch.tensor([True, False])
+    return batches
+
+
 def quantised():
     return dict(tiny_ssd_with_adapters(), quantize=dict(batches=2))
 
@@ -160,11 +206,35 @@ CASES = {
     'ssd, quantised': (quantised, images(3, 1), 'mmdet', None),
     'ssd, adapter off': (tiny_ssd_with_adapters, images(3, 1), 'mmdet', adapter_off),
     'ssd, a file of detections': (of_file, with_detections(images(3, 0)), 'mmdet', None),
+    'several teachers, a rank without objects': (
+        several,
+        of_each(images(3, 0)),
+        'mmdet',
+        None,
+    ),
+    'several teachers, classes of their own': (
+        partial(several, True),
+        of_each(images(3, 1)),
+        'mmdet',
+        None,
+    ),
+    'unlabelled images, a rank without objects': (
+        unlabelled,
+        with_others(images(3, 0)),
+        'mmdet',
+        None,
+    ),
     'dense': (dense, images(3, 1), 'mmdet', None),
     'dense, a rank without objects': (dense, images(3, 0), 'mmdet', None),
     'queries': (queries, images(3, 0), 'mmdet', None),
     'yolov5': (tiny_yolov5_pair, same_objects(images(3, 1)), 'mmyolo', None),
     'yolov5, unequal': (tiny_yolov5_pair, images(3, 1), 'mmyolo', None),
+    'yolov5, unlabelled images': (
+        partial(tiny_yolov5_pair, unlabelled='x'),
+        with_others(same_objects(images(3, 1))),
+        'mmyolo',
+        None,
+    ),
     'yolov5, a rank without objects': (tiny_yolov5_pair, images(3, 0), 'mmyolo', None),
 }
 
@@ -184,7 +254,7 @@ def two_steps(case: str, rank: int | None) -> dict:
         losses = []
         for _ in range(2):
             batch = joined(batches) if rank is None else joined(batches[rank : rank + 1])
-            batch = fast_batch(batch) if scope == 'mmyolo' else batch
+            batch = {**batch, **(fast_batch(batch) if scope == 'mmyolo' else {})}
             losses.append(step.train_step(batch, optimizer))
     first = {name: value.detach() for name, value in losses[0].items()}
     return dict(before=before, after=model.state_dict(), losses=first)

@@ -187,6 +187,13 @@ def test_views_that_differ_are_weighed():
     np.testing.assert_allclose(found.scores, [0.6])
     assert len(fused([view([0, 0, 10, 10], 0.9), view([0, 0, 10, 10], 0.3, 1)]).scores) == 2
     assert len(fused([view([0, 0, 10, 10], 0.9), view([0, 0, 10, 20], 0.3)]).scores) == 2
+    soft = np.array([[0.9, 0.05]], np.float32), np.array([[0.3, 0.2]], np.float32)
+    views = [view([0, 0, 10, 10], 0.9), view([0, 0, 10, 13], 0.3), view([30, 0, 40, 10], 0.3)]
+    told = [one._replace(distribution=d) for one, d in zip(views, (*soft, soft[1]), strict=True)]
+    np.testing.assert_allclose(fused(told[:2]).distribution, [[0.6, 0.125]], rtol=1e-6)
+    apart = fused([told[0], told[2]]).distribution  # what one of two views shows counts half
+    np.testing.assert_allclose(apart, [[0.45, 0.025], [0.15, 0.1]], rtol=1e-6)
+    assert fused([told[0], views[1]]).distribution is None
 
 
 def test_images_are_a_folder_a_list_or_a_coco_file(folder):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mmkd.algorithms.build_detector import build_detector
+from mmkd.pairing.choose_method import choose_method
 from mmkd.pairing.pair_text import Request
-from mmkd.pairing.write_pair import choose_method
 from tests.heads.models import small
 from tests.tiny import ROOT
 
