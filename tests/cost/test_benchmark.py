@@ -53,7 +53,9 @@ def exported(ssd) -> Path:
 def two_stage(ssd, tmp_path_factory) -> Path:
     """A teacher that has no form as a graph."""
     root = tmp_path_factory.mktemp('teacher')
-    config = config_for(small('faster_rcnn').to_dict(), ssd.parent, 'stretch', 'mmdet')
+    model = small('faster_rcnn').to_dict()
+    model['roi_head']['bbox_roi_extractor']['roi_layer']['pool_mode'] = 'max'
+    config = config_for(model, ssd.parent, 'stretch', 'mmdet')
     with DefaultScope.overwrite_default_scope('mmdet'):
         weights = build_detector(config.model).state_dict()
     meta = dict(cfg=config.pretty_text, dataset_meta=dict(classes=CLASSES))

@@ -150,21 +150,10 @@ def test_a_detector_that_needs_float32_is_refused_by_name_with_half():
         graph_bytes(graph, dict(preprocessing=dict(input='uint8')))
 
 
-def test_a_two_stage_detector_is_refused_by_name():
-    with pytest.raises(NotExportableError, match='StandardRoIHead has none: a RoI head chooses'):
-        rows_of(detector('faster_rcnn'))
-
-
 def test_what_has_no_graph_is_refused_by_name():
     class RoIHead(nn.Module):
         pass
 
-    from mmdet.models.roi_heads import StandardRoIHead
-
-    two_stage = nn.Module()
-    two_stage.roi_head = StandardRoIHead.__new__(StandardRoIHead)
-    with pytest.raises(NotExportableError, match='StandardRoIHead has none: a RoI'):
-        exported_head(two_stage)
     with pytest.raises(NotExportableError, match='a bbox_head, but Module has none'):
         exported_head(nn.Module())
     unknown = nn.Module()

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from mmkd_cli.main import main
-from tests.scaffold.sets import pictures, write_voc
+from tests.scaffold.sets import images, write_voc
 from tests.tiny import ROOT
 
 TEXT = (ROOT / 'docs/your_own_data.md').read_text().replace('\\\n', ' ')
@@ -28,7 +28,7 @@ ELSEWHERE = {
 def test_from_photographs_to_a_report(tmp_path, request, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('sys.argv', ['mmkd'])
-    paths, objects = pictures(Path('data/mine/JPEGImages'), [(80, 60)] * 10, ('ant', 'bee', 'cat'))
+    paths, objects = images(Path('data/mine/JPEGImages'), [(80, 60)] * 10, ('ant', 'bee', 'cat'))
     write_voc(Path('data/mine/Annotations'), paths, objects)
     ran = []
     for words in sorted(COMMANDS, key=lambda words: words[0] == 'compare'):

@@ -53,11 +53,6 @@ def check_int8(settings: Settings, calibration: int | None = None, kind: str = '
             '--int8 has unsigned numbers for activations, which TensorRT does not take, but got '
             '--format tensorrt. Take --format onnx, or build the engine with --half.'
         )
-    if kind != 'onnx':
-        raise ValueError(
-            f'--int8 makes an ONNX file, whose mAP is measured, but got --format {kind}. Take '
-            '--format onnx: OpenVINO reads the file as it is.'
-        )
     check_quantiser()
 
 
