@@ -70,7 +70,7 @@ def run_benchmark(
             watch=lambda share: bars.update(task, completed=share, visible=True),
         )
     header, *rows = cost_table(costs)
-    show_table(Section('Costs', header, rows), Console())
+    show_table(Section('Costs', header, [*rows]), Console())
     for line in cost_notes(costs):
         print(line)
     if out is not None:

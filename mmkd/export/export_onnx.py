@@ -16,6 +16,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.datasets.measured_sets import listed_in
 from mmkd.export.input_rule import input_rule, measured_pipeline
+from mmkd.export.not_exportable import NotExportableError
 from mmkd.export.onnx_file import (
     DEFAULT_OPSET,
     EXPORTERS,
@@ -28,7 +29,6 @@ from mmkd.export.onnx_file import (
 from mmkd.export.onnx_nms import append_nms
 from mmkd.export.reference import Reference
 from mmkd.export.rows_graph import (
-    NotExportableError,
     RowsGraph,
     exported_head,
     levels_of,

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from mmkd.compat.exporters import constant_linspaces
-from mmkd.export.rows_graph import NotExportableError, RowsGraph, no_stand_ins
+from mmkd.export.not_exportable import NotExportableError
+from mmkd.export.rows_graph import RowsGraph, no_stand_ins
 from mmkd.export.two_stage import is_two_stage
 from mmkd_onnx.model_file import KEY
 

@@ -72,8 +72,8 @@ class Reference:
             else:
                 outputs = outputs_of(self.model, prepared['inputs'], self.size)
                 found, proposal = rows_of(exported_head(self.model), outputs, self.size), 0
-        parts = found.boxes, scores_of(found), strides_of(found)
-        return Rows(*(part.numpy() for part in parts), proposal)
+        scores, strides = scores_of(found).numpy(), strides_of(found).numpy()
+        return Rows(found.boxes.numpy(), scores, strides, proposal)
 
     @torch.no_grad()
     def detections(self, inputs: NDArray[Any]) -> list[Found]:

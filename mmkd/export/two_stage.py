@@ -21,6 +21,10 @@ from mmkd.recorders.head_watch import watch
 _RPN = ('_predict_by_feat_single', '_bbox_post_process')
 _ROI = ('predict', 'predict_bbox')
 
+#: What may be set of the suppression of proposals; it is split by level from ``split_thr`` on, with
+#: the same outcome.
+_NMS = {'type', 'iou_threshold', 'iou_thr', 'class_agnostic', 'split_thr'}
+
 
 def is_two_stage(model: Any) -> bool:
     """Whether a detector's boxes come from a RoI head."""
@@ -33,13 +37,18 @@ def check_two_stage(model: Any) -> None:
     Raises:
         NotExportableError: they have none; the message names the head.
     """
-    head, rpn = model.roi_head, getattr(model, 'rpn_head', None)
+    head: Any = model.roi_head
+    rpn: Any = getattr(model, 'rpn_head', None)
     name = type(head).__name__
     if not _alike(rpn, RPNHead, _RPN):
         raise _error(f'the proposals of an RPNHead, but {name} gets those of {type(rpn).__name__}')
-    kind = rpn.test_cfg.get('nms', {}).get('type', 'nms')
-    if kind != 'nms':
-        raise _error(f'proposals that are suppressed by nms, but its rpn has {kind}')
+    nms = dict(rpn.test_cfg.get('nms') or {})
+    if nms.get('type', 'nms') != 'nms' or not set(nms) <= _NMS:
+        told = ', '.join(f'{key}={value}' for key, value in nms.items())
+        raise _error(
+            f'proposals that are suppressed by nms, with {", ".join(sorted(_NMS - {"type"}))} '
+            f'alone, but its rpn has {told}'
+        )
     cascade = _alike(head, CascadeRoIHead, (*_ROI, '_bbox_forward'))
     if not cascade and not _alike(head, StandardRoIHead, _ROI):
         raise _error(
@@ -141,11 +150,8 @@ def _proposals(
     counts = [int(maps.shape[-2] * maps.shape[-1] * rpn.num_base_priors) for maps in outputs[0]]
     most = rpn.test_cfg.get('nms_pre', -1)
     chosen = []
-    for level, (scores, boxes) in enumerate(
-        zip(
-            found.log_prob[..., 0].exp().split(counts, 1), found.boxes.split(counts, 1), strict=True
-        )
-    ):
+    levels = found.log_prob[..., 0].exp().split(counts, 1), found.boxes.split(counts, 1)
+    for level, (scores, boxes) in enumerate(zip(*levels, strict=True)):
         if 0 < most < counts[level]:
             scores, boxes = _surest(scores, boxes, most)
         chosen.append((scores, _inside(boxes, size), scores.new_full(scores.shape[1:], level)))
@@ -157,9 +163,11 @@ def _proposals(
     # Levels lie apart, so that they do not suppress each other: as far as mmcv moves them, since
     # the overlaps of boxes that are moved are rounded.
     far = boxes.where((scores >= 0)[..., None], torch.zeros_like(boxes)).amax((1, 2)) + 1
-    moved = boxes + (torch.cat([one[2] for one in chosen]) * far[:, None])[..., None]
-    iou = rpn.test_cfg['nms'].get('iou_threshold', rpn.test_cfg['nms'].get('iou_thr', 0.5))
-    kept: Any = Suppressed.apply(moved, scores, float(iou))
+    nms = rpn.test_cfg['nms']
+    of_level = torch.cat([one[2] for one in chosen]) * (not nms.get('class_agnostic', False))
+    moved = boxes + (of_level * far[:, None])[..., None]
+    iou = float(nms.get('iou_threshold', nms.get('iou_thr', 0.5)))
+    kept: Any = Suppressed.apply(moved, scores, iou)
     scores, boxes = _surest(kept, boxes, min(rpn.test_cfg['max_per_img'], kept.shape[1]))
     there = scores >= 0
     return boxes.where(there[..., None], torch.zeros_like(boxes)), there

@@ -12,10 +12,11 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmkd.algorithms.build_detector import build_detector
+from mmkd.export.not_exportable import NotExportableError
 from mmkd.export.onnx_file import graph_bytes
 from mmkd.export.parity import row_errors
 from mmkd.export.reference import Reference
-from mmkd.export.rows_graph import NotExportableError, RowsGraph, exported_head
+from mmkd.export.rows_graph import RowsGraph, exported_head
 from tests.heads import dense_cases
 from tests.heads.dense_cases import CASES, build
 from tests.zoo import small

@@ -21,6 +21,7 @@ ELSEWHERE = {
     ('data', 'split'): 'tests/cli/test_data.py',
     ('data', 'voc2coco'): 'tests/compare/test_compare.py',
     ('pair', 'mmdet::retinanet/retinanet_r101_fpn_2x_coco.py'): 'tests/pairing/test_write_pair.py',
+    ('pair', 'mmdet::rtmdet/rtmdet_m_8xb32-300e_coco.py'): 'tests/pairing/test_write_pair.py',
     ('compare', 'my_pair.py'): 'tests/compare/test_compare.py',
 }
 
