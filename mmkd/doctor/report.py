@@ -162,7 +162,9 @@ def show_table(section: Section, console: 'Console', indent: int = 0) -> None:
     from rich.padding import Padding
 
     table = table_of(section.columns, [list(map(text, row)) for row in section.rows])
-    wide = Measurement.get(console, console.options, table).minimum <= console.width - indent
+    # What is measured is no more than the width.
+    room = console.width - max(indent, 1)
+    wide = Measurement.get(console, console.options, table).minimum <= room
     shown = [table] if wide else [escape(line) for line in section.facts()]
     for one in shown:
         console.print(Padding(one, (0, 0, 0, indent)))

@@ -160,12 +160,13 @@ def _proposals(
     if least >= 0:
         large = (boxes[..., 2:] - boxes[..., :2] > least).all(2)
         scores = scores.where(large, torch.full_like(scores, LEFT_OUT))
-    # Levels lie apart, so that they do not suppress each other: as far as mmcv moves them, since
-    # the overlaps of boxes that are moved are rounded.
-    far = boxes.where((scores >= 0)[..., None], torch.zeros_like(boxes)).amax((1, 2)) + 1
     nms = rpn.test_cfg['nms']
-    of_level = torch.cat([one[2] for one in chosen]) * (not nms.get('class_agnostic', False))
-    moved = boxes + (of_level * far[:, None])[..., None]
+    moved = boxes
+    if not nms.get('class_agnostic', False):
+        # Levels lie apart, so that they do not suppress each other: as far as mmcv moves them,
+        # since the overlaps of boxes that are moved are rounded.
+        far = boxes.where((scores >= 0)[..., None], torch.zeros_like(boxes)).amax((1, 2)) + 1
+        moved = boxes + (torch.cat([one[2] for one in chosen]) * far[:, None])[..., None]
     iou = float(nms.get('iou_threshold', nms.get('iou_thr', 0.5)))
     kept: Any = Suppressed.apply(moved, scores, iou)
     scores, boxes = _surest(kept, boxes, min(rpn.test_cfg['max_per_img'], kept.shape[1]))
