@@ -33,17 +33,18 @@ SIZE = (64, 96)
 UINT8 = dict(preprocessing=dict(input='uint8'))
 
 
-def faster() -> ConfigDict:
+def faster(name: str = 'faster_rcnn') -> ConfigDict:
     """A Faster R-CNN with few proposals."""
-    model = small('faster_rcnn')
+    model = small(name)
     model.train_cfg = None
     model.test_cfg.rpn.update(nms_pre=200, max_per_img=100)
     return model
 
 
 def cascade() -> ConfigDict:
-    """A Cascade R-CNN of two stages, whose boxes are not by class."""
+    """A Cascade R-CNN of two stages, whose boxes are not by class; levels suppress each other."""
     model = faster()
+    model.test_cfg.rpn.nms.class_agnostic = True
     roi = model.roi_head
     head = {**roi.bbox_head, 'reg_class_agnostic': True}
     roi.update(
@@ -73,7 +74,12 @@ def double() -> ConfigDict:
     return model
 
 
-KINDS = dict(faster=faster, cascade=cascade, double=double)
+def mask() -> ConfigDict:
+    """A Mask R-CNN, of which the file has the boxes."""
+    return faster('mask_rcnn')
+
+
+KINDS = dict(faster=faster, cascade=cascade, double=double, mask=mask)
 
 
 def spread_out(model) -> None:
