@@ -65,7 +65,7 @@ class RoIAligned(Function):
         ratio: int,
         aligned: bool,
     ) -> Tensor:
-        """(N, C, *bins).
+        """(N, C, h, w), with bins (h, w).
 
         Args:
             ctx: of torch.
