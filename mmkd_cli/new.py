@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'data.yaml or labels/*.txt (YOLO)',
     )
     parser.add_argument('--out', type=Path, required=True, help='the folder to write')
-    parser.add_argument('--images', type=Path, help='where the pictures lie, if not with the data')
+    parser.add_argument('--images', type=Path, help='where the images lie, if not with the data')
     parser.add_argument('--head', choices=HEADS, default='ssd', help='default: ssd')
     parser.add_argument(
         '--size',

@@ -18,8 +18,9 @@ from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.checkpoints.reader import find_checkpoint
 from mmkd.export.export_onnx import Settings, make_files
 from mmkd.export.input_rule import input_rule
+from mmkd.export.not_exportable import NotExportableError
 from mmkd.export.onnx_file import need
-from mmkd.export.rows_graph import NotExportableError, RowsGraph
+from mmkd.export.rows_graph import RowsGraph
 from mmkd.export.trained import Trained, open_trained
 
 

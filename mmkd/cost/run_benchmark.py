@@ -9,7 +9,6 @@ from pathlib import Path
 from mmengine.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from mmkd.checkpoints.fetch import is_address
 from mmkd.checkpoints.reader import find_checkpoint
@@ -17,6 +16,7 @@ from mmkd.cost.contender import Contender
 from mmkd.cost.measure_costs import ROUNDS, measure_costs
 from mmkd.cost.measured_map import find_map
 from mmkd.cost.write_costs import cost_notes, cost_table, write_costs
+from mmkd.doctor.report import Section, show_table
 
 
 def run_benchmark(
@@ -70,10 +70,7 @@ def run_benchmark(
             watch=lambda share: bars.update(task, completed=share, visible=True),
         )
     header, *rows = cost_table(costs)
-    table = Table(*header)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    show_table(Section('Costs', header, [*rows]), Console())
     for line in cost_notes(costs):
         print(line)
     if out is not None:

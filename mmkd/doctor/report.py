@@ -155,21 +155,30 @@ def table_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 'Table':
     return table
 
 
+def show_table(section: Section, console: 'Console', indent: int = 0) -> None:
+    """Print a section's table, or a line for each row where the terminal is too narrow for it."""
+    from rich.markup import escape
+    from rich.measure import Measurement
+    from rich.padding import Padding
+
+    table = table_of(section.columns, [list(map(text, row)) for row in section.rows])
+    # What is measured is no more than the width.
+    room = console.width - max(indent, 1)
+    wide = Measurement.get(console, console.options, table).minimum <= room
+    shown = [table] if wide else [escape(line) for line in section.facts()]
+    for one in shown:
+        console.print(Padding(one, (0, 0, 0, indent)))
+
+
 def show(report: Report, console: 'Console') -> None:
     """Print a report."""
     from rich.markup import escape
-    from rich.measure import Measurement
     from rich.padding import Padding
 
     for section in report.sections:
         console.print(f'\n[bold]{escape(section.title)}[/]')
         if section.rows:
-            table = table_of(section.columns, [list(map(text, row)) for row in section.rows])
-            if Measurement.get(console, console.options, table).minimum > console.width - 2:
-                for line in section.facts():
-                    console.print(Padding(escape(line), (0, 0, 0, 2)))
-            else:
-                console.print(Padding(table, (0, 0, 0, 2)))
+            show_table(section, console, indent=2)
         for note in section.notes:
             console.print(Padding(escape(note), (0, 0, 0, 2)))
         for finding in section.findings:

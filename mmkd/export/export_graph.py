@@ -19,7 +19,7 @@ from mmkd.export.export_onnx import (
 )
 from mmkd.export.int8.calibration import CALIBRATION
 from mmkd.export.int8.export_int8 import check_int8, make_int8
-from mmkd.export.int8.learned import make_learned
+from mmkd.export.int8.learned import fixed, make_learned
 from mmkd.export.onnx_file import need
 from mmkd.export.trained import open_trained
 from mmkd.quantization.quantized import ranges_in
@@ -78,6 +78,7 @@ def export_graph(
     if ranges:
         trained = open_trained(checkpoint, config)
         files, parity = make_learned(trained, settings, ranges, images, map_images)
+        trained = trained._replace(model=fixed(trained.model, ranges))  # which the file is of
     elif int8:
         trained = open_trained(checkpoint, config, also=('train_dataloader',))
         count = calibration or CALIBRATION

@@ -16,6 +16,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.datasets.measured_sets import listed_in
 from mmkd.export.input_rule import input_rule, measured_pipeline
+from mmkd.export.not_exportable import NotExportableError
 from mmkd.export.onnx_file import (
     DEFAULT_OPSET,
     EXPORTERS,
@@ -28,13 +29,10 @@ from mmkd.export.onnx_file import (
 from mmkd.export.onnx_nms import append_nms
 from mmkd.export.reference import Reference
 from mmkd.export.rows_graph import (
-    NotExportableError,
     RowsGraph,
     exported_head,
     levels_of,
     no_stand_ins,
-    outputs_of,
-    rows_of,
 )
 from mmkd.export.thresholds import thresholds
 from mmkd.export.trained import Trained
@@ -120,7 +118,7 @@ def make_files(trained: Trained, settings: Settings = DEFAULTS) -> Files:
     rule = input_rule(trained.config, preprocessing, settings.size, settings.input)
     size = rule['size'][0], rule['size'][1]
     with DefaultScope.overwrite_default_scope(trained.scope), torch.no_grad(), no_stand_ins(model):
-        found = rows_of(head, outputs_of(model, torch.zeros(1, 3, *size), size), size)
+        found = RowsGraph(model, size).eval().rows(torch.zeros(1, 3, *size))
     classes = list(trained.classes)
     classes += [f'class {i}' for i in range(len(classes), found.log_prob.size(2))]
     from mmkd import __version__
@@ -199,10 +197,9 @@ def prove(
             path.write_bytes(content)
             detectors.append(opened(path))
         rows, detector = detectors
-        steps = [
-            check_rows(reference, rows, looked_at, exact, pipeline),
-            check_detections(reference, detector, looked_at, exact),
-        ]
+        steps = [check_rows(reference, rows, looked_at, exact, pipeline)]
+        left_out = steps[0].figures['left_out']
+        steps.append(check_detections(reference, detector, looked_at, exact, left_out))
         if dataset is None or map_images == 0:
             steps.append(Step('mAP', None, f'not measured: {why}'))
         else:

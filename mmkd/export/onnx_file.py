@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from mmkd.compat.exporters import constant_linspaces
-from mmkd.export.rows_graph import NotExportableError, RowsGraph, no_stand_ins
+from mmkd.export.not_exportable import NotExportableError
+from mmkd.export.rows_graph import RowsGraph, no_stand_ins
+from mmkd.export.two_stage import is_two_stage
 from mmkd_onnx.model_file import KEY
 
 #: 'torchscript' is torch's older exporter, 'dynamo' its newer one; docs/export.md compares them.
@@ -42,6 +44,11 @@ def graph_bytes(
     onnx = need('onnx', 'the format onnx')
     if exporter == 'dynamo':
         need('onnxscript', "the exporter 'dynamo'")
+        if is_two_stage(graph.model):
+            raise NotExportableError(
+                'a two-stage detector becomes a graph by --exporter torchscript, which writes its '
+                f'NMS and RoIAlign as operators of ONNX, but got {exporter}. Leave it out.'
+            )
     with TemporaryDirectory() as folder:
         file = Path(folder) / 'model.onnx'
         _export(graph, file, metadata['preprocessing']['input'], opset, exporter)

@@ -9,14 +9,24 @@ from mmengine.registry import DefaultScope
 from numpy.typing import NDArray
 
 from mmkd.export.rows_graph import exported_head, outputs_of, rows_of, scores_of, strides_of
+from mmkd.export.two_stage import is_two_stage, live_rows, rows_of_a_proposal
 
 
 class Rows(NamedTuple):
-    """All rows of a batch, and the stride (P, 1) that each has, or 0."""
+    """All rows of a batch.
+
+    Args:
+        boxes: (B, P, 4).
+        scores: (B, P, C).
+        strides: (P, 1), of each row, or 0.
+        proposal: how many rows a proposal has, where rounding may decide on the order of
+            proposals, and on which there are. Defaults to 0: a row has its place.
+    """
 
     boxes: NDArray[Any]
     scores: NDArray[Any]
     strides: NDArray[Any]
+    proposal: int = 0
 
 
 class Found(NamedTuple):
@@ -56,9 +66,14 @@ class Reference:
         """All rows for a batch (N, 3, H, W)."""
         with DefaultScope.overwrite_default_scope(self.scope):
             prepared = self._prepared(inputs)
-            outputs = outputs_of(self.model, prepared['inputs'], self.size)
-            found = rows_of(exported_head(self.model), outputs, self.size)
-        return Rows(*(t.numpy() for t in (found.boxes, scores_of(found), strides_of(found))))
+            if is_two_stage(self.model):
+                found = live_rows(self.model, prepared['inputs'], prepared['data_samples'])
+                proposal = rows_of_a_proposal(self.model)
+            else:
+                outputs = outputs_of(self.model, prepared['inputs'], self.size)
+                found, proposal = rows_of(exported_head(self.model), outputs, self.size), 0
+        scores, strides = scores_of(found).numpy(), strides_of(found).numpy()
+        return Rows(found.boxes.numpy(), scores, strides, proposal)
 
     @torch.no_grad()
     def detections(self, inputs: NDArray[Any]) -> list[Found]:

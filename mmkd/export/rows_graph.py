@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.compat.mmcv_ops import supplied_ops
+from mmkd.export.not_exportable import NotExportableError
+from mmkd.export.two_stage import check_two_stage, in_graph, is_two_stage, two_stage_rows
 from mmkd.heads import Batch, Predictions, find_reader, predicting_head, read
 from mmkd.heads.readers import names_of
 
@@ -20,18 +22,10 @@ _TOLD_SIZES = ('mmdet.DETRHead', 'mmdet.CascadeRPNHead')
 
 #: Heads that cannot be exported although they are read, and why.
 NOT_EXPORTED = {
-    'mmdet.BaseRoIHead': (
-        'a RoI head chooses its proposals by NMS and cuts features out by RoIAlign inside, which '
-        'the graph of an installation without compiled ops cannot hold'
-    ),
     'mmdet.GroundingDINOHead': 'its classes are a text that comes with each image',
     'mmdet.ATSSVLFusionHead': 'its classes are a text that comes with each image',
     'mmdet.CascadeRPNHead': 'its stages move the anchors of a deformable convolution',
 }
-
-
-class NotExportableError(ValueError):
-    """A detector, or a part of it, that has no form as a graph."""
 
 
 def exported_head(model: Any) -> Any:
@@ -46,7 +40,9 @@ def exported_head(model: Any) -> Any:
             'a detector that is exported must have a bbox_head, but '
             f'{type(model).__name__} has none. Distilled detectors of mmdet and MMYOLO have one.'
         )
-    kind = type(getattr(head, 'bbox_head', head) if name == 'roi_head' else head).__name__
+    if name == 'roi_head':
+        check_two_stage(model)
+        return head
     for base in names_of(head):
         if base in NOT_EXPORTED:
             raise NotExportableError(
@@ -56,7 +52,7 @@ def exported_head(model: Any) -> Any:
     try:
         find_reader(head)
     except ValueError as error:
-        raise NotExportableError(f'{kind} cannot be exported: {error}') from None
+        raise NotExportableError(f'{type(head).__name__} cannot be exported: {error}') from None
     return head
 
 
@@ -73,8 +69,11 @@ class RowsGraph(nn.Module):
         super().__init__()
         self.mean: Tensor | None
         self.std: Tensor | None
-        self.model = copy.deepcopy(model).half() if half else model
-        self.head = exported_head(self.model)
+        exported_head(model)  # which checks it
+        self.model = in_graph(model) if is_two_stage(model) else model
+        if half:
+            self.model = copy.deepcopy(self.model).half()
+        self.head = predicting_head(self.model)[1]
         self.size = size
         self.half_precision = half
         preprocessing = Preprocessing.of(model.data_preprocessor)
@@ -85,8 +84,14 @@ class RowsGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The rows of each image."""
-        found = rows_of(self.head, self._outputs(self._normalised(image)), self.size)
+        found = self.rows(self._normalised(image))
         return found.boxes, scores_of(found)
+
+    def rows(self, inputs: Tensor) -> Predictions:
+        """The rows of normalised images."""
+        if is_two_stage(self.model):
+            return two_stage_rows(self.model, inputs, self.size)
+        return rows_of(self.head, outputs_of(self.model, inputs, self.size), self.size)
 
     def _normalised(self, image: Tensor) -> Tensor:
         image = image.float()
@@ -95,9 +100,6 @@ class RowsGraph(nn.Module):
         if self.mean is not None and self.std is not None:
             image = (image - self.mean) / self.std
         return image.half() if self.half_precision else image
-
-    def _outputs(self, inputs: Tensor) -> Any:
-        return outputs_of(self.model, inputs, self.size)
 
 
 def outputs_of(model: Any, inputs: Tensor, size: tuple[int, int]) -> Any:

@@ -87,6 +87,16 @@ def softmax_log_prob(head: Any, logits: Tensor) -> Tensor:
 def read_bbox_head(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
     """One box of a row, or one for each class; the proposal itself without regression (Grid)."""
     rois = rois_of(batch, head)
+    log_prob, boxes = box_rows(head, outputs, rois)
+    if outputs[1] is None or head.reg_class_agnostic:
+        return stack(rois, batch, log_prob, boxes[:, 0])
+    surest = log_prob.argmax(1)
+    one = boxes[torch.arange(len(rois), device=rois.device), surest]
+    return stack(rois, batch, log_prob, one, class_boxes=boxes)
+
+
+def box_rows(head: Any, outputs: Sequence[Any], rois: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-scores (N, C) and boxes (N, 1 or C, 4) of proposals (N, 5), each for itself."""
     logits, deltas = outputs[:2]
     if logits is None:
         raise ValueError(
@@ -95,19 +105,15 @@ def read_bbox_head(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictio
         )
     log_prob = softmax_log_prob(head, upcast(logits))
     if deltas is None:
-        return stack(rois, batch, log_prob, rois[:, 1:])
+        return log_prob, rois[:, None, 1:]
     size = head.bbox_coder.encode_size
     per_row = 1 if head.reg_class_agnostic else head.num_classes
     boxes = get_box_tensor(
         head.bbox_coder.decode(
             rois[:, 1:].repeat_interleave(per_row, dim=0), upcast(deltas).reshape(-1, size)
         )
-    ).view(len(rois), per_row, 4)
-    if head.reg_class_agnostic:
-        return stack(rois, batch, log_prob, boxes[:, 0])
-    surest = log_prob.argmax(1)
-    one = boxes[torch.arange(len(rois), device=rois.device), surest]
-    return stack(rois, batch, log_prob, one, class_boxes=boxes)
+    ).view(-1, per_row, 4)
+    return log_prob, boxes
 
 
 @reader('mmdet.SABLHead')

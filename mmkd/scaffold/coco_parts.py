@@ -8,7 +8,7 @@ from typing import Any
 
 from mmkd.fileio.atomic_writes import write_atomic
 from mmkd.scaffold.draw_parts import Parts
-from mmkd.scaffold.pictures import Picture, Source
+from mmkd.scaffold.labelled_images import LabelledImage, Source
 
 
 def write_parts(source: Source, parts: Parts, out: Path) -> Path:
@@ -16,29 +16,29 @@ def write_parts(source: Source, parts: Parts, out: Path) -> Path:
 
     Args:
         source: of the classes.
-        parts: the pictures of each.
+        parts: the images of each.
         out: gets ``annotations/PART.json``.
 
     Returns:
-        The folder from which the names of the pictures count.
+        The folder from which the names of the images count.
     """
-    every = [picture.path for found in parts.pictures.values() for picture in found]
+    every = [image.path for found in parts.images.values() for image in found]
     root = Path(os.path.commonpath([os.path.abspath(path.parent) for path in every]))
-    for part, pictures in parts.pictures.items():
-        content = _coco(pictures, source.classes, root)
+    for part, found in parts.images.items():
+        content = _coco(found, source.classes, root)
         write_atomic(out / f'annotations/{part}.json', json.dumps(content).encode())
     return root
 
 
-def _coco(pictures: Sequence[Picture], classes: Sequence[str], root: Path) -> dict[str, Any]:
+def _coco(labelled: Sequence[LabelledImage], classes: Sequence[str], root: Path) -> dict[str, Any]:
     labels = {name: i + 1 for i, name in enumerate(classes)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for i, picture in enumerate(pictures, 1):
-        width, height = picture.size
-        name = os.path.relpath(os.path.abspath(picture.path), root).replace(os.sep, '/')
+    for i, image in enumerate(labelled, 1):
+        width, height = image.size
+        name = os.path.relpath(os.path.abspath(image.path), root).replace(os.sep, '/')
         images.append(dict(id=i, file_name=name, width=width, height=height))
-        for one in picture.objects:
+        for one in image.objects:
             x1, y1, x2, y2 = (round(float(value), 2) for value in one.box)
             if one.name in labels:
                 w, h = round(x2 - x1, 2), round(y2 - y1, 2)

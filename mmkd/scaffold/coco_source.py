@@ -1,4 +1,4 @@
-"""A data set in COCO form: a JSON file for all pictures, or one for each part."""
+"""A data set in COCO form: a JSON file for all images, or one for each part."""
 
 import contextlib
 import copy
@@ -12,8 +12,8 @@ from mmkd.config.names import first_of
 from mmkd.datasets.annotations import check_content, read_coco_file
 from mmkd.datasets.kept_boxes import keep_in_coco
 from mmkd.fileio.nearby import hint
+from mmkd.scaffold.labelled_images import Annotated, Files, LabelledImage, Source, told_sizes
 from mmkd.scaffold.part_names import part_of
-from mmkd.scaffold.pictures import Annotated, Files, Picture, Source, told_sizes
 
 
 def coco_files(data: Path) -> list[Path]:
@@ -39,22 +39,22 @@ def read_coco(data: Path, images: Path | None = None) -> Source:
     the ids of annotations, an area, a box of a segmentation.
 
     Raises:
-        FileNotFoundError: a picture is missing.
+        FileNotFoundError: an image is missing.
         ValueError: a file breaks a rule, or several may be meant for one part.
     """
     files = coco_files(data)
     chosen = _chosen(data, files)
     contents = {part: _read(path) for part, path in chosen.items()}
-    parts: dict[str, list[Picture]] = {}
+    parts: dict[str, list[LabelledImage]] = {}
     notes, stored = [], []
     counts: Counter[str] = Counter()
     order: dict[str, None] = {}
     for part, content in contents.items():
         path = chosen[part]
-        pictures, as_stored = _pictures(path, content, data, images)
-        parts[part] = pictures
+        found, as_stored = _images_of(path, content, data, images)
+        parts[part] = found
         stored.append(as_stored)
-        counts.update(one.name for picture in pictures for one in picture.objects)
+        counts.update(one.name for image in found for one in image.objects)
         categories = sorted(content['categories'], key=lambda item: item['id'])
         order.update(dict.fromkeys(category['name'] for category in categories))
     unused = [name for name in order if not counts[name]]
@@ -126,9 +126,9 @@ def _box_of(segmentation: Any) -> list[float] | None:
     return [min(x), min(y), max(x) - min(x), max(y) - min(y)] if x and y else None
 
 
-def _pictures(
+def _images_of(
     file: Path, content: dict[str, Any], data: Path, images: Path | None
-) -> tuple[list[Picture], bool]:
+) -> tuple[list[LabelledImage], bool]:
     folders = [images] if images is not None else [file.parent, *_above(file), data]
     folders = [folder for folder in folders if folder.is_dir()]
     files = Files(folders)
@@ -137,7 +137,7 @@ def _pictures(
     lost = [name for name, path in zip(names, paths, strict=True) if path is None]
     if lost:
         raise FileNotFoundError(
-            f'each picture of "{file}" must lie in "{folders[0]}" or a folder beside it, but of '
+            f'each image of "{file}" must lie in "{folders[0]}" or a folder beside it, but of '
             f'{len(names)} {len(lost)} do not, or there are several of the name: {first_of(lost)}. '
             f'Put them there, or name their folder by --images.{hint(str(folders[0]), lost)}'
         )
@@ -150,7 +150,7 @@ def _pictures(
     keep_in_coco(content)
     kinds = {category['id']: category['name'] for category in content['categories']}
     by_id = {
-        image['id']: Picture(path, size)
+        image['id']: LabelledImage(path, size)
         for image, path, size in zip(content['images'], there, sizes, strict=True)
     }
     for annotation in content['annotations']:
@@ -163,7 +163,7 @@ def _pictures(
 
 
 def _above(file: Path) -> list[Path]:
-    """The folder that holds ``annotations/`` and the pictures."""
+    """The folder that holds ``annotations/`` and the images."""
     parent = Path(os.path.abspath(file)).parent
     return [parent.parent] if parent.name.lower().startswith(('ann', 'label', 'json')) else []
 

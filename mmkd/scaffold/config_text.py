@@ -17,14 +17,14 @@ class Plan(NamedTuple):
     Args:
         name: of the data set.
         folder: that the files are for, as it was given.
-        images: where the pictures lie, as a config names it, with a slash at the end.
+        images: where the images lie, as a config names it, with a slash at the end.
         classes: their names.
         parts: names of the annotation files without suffix: train, val, maybe test.
-        as_stored: whether pictures are taken without their EXIF orientation.
+        as_stored: whether images are taken without their EXIF orientation.
         recipe: of the head.
         student: the student.
         teacher: the teacher.
-        views: of the pictures.
+        views: of the images.
         schedule: of the training.
     """
 

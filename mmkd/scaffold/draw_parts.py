@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mmkd.scaffold.pictures import Picture, Source
+from mmkd.scaffold.labelled_images import LabelledImage, Source
 from mmkd.scaffold.twins import ALIKE, MIRRORED, STRICTER, thumbnails, twin_groups
 
-#: From as many pictures on there is a part for choices, and another for the test.
+#: From as many images on there is a part for choices, and another for the test.
 _THREE_PARTS = 300
 
-#: Of the pictures the largest share that one group of twins may have.
+#: Of the images the largest share that one group of twins may have.
 _LARGEST = 0.5
 
 
@@ -19,12 +19,12 @@ class Parts(NamedTuple):
     """The parts, and how they came about.
 
     Args:
-        pictures: of 'train', 'val' and, if there is one, 'test'.
+        images: of 'train', 'val' and, if there is one, 'test'.
         how: in words.
-        twins: pictures for training that have a twin in another part.
+        twins: images for training that have a twin in another part.
     """
 
-    pictures: dict[str, list[Picture]]
+    images: dict[str, list[LabelledImage]]
     how: str
     twins: int
 
@@ -36,45 +36,45 @@ def parts_of(source: Source, seed: int = 0) -> Parts:
     validation, too, and where there is neither, one is drawn of the training part.
 
     Raises:
-        ValueError: there are fewer than two pictures with objects.
+        ValueError: there are fewer than two images with objects.
     """
     given = {part: list(found) for part, found in source.parts.items() if found}
     others = [part for part in given if part not in ('train', 'all') and _found(given[part])]
     if 'train' in given and others:
-        pictures = {'train': given['train'], 'val': given.get('val') if 'val' in others else None}
-        pictures['val'] = pictures['val'] or given['test']
+        images = {'train': given['train'], 'val': given.get('val') if 'val' in others else None}
+        images['val'] = images['val'] or given['test']
         if 'test' in others and 'val' in others:
-            pictures['test'] = given['test']
-        kept = {part: found for part, found in pictures.items() if found}
+            images['test'] = given['test']
+        kept = {part: found for part, found in images.items() if found}
         how = 'as the data set has them'
         if 'val' not in others:
-            how += '; it has no val, so the test pictures serve for it, too'
+            how += '; it has no val, so the test images serve for it, too'
         return Parts(kept, how, _twins_across(kept))
     whole = given.get('train') or given.get('all') or []
-    whole = list({picture.path: picture for picture in whole}.values())
+    whole = list({image.path: image for image in whole}.values())
     if sum(map(bool, map(_classes, whole))) < 2:
         raise ValueError(
-            'there must be at least two pictures with objects, one to learn from and one to test, '
+            'there must be at least two images with objects, one to learn from and one to test, '
             f'but of {len(whole)} {sum(map(bool, map(_classes, whole)))} have some. Annotate more.'
         )
     shares = dict(train=0.8, val=0.2)
     if len(whole) >= _THREE_PARTS:
         shares = dict(train=0.7, val=0.15, test=0.15)
-    thumbs = thumbnails([picture.path for picture in whole])
+    thumbs = thumbnails([image.path for image in whole])
     told = ''
     for alike, mirrored in ((ALIKE, MIRRORED), *STRICTER):
         groups = twin_groups(thumbs, alike, mirrored)
         if max(map(len, groups)) <= max(_LARGEST * len(whole), 1) or len(groups) == len(whole):
             break
-        told = '; the pictures are so alike that only the nearest count as twins'
+        told = '; the images are so alike that only the nearest count as twins'
     else:
         groups = [[i] for i in range(len(whole))]
-        told = '; all pictures look alike, so that twins could not be kept apart'
-    places = draw(groups, [_classes(picture) for picture in whole], shares, seed)
+        told = '; all images look alike, so that twins could not be kept apart'
+    places = draw(groups, [_classes(image) for image in whole], shares, seed)
     several = [len(group) for group in groups if len(group) > 1]
     how = f'drawn by chance (seed {seed}), {", ".join(f"{p} {s:.0%}" for p, s in shares.items())}'
     if several:
-        how += f'; {sum(several)} pictures in {len(several)} groups of twins, each in one part'
+        how += f'; {sum(several)} images in {len(several)} groups of twins, each in one part'
     drawn = {part: [whole[i] for i in sorted(found)] for part, found in places.items()}
     return Parts(drawn, how + told, 0)
 
@@ -88,11 +88,11 @@ def draw(
     """Give each group to one part, the classes in proportion (Sechidis et al., ECML 2011).
 
     The group whose rarest class is rarest comes first, to the part that lacks most of that class.
-    Each part gets pictures with objects, the first one before all others.
+    Each part gets images with objects, the first one before all others.
 
     Args:
-        groups: the numbers of pictures that stay together.
-        labels: of each picture, how many objects of each class.
+        groups: the numbers of images that stay together.
+        labels: of each image, how many objects of each class.
         shares: of the parts; they add up to 1.
         seed: of the draw.
 
@@ -128,12 +128,12 @@ def draw(
     return {part: sorted(found) for part, found in places.items()}
 
 
-def _classes(picture: Picture) -> Counter[str]:
-    return Counter(one.name for one in picture.objects if not one.crowd)
+def _classes(image: LabelledImage) -> Counter[str]:
+    return Counter(one.name for one in image.objects if not one.crowd)
 
 
-def _found(pictures: Sequence[Picture]) -> bool:
-    return any(map(_classes, pictures))
+def _found(images: Sequence[LabelledImage]) -> bool:
+    return any(map(_classes, images))
 
 
 def _sum(counts: Sequence[Counter[str]]) -> Counter[str]:
@@ -143,8 +143,8 @@ def _sum(counts: Sequence[Counter[str]]) -> Counter[str]:
     return whole
 
 
-def _twins_across(parts: Mapping[str, Sequence[Picture]]) -> int:
-    paths = [(part, picture.path) for part, found in parts.items() for picture in found]
+def _twins_across(parts: Mapping[str, Sequence[LabelledImage]]) -> int:
+    paths = [(part, image.path) for part, found in parts.items() for image in found]
     groups = twin_groups(thumbnails([path for _, path in paths]))
     mixed = [[paths[i][0] for i in group] for group in groups]
     return sum(names.count('train') for names in mixed if set(names) - {'train'})

@@ -20,13 +20,13 @@ from mmkd.scaffold.config_text import Plan, student_text
 from mmkd.scaffold.draw_parts import Parts
 from mmkd.scaffold.fitted_priors import (
     ENOUGH,
-    PICTURES,
+    IMAGES,
     candidates,
     share_that_fits,
     sizes_of,
 )
+from mmkd.scaffold.labelled_images import Source
 from mmkd.scaffold.new_request import NewRequest
-from mmkd.scaffold.pictures import Source
 from mmkd.scaffold.recipes import RECIPES, Asked, detectors
 from mmkd.scaffold.schedule import choose_schedule
 from mmkd.scaffold.survey import Survey
@@ -68,7 +68,7 @@ def fit_plan(
         source: the data set.
         parts: its parts.
         seen: what its training part is like.
-        root: the folder from which the names of its pictures count.
+        root: the folder from which the names of its images count.
         draft: a folder with the annotations, for the configs that are tried.
     """
     best = _fitted(request, source, parts, seen, root, draft, 0)
@@ -103,20 +103,20 @@ def _fitted(
             priors,
         )  # fmt: skip
         recipe = RECIPES[request.head]
-        pictures = len(parts.pictures['train'])
+        count = len(parts.images['train'])
         student, teacher = detectors(asked)
         return Plan(
             _name(request.data), request.out, _named(root, request.out), source.classes,
-            tuple(parts.pictures), source.as_stored, recipe, student, teacher,
+            tuple(parts.images), source.as_stored, recipe, student, teacher,
             views._replace(zoom=zoom),
-            choose_schedule(pictures, seen.one_instrument, recipe.batch, recipe.epochs),
+            choose_schedule(count, seen.one_instrument, recipe.batch, recipe.epochs),
         )  # fmt: skip
 
     whole = torch.from_numpy(seen.scaled(*views.scale, views.keep_ratio)).clamp(min=1)
     start = next(candidates(request.head, strides, whole, whole))
     for zoom in zooms(seen, views, request.size):
         dataset = _training_set(_config(planned(zoom, start), draft))
-        drawn = draw_objects(dataset, PICTURES, seed=1, seconds=8.0)
+        drawn = draw_objects(dataset, IMAGES, seed=1, seconds=8.0)
         if len(drawn) and max(_lost(drawn), default=0) < 0.8 * MOST_LOST:
             break
     best: Fitted | None = None

@@ -20,8 +20,8 @@ _RICHER = ((2, 2), (3, 2), (3, 3), (4, 3), (5, 3), (6, 4))
 #: Least IoU with an anchor that the head asks for.
 _IOU = {'ssd': 0.5, 'retinanet': 0.4}
 
-#: More pictures are not drawn for the fit.
-PICTURES = 160
+#: More images are not drawn for the fit.
+IMAGES = 160
 
 
 def candidates(

@@ -12,7 +12,7 @@ class NewRequest:
         data: see :func:`mmkd.scaffold.read_source.read_source`.
         out: the folder to write.
         configs: the folder of the configs that come with mmkd.
-        images: where the pictures lie. Defaults to None: with the data.
+        images: where the images lie. Defaults to None: with the data.
         size: 'small' or 'medium'.
         head: a key of :data:`mmkd.scaffold.recipes.RECIPES`.
         offline: without weights of others.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mmkd.scaffold.coco_source import coco_files, read_coco
-from mmkd.scaffold.pictures import Source
+from mmkd.scaffold.labelled_images import Source
 from mmkd.scaffold.voc_source import read_voc_folder, xml_files
 from mmkd.scaffold.yolo_source import label_files, read_yolo, yolo_file
 
@@ -15,10 +15,10 @@ def read_source(data: Path, images: Path | None = None) -> Source:
     Args:
         data: a COCO JSON file; a ``data.yaml``; or a folder with JSON files, with XML files, or
             with ``data.yaml`` or ``labels/*.txt``.
-        images: where the pictures lie, if neither in the folder nor beside the annotations.
+        images: where the images lie, if neither in the folder nor beside the annotations.
 
     Raises:
-        FileNotFoundError: there is no such file or folder, no annotation, or no picture.
+        FileNotFoundError: there is no such file or folder, no annotation, or no image.
         ValueError: an annotation breaks a rule; the message names it.
     """
     if not data.exists():

@@ -33,10 +33,10 @@ class Recipe(NamedTuple):
     Args:
         bases: configs that the student inherits.
         scope: of the registry, 'mmdet' or 'mmyolo'.
-        batch: pictures in a step.
+        batch: images in a step.
         epochs: by which the epochs differ from those of a small SSD.
         method: that evidence favours; None where ``mmkd pair`` chooses.
-        balance: of that method, for few pictures.
+        balance: of that method, for few images.
     """
 
     bases: tuple[str, ...]

@@ -1,13 +1,13 @@
-"""How long and in which batches a detector is trained, by the number of its pictures."""
+"""How long and in which batches a detector is trained, by the number of its images."""
 
 import math
 from typing import NamedTuple
 
-#: Epochs that did best here: 40 on 205 pictures of one instrument, 80 on 240 to 300 photographs.
+#: Epochs that did best here: 40 on 205 images of one instrument, 80 on 240 to 300 photographs.
 _EPOCHS = {True: (40, 205), False: (80, 240)}
 _LEAST, _MOST = 12, 200
 
-#: Steps in an epoch that a batch leaves at least, where there are so many pictures.
+#: Steps in an epoch that a batch leaves at least, where there are so many images.
 _STEPS = 8
 
 #: Of the steps at most this share, and this many, warm up.
@@ -21,7 +21,7 @@ class Schedule(NamedTuple):
     """A schedule.
 
     Args:
-        batch: pictures in a step.
+        batch: images in a step.
         epochs: of the student.
         teacher_epochs: of the teacher.
         warm_up: steps at the start with a rising rate.
@@ -37,16 +37,16 @@ class Schedule(NamedTuple):
     why: str
 
 
-def choose_schedule(pictures: int, one_instrument: bool, batch: int, factor: float) -> Schedule:
+def choose_schedule(images: int, one_instrument: bool, batch: int, factor: float) -> Schedule:
     """Choose a schedule.
 
-    Epochs go down with the square root of the number of pictures: many pictures are seen more
+    Epochs go down with the square root of the number of images: many images are seen more
     often in all, each of them less often.
 
     Args:
-        pictures: for training.
+        images: for training.
         one_instrument: whether their light and place vary little, so that augmentation is weak.
-        batch: of the recipe, where there are enough pictures.
+        batch: of the recipe, where there are enough images.
         factor: by which the recipe's epochs differ from those of a small SSD.
 
     Example:
@@ -54,11 +54,11 @@ def choose_schedule(pictures: int, one_instrument: bool, batch: int, factor: flo
         (16, 98, 122, 147)
     """
     epochs, at = _EPOCHS[one_instrument]
-    own = min(max(round(epochs * factor * math.sqrt(at / pictures)), _LEAST), _MOST)
+    own = min(max(round(epochs * factor * math.sqrt(at / images)), _LEAST), _MOST)
     size = batch
-    while size > 2 and pictures / size < _STEPS:
+    while size > 2 and images / size < _STEPS:
         size //= 2
-    steps = own * math.ceil(pictures / size)
+    steps = own * math.ceil(images / size)
     kind = 'of one instrument and light' if one_instrument else 'photographs'
     return Schedule(
         size,
@@ -66,5 +66,5 @@ def choose_schedule(pictures: int, one_instrument: bool, batch: int, factor: flo
         round(own * _TEACHER),
         min(max(int(steps * _WARM_UP), 1), _WARM_UP_STEPS),
         math.sqrt(size / batch),
-        f'{pictures} training pictures, {kind}: {steps} steps',
+        f'{images} training images, {kind}: {steps} steps',
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from mmkd.scaffold.config_text import Plan
 from mmkd.scaffold.draw_parts import Parts
-from mmkd.scaffold.pictures import Source
+from mmkd.scaffold.labelled_images import Source
 from mmkd.scaffold.survey import Survey
 
 #: Classes that have a row of their own.
@@ -40,11 +40,11 @@ class Outcome(NamedTuple):
 
     def lines(self) -> list[str]:
         """What the command prints."""
-        pictures = ', '.join(f'{len(f)} {part}' for part, f in self.parts.pictures.items())
+        images = ', '.join(f'{len(f)} {part}' for part, f in self.parts.images.items())
         plan, views = self.plan, self.plan.views
         return [
             f'data: {self.source.form}, {_classes(plan)}, {self.seen.counts.total()} training '
-            f'objects; {pictures} pictures ({self.parts.how})',
+            f'objects; {images} images ({self.parts.how})',
             f'input: {views.scale[0]}x{views.scale[1]}, {views.why["input"]}',
             f'priors: {self.share:.0%} of the objects have one that fits ({self.rule})',
             f'student: {plan.student.name}, weights {plan.student.weights}',
@@ -69,20 +69,20 @@ def summary(outcome: Outcome) -> str:
     split = f'{outcome.parts.how}'
     if twins:
         split += (
-            f'. **Training pictures with a twin in another part: {twins}**: figures come out too '
-            'high. Name one file of all pictures to have them split anew'
+            f'. **Training images with a twin in another part: {twins}**: figures come out too '
+            'high. Name one file of all images to have them split anew'
         )
     zoom = views.zoom
     zoomed = 'none' if zoom == (1.0, 1.0, 0.0) else (
         f'size times {zoom[0]:g} to {zoom[1]:g}, shift up to {zoom[2]:.0%}'
     )  # fmt: skip
     rows = [
-        ('parts', split, 'twins of a training picture make a test too easy'),
+        ('parts', split, 'twins of a training image make a test too easy'),
         ('input', f'{views.scale[0]}x{views.scale[1]}', views.why['input']),
         (
             'aspect',
-            'kept, within grey' if views.keep_ratio else 'pictures are stretched to the input',
-            'pictures of other aspects would be distorted' if views.keep_ratio
+            'kept, within grey' if views.keep_ratio else 'images are stretched to the input',
+            'images of other aspects would be distorted' if views.keep_ratio
             else 'they all have nearly that aspect',
         ),
         ('priors', f'{outcome.share:.0%} of the objects fit', f'fits: {outcome.rule}'),
@@ -99,11 +99,11 @@ def summary(outcome: Outcome) -> str:
         ),
         ('method', outcome.method, outcome.why),
     ]  # fmt: skip
-    pictures = ', '.join(f'{len(f)} {part}' for part, f in outcome.parts.pictures.items())
+    images = ', '.join(f'{len(f)} {part}' for part, f in outcome.parts.images.items())
     text = [
         f'# A pair for {_cell(plan.name)}',
         '',
-        f'Written by `mmkd new` of data in {outcome.source.form} form: {pictures} pictures, '
+        f'Written by `mmkd new` of data in {outcome.source.form} form: {images} images, '
         f'{_classes(plan)}. The files are yours: change what you know better.',
         '',
         '```bash',
@@ -147,19 +147,19 @@ def _advice(outcome: Outcome) -> list[str]:
                      '`RandomFlip` out.')  # fmt: skip
     if plan.views.colours:
         lines.append('- Where colour tells the classes, take `PhotoMetricDistortion` out.')
-    empty = sum(not p.objects for p in outcome.parts.pictures['train'])
+    empty = sum(not p.objects for p in outcome.parts.images['train'])
     if empty and plan.recipe.scope == 'mmdet':
         lines.append(
-            f'- {empty} training pictures without an object are not trained on; '
+            f'- {empty} training images without an object are not trained on; '
             '`filter_cfg=dict(filter_empty_gt=False)` in the data set of `train_dataloader` '
             'takes them in.'
         )
-    tested = outcome.parts.pictures.get('test') or outcome.parts.pictures['val']
-    objects = sum(not one.crowd for picture in tested for one in picture.objects)
+    tested = outcome.parts.images.get('test') or outcome.parts.images['val']
+    objects = sum(not one.crowd for image in tested for one in image.objects)
     if objects < 200:
         lines.append(
             f'- The test has {objects} objects: a difference of a few points will not show. '
-            'Annotate more test pictures.'
+            'Annotate more test images.'
         )
     return lines if len(lines) > 2 else []
 

@@ -1,4 +1,4 @@
-"""What a data set is like: its pictures, its objects, how they lie, the light."""
+"""What a data set is like: its images, its objects, how they lie, the light."""
 
 import math
 import re
@@ -11,17 +11,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mmkd.scaffold.pictures import Picture
+from mmkd.scaffold.labelled_images import LabelledImage
 
-#: So many pictures say how the light of all varies.
+#: So many images say how the light of all varies.
 _LOOKED_AT = 128
 
-#: Grey levels by which pictures of one instrument under one light differ at most: blood cells under
+#: Grey levels by which images of one instrument under one light differ at most: blood cells under
 #: a microscope have 4, photographs of cards 28.
 _ONE_LIGHT = 10.0
 
-#: Fewer objects say nothing of how they lie, and fewer pictures nothing of their light.
-_FEW, _FEW_PICTURES = 100, 20
+#: Fewer objects say nothing of how they lie, and fewer images nothing of their light.
+_FEW, _FEW_IMAGES = 100, 20
 
 #: So large a share of the objects decides for all of them.
 _GOOD_PART = 0.25
@@ -41,12 +41,12 @@ class Survey(NamedTuple):
     """What a data set is like.
 
     Args:
-        widths: (N,) of the pictures, in pixels.
+        widths: (N,) of the images, in pixels.
         heights: (N,).
         sizes: (G, 2), width and height of the objects in pixels.
-        owners: (G,), of each object the number of its picture.
+        owners: (G,), of each object the number of its image.
         counts: of the objects by class.
-        light: standard deviation of the pictures' mean brightness, in grey levels.
+        light: standard deviation of the images' mean brightness, in grey levels.
         lies_anyhow: whether objects lie everywhere and either way, as seen from above.
         read: classes whose objects are others in the mirror.
         coloured: classes that are told by their colour.
@@ -64,12 +64,12 @@ class Survey(NamedTuple):
 
     @property
     def one_instrument(self) -> bool:
-        """Whether all pictures have one light: a microscope, a scanner, a fixed camera."""
-        return self.light < _ONE_LIGHT and len(self.widths) >= _FEW_PICTURES
+        """Whether all images have one light: a microscope, a scanner, a fixed camera."""
+        return self.light < _ONE_LIGHT and len(self.widths) >= _FEW_IMAGES
 
     @property
     def aspect(self) -> float:
-        """Width over height of the picture in the middle."""
+        """Width over height of the image in the middle."""
         return math.exp(float(np.median(np.log(self.widths / self.heights))))
 
     def sides(self, width: int, height: int, keep_ratio: bool) -> NDArray[np.float64]:
@@ -84,27 +84,27 @@ class Survey(NamedTuple):
         return self.sizes * scale[self.owners]
 
 
-def survey(pictures: Sequence[Picture], classes: Sequence[str]) -> Survey:
-    """Look at the training pictures of a data set.
+def survey(images: Sequence[LabelledImage], classes: Sequence[str]) -> Survey:
+    """Look at the training images of a data set.
 
     Args:
-        pictures: at least one has an object.
+        images: at least one has an object.
         classes: their names.
     """
-    objects = [(i, one) for i, p in enumerate(pictures) for one in p.objects if not one.crowd]
+    objects = [(i, one) for i, p in enumerate(images) for one in p.objects if not one.crowd]
     boxes = np.array([one.box for _, one in objects], np.float64).reshape(-1, 4)
     owners = np.array([i for i, _ in objects], np.int64)
     sizes = boxes[:, 2:] - boxes[:, :2]
     large = (sizes >= 1).all(1)
     counts = Counter(one.name for _, one in objects)
-    widths, heights = np.array([p.size for p in pictures], np.float64).T
+    widths, heights = np.array([p.size for p in images], np.float64).T
     return Survey(
         widths,
         heights,
         sizes[large],
         owners[large],
         counts,
-        _light([p.path for p in pictures]),
+        _light([p.path for p in images]),
         _lies_anyhow(boxes[large], heights[owners[large]], widths[owners[large]]),
         _many([n for n in classes if _READ.fullmatch(n.lower()) or _has(n, _READ_WORD)], counts),
         _many([n for n in classes if _has(n, _COLOURED)], counts),
@@ -123,7 +123,7 @@ def _lies_anyhow(
 ) -> bool:
     """Whether nothing in the boxes tells which side is up.
 
-    Things on the ground stand taller than wide or lie, keep to a height in the picture, and are
+    Things on the ground stand taller than wide or lie, keep to a height in the image, and are
     larger the lower they stand; seen from above they do none of that.
     """
     if len(boxes) < _FEW:

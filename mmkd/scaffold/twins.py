@@ -1,4 +1,4 @@
-"""Pictures that are nearly the same, found by thumbnails."""
+"""Images that are nearly the same, found by thumbnails."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 #: Sides of a thumbnail in pixels.
 _SIDE = 16
 
-#: Correlations of thumbnails from which two pictures are twins, as they are and mirrored or turned:
+#: Correlations of thumbnails from which two images are twins, as they are and mirrored or turned:
 #: frames of a film, copies of other size, light or compression. Of 364 blood cells one pair has
 #: more than 0.65, and that pair shows one place; so do those of 363 cards above 0.9.
 ALIKE, MIRRORED = 0.9, 0.97
@@ -22,9 +22,9 @@ _BLOCK = 2048
 
 
 def thumbnails(paths: Sequence[Path]) -> NDArray[np.float32]:
-    """(N, 16, 16), grey, each with a mean of 0 and a norm of 1; 0 where a picture is of one grey.
+    """(N, 16, 16), grey, each with a mean of 0 and a norm of 1; 0 where an image is of one grey.
 
-    A picture that cannot be decoded counts as one of one grey: what loads it says so.
+    An image that cannot be decoded counts as one of one grey: what loads it says so.
     """
     found = np.zeros((len(paths), _SIDE, _SIDE), np.float32)
     for i, path in enumerate(paths):
@@ -42,7 +42,7 @@ def thumbnails(paths: Sequence[Path]) -> NDArray[np.float32]:
 def twin_groups(
     thumbs: NDArray[np.float32], alike: float = ALIKE, mirrored: float = MIRRORED
 ) -> list[list[int]]:
-    """The numbers of the pictures, those together of which each has a twin among the others.
+    """The numbers of the images, those together of which each has a twin among the others.
 
     Args:
         thumbs: see :func:`thumbnails`.

@@ -1,4 +1,4 @@
-"""What a detector sees of the pictures: the size of its input, and the augmentation."""
+"""What a detector sees of the images: the size of its input, and the augmentation."""
 
 import math
 from typing import Any, NamedTuple
@@ -22,11 +22,11 @@ _LARGER = 1.25
 #: Of the objects the share that may be smaller.
 _SMALL = 0.05
 
-#: Pictures of other aspects than the input are stretched by this much, in this share, at most.
+#: Images of other aspects than the input are stretched by this much, in this share, at most.
 _STRETCH, _STRETCHED = 1.25, 0.1
 
 #: Zoom from and to, and shift as a share of the sides: the strongest first, then those that push
-#: ever fewer objects out of the picture.
+#: ever fewer objects out of the image.
 _PHOTOGRAPHS = (
     (0.6, 1.5, 0.2),
     (0.6, 1.25, 0.1),
@@ -36,16 +36,16 @@ _PHOTOGRAPHS = (
 )
 _INSTRUMENT = ((0.8, 1.25, 0.1), (0.8, 1.1, 0.05), (0.8, 1.0, 0.0), (1.0, 1.0, 0.0))
 
-#: Grey around pictures.
+#: Grey around images.
 _GREY = (114, 114, 114)
 
 
 class Views(NamedTuple):
-    """How pictures reach a detector.
+    """How images reach a detector.
 
     Args:
         scale: (width, height) of the input, in pixels.
-        keep_ratio: whether pictures keep their aspect, with grey around them.
+        keep_ratio: whether images keep their aspect, with grey around them.
         zoom: from, to, and the greatest shift as a share of the sides.
         flips: directions of ``RandomFlip``.
         colours: whether colours and light are changed.
@@ -83,7 +83,7 @@ def choose_views(seen: Survey, size: str, larger: int = 0) -> Views:
     scale, keep_ratio, why = _shape(seen, size, larger)
     flips, why_flips = _flips(seen)
     colours = not seen.one_instrument and not seen.coloured
-    why_colours = f'mean brightness differs by {seen.light:.0f} grey levels between pictures'
+    why_colours = f'mean brightness differs by {seen.light:.0f} grey levels between images'
     if seen.coloured:
         why_colours = f'colour tells {", ".join(seen.coloured[:3])}'
     what = 'one instrument and light' if seen.one_instrument else 'photographs of varying light'
@@ -115,12 +115,12 @@ def _shape(seen: Survey, size: str, larger: int) -> tuple[tuple[int, int], bool,
         area = min(area * _LARGER, _HUGE)
     told = (
         f'95 % of the objects have a side (square root of the area) of {found:.0f} px or more in '
-        f'it; the picture in the middle has a width/height of {seen.aspect:.2f}'
+        f'it; the image in the middle has a width/height of {seen.aspect:.2f}'
     )
     if area > most:
-        told += '; so large an input wants a GPU, or pictures that are cut into tiles'
+        told += '; so large an input wants a GPU, or images that are cut into tiles'
     if keep_ratio:
-        told += f'; {off.mean():.0%} of the pictures have another, so all keep theirs, within grey'
+        told += f'; {off.mean():.0%} of the images have another, so all keep theirs, within grey'
     return scale, keep_ratio, told
 
 
@@ -141,7 +141,7 @@ def _flips(seen: Survey) -> tuple[tuple[str, ...], str]:
 
 
 def train_pipeline(views: Views, scope: str, as_stored: bool) -> list[dict[str, Any]]:
-    """The transforms of a training picture, as a config of mmdet or MMYOLO has them."""
+    """The transforms of a training image, as a config of mmdet or MMYOLO has them."""
     steps = [*_load(as_stored), dict(type='LoadAnnotations', with_bbox=True), *_fit(views, scope)]
     low, high, shift = views.zoom
     if (low, high, shift) != (1.0, 1.0, 0.0):
@@ -169,7 +169,7 @@ def train_pipeline(views: Views, scope: str, as_stored: bool) -> list[dict[str, 
 
 
 def test_pipeline(views: Views, scope: str, as_stored: bool) -> list[dict[str, Any]]:
-    """The transforms of a test picture."""
+    """The transforms of a test image."""
     meta = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
     annotations = dict(type='LoadAnnotations', with_bbox=True)
     if scope == 'mmyolo':

@@ -1,4 +1,4 @@
-"""A data set in VOC form: an XML file for each picture."""
+"""A data set in VOC form: an XML file for each image."""
 
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -8,8 +8,8 @@ from pathlib import Path
 from mmkd.config.names import first_of
 from mmkd.datasets.split import Faults
 from mmkd.datasets.voc_files import listed_images, read_voc
+from mmkd.scaffold.labelled_images import Annotated, Files, LabelledImage, Source, told_sizes
 from mmkd.scaffold.part_names import part_of
-from mmkd.scaffold.pictures import Annotated, Files, Picture, Source, told_sizes
 
 
 def xml_files(data: Path) -> list[Path]:
@@ -21,14 +21,14 @@ def xml_files(data: Path) -> list[Path]:
 
 
 def read_voc_folder(data: Path, images: Path | None = None) -> Source:
-    """Read XML files that lie beside their pictures, or in folders of their own.
+    """Read XML files that lie beside their images, or in folders of their own.
 
     The parts are those of ``ImageSets/Main/train.txt``, ``val.txt`` and ``test.txt``, or else
     folders ``train``, ``val`` and ``test``. The classes are the names of the objects, in the order
     of ``classes.txt`` where there is one, else of the alphabet.
 
     Raises:
-        FileNotFoundError: a picture is missing.
+        FileNotFoundError: an image is missing.
         ValueError: a file breaks a rule of docs/data.md.
     """
     files = Files([images] if images is not None else [data])
@@ -49,8 +49,8 @@ def read_voc_folder(data: Path, images: Path | None = None) -> Source:
         except (ET.ParseError, ValueError, OverflowError, LookupError, OSError) as error:
             broken.append(f'{path.name} ({error})')
             continue
-        picture = files.of_stem(path)
-        if picture is None:
+        image = files.of_stem(path)
+        if image is None:
             lost.append(f'{path.stem}.*')
             continue
         given = (int(size[0]), int(size[1])) if size[0] < float('inf') else None
@@ -59,7 +59,7 @@ def read_voc_folder(data: Path, images: Path | None = None) -> Source:
             for name, box, hard in objects
             if box is not None
         ]
-        found.append((path, picture, given, kept))
+        found.append((path, image, given, kept))
     faults.refuse(
         'each XML file must give an image size above 0, if any, and for each object a name, four '
         'finite coordinates, and a whole number as difficult, if any',
@@ -68,14 +68,14 @@ def read_voc_folder(data: Path, images: Path | None = None) -> Source:
     )
     if lost:
         raise FileNotFoundError(
-            f'each XML file must have a picture of its name, but in "{data}" {len(lost)} have '
+            f'each XML file must have an image of its name, but in "{data}" {len(lost)} have '
             f'none, or several: {first_of(lost)}. Put them there, or name their folder by --images.'
         )
     sizes, as_stored = told_sizes([item[1] for item in found], [item[2] for item in found])
-    parts: dict[str, list[Picture]] = {}
-    for (path, picture, _, kept), size in zip(found, sizes, strict=True):
+    parts: dict[str, list[LabelledImage]] = {}
+    for (path, image, _, kept), size in zip(found, sizes, strict=True):
         for part in _parts_of(data, path, lists):
-            parts.setdefault(part, []).append(Picture(picture, size, kept))
+            parts.setdefault(part, []).append(LabelledImage(image, size, kept))
     classes = _classes(data, [item[3] for item in found])
     return Source('VOC', classes, parts, as_stored=as_stored)
 

@@ -18,8 +18,8 @@ from mmkd.scaffold.coco_parts import write_parts
 from mmkd.scaffold.config_text import Plan, literal, student_text, teacher_checkpoint, teacher_text
 from mmkd.scaffold.draw_parts import Parts, parts_of
 from mmkd.scaffold.fit_plan import fit_plan
+from mmkd.scaffold.labelled_images import Source
 from mmkd.scaffold.new_request import NewRequest
-from mmkd.scaffold.pictures import Source
 from mmkd.scaffold.read_source import read_source
 from mmkd.scaffold.recipes import RECIPES
 from mmkd.scaffold.summary import Outcome, summary
@@ -90,10 +90,10 @@ def _check_installed(head: str) -> None:
 
 def _draft(request: NewRequest, source: Source, parts: Parts, draft: Path) -> Outcome:
     root = write_parts(source, parts, draft)
-    seen = survey(parts.pictures['train'], source.classes)
+    seen = survey(parts.images['train'], source.classes)
     if not len(seen.sizes):
         raise ValueError(
-            'some training picture must have an object of a pixel or more, but none has. Correct '
+            'some training image must have an object of a pixel or more, but none has. Correct '
             'the boxes, or what makes them ignored (iscrowd, difficult).'
         )
     fitted = fit_plan(request, source, parts, seen, root, draft)

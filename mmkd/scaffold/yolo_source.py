@@ -1,4 +1,4 @@
-"""A data set in YOLO form: a text file of labels for each picture, and mostly a ``data.yaml``."""
+"""A data set in YOLO form: a text file of labels for each image, and mostly a ``data.yaml``."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,15 +9,15 @@ import yaml
 
 from mmkd.config.names import first_of
 from mmkd.datasets.split import Faults
-from mmkd.scaffold.part_names import WORDS, part_of
-from mmkd.scaffold.pictures import (
+from mmkd.scaffold.labelled_images import (
     SUFFIXES,
     Annotated,
-    Picture,
+    LabelledImage,
     Source,
-    pictures_in,
+    images_in,
     told_sizes,
 )
+from mmkd.scaffold.part_names import WORDS, part_of
 
 #: Files with a class on each line, where there is no ``data.yaml``.
 _NAMES = ('classes.txt', 'obj.names', '_darknet.labels', 'labels/classes.txt', 'names.txt')
@@ -45,22 +45,22 @@ def yolo_file(data: Path) -> Path | None:
 
 
 def label_files(data: Path) -> list[Path]:
-    """Files of labels: text beside pictures, or in a folder ``labels``."""
+    """Files of labels: text beside images, or in a folder ``labels``."""
     found = [p for p in data.rglob('*.txt') if 'labels' in p.relative_to(data).parts[:-1]]
-    beside = {path.with_suffix('.txt') for path in pictures_in(data)}
+    beside = {path.with_suffix('.txt') for path in images_in(data)}
     return sorted({*found, *(path for path in beside if path.is_file())})
 
 
 def read_yolo(data: Path, images: Path | None = None) -> Source:
-    """Read pictures and their labels; ``download`` and all else in ``data.yaml`` is left alone.
+    """Read images and their labels; ``download`` and all else in ``data.yaml`` is left alone.
 
-    ``train``, ``val`` and ``test`` may each be a folder, a text file that lists pictures, or a list
+    ``train``, ``val`` and ``test`` may each be a folder, a text file that lists images, or a list
     of these; without them the folders say the part. A label is a class and a box (centre, width,
-    height) or a polygon, in shares of the picture's sides. A picture without a file of labels, or
+    height) or a polygon, in shares of the image's sides. An image without a file of labels, or
     with an empty one, has no object.
 
     Raises:
-        FileNotFoundError: a folder, a list or a picture is missing.
+        FileNotFoundError: a folder, a list or an image is missing.
         ValueError: ``data.yaml`` or a label breaks a rule; the message names it.
     """
     file = yolo_file(data)
@@ -80,7 +80,7 @@ def read_yolo(data: Path, images: Path | None = None) -> Source:
         parts = _by_folder([images] if images is not None else bases)
     if not any(parts.values()):
         raise FileNotFoundError(
-            f'there must be pictures, but "{data}" has none ({", ".join(sorted(SUFFIXES))}). Put '
+            f'there must be images, but "{data}" has none ({", ".join(sorted(SUFFIXES))}). Put '
             'them there, or name their folder by --images.'
         )
     names = _names(content, root)
@@ -104,11 +104,11 @@ def read_yolo(data: Path, images: Path | None = None) -> Source:
     for path, size in zip(paths, sizes, strict=True):
         rows = labelled[path][1]
         objects = [Annotated(names[kind], _pixels(box, size)) for kind, box in rows]
-        read[path] = Picture(path, size, objects)
-    if not any(picture.objects for picture in read.values()):
+        read[path] = LabelledImage(path, size, objects)
+    if not any(image.objects for image in read.values()):
         raise ValueError(
-            f'some picture must have a label, but of {len(read)} in "{root}" none has. Labels lie '
-            'beside the pictures, or in a folder "labels" where the pictures are in "images".'
+            f'some image must have a label, but of {len(read)} in "{root}" none has. Labels lie '
+            'beside the images, or in a folder "labels" where the images are in "images".'
         )
     classes = tuple(dict.fromkeys(names[kind] for kind in sorted(names)))
     return Source(
@@ -140,7 +140,7 @@ def _bases(root: Path, content: dict[str, Any], images: Path | None) -> list[Pat
 
 
 def _listed(value: Any, bases: Sequence[Path], what: str, must: bool) -> list[Path]:
-    """The pictures that a value of ``data.yaml`` stands for."""
+    """The images that a value of ``data.yaml`` stands for."""
     found: list[Path] = []
     for item in value if isinstance(value, list) else [value]:
         path = _there(str(item), bases)
@@ -152,7 +152,7 @@ def _listed(value: Any, bases: Sequence[Path], what: str, must: bool) -> list[Pa
                 )
             continue
         if path.is_dir():
-            found += pictures_in(path)
+            found += images_in(path)
         elif path.suffix.lower() in SUFFIXES:
             found.append(path)
         else:
@@ -166,7 +166,7 @@ def _of_list(lines: Sequence[str], file: Path, bases: Sequence[Path]) -> list[Pa
     lost = [line for line, path in found if path is None]
     if lost:
         raise FileNotFoundError(
-            f'each picture of "{file}" must be there, but of {len(lines)} {len(lost)} are not: '
+            f'each image of "{file}" must be there, but of {len(lines)} {len(lost)} are not: '
             f'{first_of(lost)}. Correct the list, or put them there.'
         )
     return [path for _, path in found if path is not None]
@@ -186,10 +186,10 @@ def _there(name: str, bases: Iterable[Path]) -> Path | None:
 
 
 def _by_folder(folders: Sequence[Path]) -> dict[str, list[Path]]:
-    """The pictures of the first folder that has some, by the part that their folders name."""
+    """The images of the first folder that has some, by the part that their folders name."""
     for base in folders:
         parts: dict[str, list[Path]] = {}
-        for path in pictures_in(base):
+        for path in images_in(base):
             named = [part_of(folder) for folder in path.relative_to(base).parts[:-1]]
             parts.setdefault(next((part for part in named if part), 'all'), []).append(path)
         if parts:
@@ -261,18 +261,16 @@ def _box(values: Sequence[float]) -> Box:
     return min(x_all), min(y_all), max(x_all), max(y_all)
 
 
-def _label_file(picture: Path, root: Path) -> Path:
+def _label_file(image: Path, root: Path) -> Path:
     """In the folder "labels" that answers to the last "images" of the path, beside it, or near."""
-    parts = list(picture.parts)
+    parts = list(image.parts)
     places = [i for i, part in enumerate(parts[:-1]) if part.lower() == 'images']
     for place in reversed(places):
         found = Path(*parts[:place], 'labels', *parts[place + 1 :]).with_suffix('.txt')
         if found.is_file():
             return found
-    name = f'{picture.stem}.txt'
-    near = [
-        folder / name for folder in (picture.parent, picture.parent / 'labels', root / 'labels')
-    ]
+    name = f'{image.stem}.txt'
+    near = [folder / name for folder in (image.parent, image.parent / 'labels', root / 'labels')]
     return next((path for path in near if path.is_file()), near[0])
 
 

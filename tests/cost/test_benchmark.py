@@ -1,5 +1,6 @@
 """``mmkd benchmark``: its figures are those of the detectors, and files are not lost."""
 
+import io
 import json
 import shutil
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from rich.console import Console
 from torch import nn
 
 from mmkd.algorithms.build_detector import build_detector
@@ -18,6 +20,7 @@ from mmkd.cost.latency import Latency, latencies, thread_counts
 from mmkd.cost.measure_costs import Cost, measure_costs
 from mmkd.cost.measured_map import find_map
 from mmkd.cost.write_costs import cost_notes, cost_table, draw_costs
+from mmkd.doctor.report import Section, show_table
 from mmkd.export.rows_graph import RowsGraph
 from mmkd_cli.main import main
 from tests.export.conftest import CLASSES, config_for, save, truth_by
@@ -53,7 +56,9 @@ def exported(ssd) -> Path:
 def two_stage(ssd, tmp_path_factory) -> Path:
     """A teacher that has no form as a graph."""
     root = tmp_path_factory.mktemp('teacher')
-    config = config_for(small('faster_rcnn').to_dict(), ssd.parent, 'stretch', 'mmdet')
+    model = small('faster_rcnn').to_dict()
+    model['roi_head']['bbox_roi_extractor']['roi_layer']['pool_mode'] = 'max'
+    config = config_for(model, ssd.parent, 'stretch', 'mmdet')
     with DefaultScope.overwrite_default_scope('mmdet'):
         weights = build_detector(config.model).state_dict()
     meta = dict(cfg=config.pretty_text, dataset_meta=dict(classes=CLASSES))
@@ -217,6 +222,16 @@ def test_the_table_and_the_picture(tmp_path):
     assert cost().latency().program == 'onnxruntime'
     assert not draw_costs(tmp_path / 'a.png', [teacher])
     assert draw_costs(tmp_path / 'a.png', [teacher, cost()]) and (tmp_path / 'a.png').is_file()
+
+
+@pytest.mark.parametrize('width', [20, 45, 80])
+def test_a_narrow_terminal_cuts_nothing(width):
+    console = Console(width=width, file=io.StringIO(), record=True)
+    header, *rows = cost_table([cost(role='Teacher'), cost()])
+    show_table(Section('Costs', header, rows), console)
+    told = ''.join(console.export_text(clear=False).split())
+    assert '…' not in told and told.count('8.00ms') == 2 and told.count('0.500') == 2
+    assert max(map(len, console.export_text(clear=False).splitlines()), default=0) <= width
 
 
 def test_no_objects_are_no_map():

@@ -74,7 +74,6 @@ def config_for(model: dict, root, kind: str, scope: str) -> Config:
 
 def lively(model) -> None:
     """Random weights with which rows differ, and some of which are sure."""
-    torch.manual_seed(3)
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, 0, 1.5 / parameter[0].numel() ** 0.5)
@@ -86,7 +85,7 @@ def lively(model) -> None:
             module.running_var.uniform_(0.5, 1.5)
 
 
-def save(model: dict, root, kind: str, scope: str):
+def save(model: dict, root, kind: str, scope: str, weigh=lively):
     """A checkpoint of a detector with lively weights, its config inside, and images."""
     (root / 'images').mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -97,7 +96,8 @@ def save(model: dict, root, kind: str, scope: str):
     with DefaultScope.overwrite_default_scope(scope):
         detector = build_detector(model)
     detector.init_weights()
-    lively(detector)
+    torch.manual_seed(3)
+    weigh(detector)
     meta = dict(cfg=config.pretty_text, dataset_meta=dict(classes=CLASSES))
     save_checkpoint(dict(state_dict=detector.state_dict(), meta=meta), root / 'student.pth')
     write_truth(root, sizes, [])

@@ -1,12 +1,16 @@
 """``mmkd export --format``: files, exit status, refusals."""
 
+import argparse
 import importlib.util
 import json
+import re
 
 import pytest
 
 from mmkd.export import rows_graph
+from mmkd_cli.export import add_arguments
 from mmkd_cli.main import main
+from tests.tiny import ROOT
 
 
 def export(*words) -> int:
@@ -39,6 +43,16 @@ def test_a_student_alone_becomes_a_file_with_its_proof(student, tmp_path, capsys
     assert detect(student.parent / 'images/0.png').scores.size
     with pytest.raises(FileExistsError, match=r's\.onnx exists.*--force'):
         export(*words)
+
+
+def test_the_page_names_each_option():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    [group] = [g for g in parser._action_groups if g.title == 'with --format']
+    text = (ROOT / 'docs/export.md').read_text()
+    options = [option for action in group._group_actions for option in action.option_strings]
+    assert '--int8' in options
+    assert [option for option in options if not re.search(rf'`{option}[` ]', text)] == []
 
 
 def test_what_differs_is_told_by_the_exit_status(student, tmp_path, monkeypatch, capsys):

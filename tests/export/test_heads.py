@@ -12,10 +12,11 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmkd.algorithms.build_detector import build_detector
+from mmkd.export.not_exportable import NotExportableError
 from mmkd.export.onnx_file import graph_bytes
 from mmkd.export.parity import row_errors
 from mmkd.export.reference import Reference
-from mmkd.export.rows_graph import NotExportableError, RowsGraph, exported_head
+from mmkd.export.rows_graph import RowsGraph, exported_head
 from tests.heads import dense_cases
 from tests.heads.dense_cases import CASES, build
 from tests.zoo import small
@@ -150,21 +151,10 @@ def test_a_detector_that_needs_float32_is_refused_by_name_with_half():
         graph_bytes(graph, dict(preprocessing=dict(input='uint8')))
 
 
-def test_a_two_stage_detector_is_refused_by_name():
-    with pytest.raises(NotExportableError, match='StandardRoIHead has none: a RoI head chooses'):
-        rows_of(detector('faster_rcnn'))
-
-
 def test_what_has_no_graph_is_refused_by_name():
     class RoIHead(nn.Module):
         pass
 
-    from mmdet.models.roi_heads import StandardRoIHead
-
-    two_stage = nn.Module()
-    two_stage.roi_head = StandardRoIHead.__new__(StandardRoIHead)
-    with pytest.raises(NotExportableError, match='StandardRoIHead has none: a RoI'):
-        exported_head(two_stage)
     with pytest.raises(NotExportableError, match='a bbox_head, but Module has none'):
         exported_head(nn.Module())
     unknown = nn.Module()

@@ -200,6 +200,22 @@ def test_the_command_prints_and_keeps_the_table(with_training_set, tmp_path, cap
         main(['export', *map(str, (student, *words))])
 
 
+def test_openvino_finds_what_the_int8_file_finds(with_training_set, tmp_path, capsys, monkeypatch):
+    pytest.importorskip('openvino')
+    monkeypatch.setattr('mmkd.export.int8.choose._costs', lambda tools, *_: {})
+    out = tmp_path / 's.onnx'
+    words = ('--format', 'openvino', '--int8', '--calibration', '3', '--out', out)
+    main(['export', *map(str, (with_training_set, *words))])
+    first, second = (
+        json.loads((tmp_path / f's{kind}.parity.json').read_text()) for kind in ('', '.openvino')
+    )
+    assert second['precision'] == 'int8' and second['file'] == 's.xml'
+    assert [step['passed'] for step in second['steps'][:2]] == [None, None]
+    found = [report['steps'][2]['figures']['file'] for report in (first, second)]
+    assert found[0] == pytest.approx(found[1], abs=5) and found[1] > 50
+    assert 's.xml, made of' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ('words', 'match'),
     [

@@ -173,16 +173,17 @@ def test_the_shipped_pairs_look_like_what_is_written(path):
     assert {'teacher', 'teacher_ckpt'} <= {keyword.arg for keyword in call.keywords}
 
 
-def test_the_command_of_the_docs(here, capsys):
+@pytest.mark.parametrize('out', ['my_pair', 'my_rtmdet'])
+def test_the_commands_of_the_docs(here, capsys, out):
     """Detectors of mmdet at their full size: they are built, not trained."""
     text = (ROOT / 'docs/your_own_data.md').read_text().replace('\\\n', '')
-    [command] = re.findall(r'^mmkd (pair .*)', text, re.M)
+    [command] = re.findall(rf'^mmkd (pair .*{out}\.py)', text, re.M)
     shutil.copytree('mine', 'data/mine')
     assert main(command.split()) == 0
-    assert Path('my_pair_teacher.py').is_file()
-    config = Config.fromfile('my_pair.py')
+    assert Path(f'{out}_teacher.py').is_file()
+    config = Config.fromfile(f'{out}.py')
     assert config.model.architecture.bbox_head.num_classes == 3
-    teacher = Config.fromfile('my_pair_teacher.py')
+    teacher = Config.fromfile(f'{out}_teacher.py')
     for one in (config, teacher):
         assert one.auto_scale_lr == dict(enable=True, base_batch_size=16)
     assert 'base_batch_size' not in capsys.readouterr().out, 'there is nothing to note'

@@ -11,7 +11,7 @@ Objects = list[list[tuple[str, tuple[float, float, float, float]]]]
 
 
 def scene(rng: np.random.Generator, width: int, height: int, boxes) -> np.ndarray:
-    """A picture unlike any other, with rectangles."""
+    """An image unlike any other, with rectangles."""
     coarse = rng.integers(0, 200, (6, 8, 3), dtype=np.uint8)
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     for _, (x1, y1, x2, y2) in boxes:
@@ -19,7 +19,7 @@ def scene(rng: np.random.Generator, width: int, height: int, boxes) -> np.ndarra
     return image
 
 
-def pictures(
+def images(
     folder: Path,
     sizes: Sequence[tuple[int, int]],
     classes: Sequence[str] = ('ant', 'bee'),
@@ -27,7 +27,7 @@ def pictures(
     share: tuple[float, float] = (0.2, 0.5),
     seed: int = 0,
 ) -> tuple[list[Path], Objects]:
-    """Picture files ``a000.jpg`` ..., and the objects in each, of all classes in turn."""
+    """Image files ``a000.jpg`` ..., and the objects in each, of all classes in turn."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     paths, objects = [], []
@@ -46,7 +46,7 @@ def pictures(
 
 
 def write_coco(path: Path, images: Sequence[Path], objects: Objects, **own: object) -> Path:
-    """A COCO JSON file; the pictures by their names alone."""
+    """A COCO JSON file; the images by their names alone."""
     names = sorted({name for found in objects for name, _ in found})
     annotations = [
         dict(id=0, image_id=i, category_id=names.index(name) + 1, iscrowd=0,
@@ -71,7 +71,7 @@ def _size(path: Path) -> dict[str, int]:
 
 
 def write_voc(folder: Path, images: Sequence[Path], objects: Objects) -> None:
-    """An XML file for each picture."""
+    """An XML file for each image."""
     from xml.sax.saxutils import escape
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def write_voc(folder: Path, images: Sequence[Path], objects: Objects) -> None:
 def write_labels(
     folder: Path, images: Sequence[Path], objects: Objects, names: Sequence[str], polygons=False
 ) -> None:
-    """A text file of labels for each picture."""
+    """A text file of labels for each image."""
     folder.mkdir(parents=True, exist_ok=True)
     for path, found in zip(images, objects, strict=True):
         height, width = cv2.imread(str(path)).shape[:2]

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from mmkd_cli.main import main
-from tests.scaffold.sets import pictures, write_voc
+from tests.scaffold.sets import images, write_voc
 from tests.tiny import ROOT
 
 TEXT = (ROOT / 'docs/your_own_data.md').read_text().replace('\\\n', ' ')
@@ -21,6 +21,7 @@ ELSEWHERE = {
     ('data', 'split'): 'tests/cli/test_data.py',
     ('data', 'voc2coco'): 'tests/compare/test_compare.py',
     ('pair', 'mmdet::retinanet/retinanet_r101_fpn_2x_coco.py'): 'tests/pairing/test_write_pair.py',
+    ('pair', 'mmdet::rtmdet/rtmdet_m_8xb32-300e_coco.py'): 'tests/pairing/test_write_pair.py',
     ('compare', 'my_pair.py'): 'tests/compare/test_compare.py',
 }
 
@@ -28,7 +29,7 @@ ELSEWHERE = {
 def test_from_photographs_to_a_report(tmp_path, request, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr('sys.argv', ['mmkd'])
-    paths, objects = pictures(Path('data/mine/JPEGImages'), [(80, 60)] * 10, ('ant', 'bee', 'cat'))
+    paths, objects = images(Path('data/mine/JPEGImages'), [(80, 60)] * 10, ('ant', 'bee', 'cat'))
     write_voc(Path('data/mine/Annotations'), paths, objects)
     ran = []
     for words in sorted(COMMANDS, key=lambda words: words[0] == 'compare'):

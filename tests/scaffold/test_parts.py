@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import tests.tiny  # noqa: F401  (imports mmkd first)
 from mmkd.scaffold.draw_parts import draw, parts_of
-from mmkd.scaffold.pictures import Annotated, Picture, Source
+from mmkd.scaffold.labelled_images import Annotated, LabelledImage, Source
 from mmkd.scaffold.twins import thumbnails, twin_groups
-from tests.scaffold.sets import pictures
+from tests.scaffold.sets import images
 
 COUNTS = st.lists(
     st.dictionaries(st.sampled_from('abc'), st.integers(1, 5)), min_size=2, max_size=40
@@ -22,7 +22,7 @@ COUNTS = st.lists(
 
 
 @given(COUNTS, st.data())
-def test_each_picture_is_in_one_part_and_groups_stay_together(counts, data):
+def test_each_image_is_in_one_part_and_groups_stay_together(counts, data):
     labels = [Counter(count) for count in counts]
     borders = data.draw(st.sets(st.integers(1, len(labels) - 1)))
     edges = [0, *sorted(borders), len(labels)]
@@ -46,8 +46,8 @@ def test_classes_are_in_proportion(seed):
 
 
 def copies(folder: Path) -> tuple[list[Path], list[set[int]]]:
-    """Twenty pictures, of five a copy of each kind; which belong together."""
-    paths, _ = pictures(folder, [(160, 120)] * 20, share=(0.1, 0.2))
+    """Twenty images, of five a copy of each kind; which belong together."""
+    paths, _ = images(folder, [(160, 120)] * 20, share=(0.1, 0.2))
     groups = [{i} for i in range(20)]
     changes = (
         lambda image: cv2.resize(image, (200, 150)),
@@ -70,49 +70,47 @@ def test_copies_are_twins_and_others_are_not(tmp_path):
 
 
 def source_of(paths, parts=None) -> Source:
-    found = [Picture(path, (160, 120), [Annotated('ant', (1, 1, 50, 50))]) for path in paths]
+    found = [LabelledImage(path, (160, 120), [Annotated('ant', (1, 1, 50, 50))]) for path in paths]
     return Source('COCO', ('ant',), {'all': found} if parts is None else parts(found))
 
 
-def test_no_twin_of_a_training_picture_is_tested(tmp_path):
+def test_no_twin_of_a_training_image_is_tested(tmp_path):
     paths, groups = copies(tmp_path)
     parts = parts_of(source_of(paths))
-    place = {p.path: part for part, found in parts.pictures.items() for p in found}
+    place = {p.path: part for part, found in parts.images.items() for p in found}
     assert len(place) == len(paths)
     for group in groups:
         assert len({place[paths[i]] for i in group}) == 1
-    assert '10 pictures in 5 groups of twins' in parts.how
+    assert '10 images in 5 groups of twins' in parts.how
 
 
 def test_what_is_split_stays_so_and_its_twins_are_counted(tmp_path):
     paths, _ = copies(tmp_path)
     parts = parts_of(source_of(paths, lambda found: dict(train=found[:20], test=found[20:])))
-    assert [len(found) for found in parts.pictures.values()] == [20, 5]
+    assert [len(found) for found in parts.images.values()] == [20, 5]
     assert parts.twins == 5 and 'serve for it' in parts.how
     alone = parts_of(source_of(paths, lambda found: dict(train=found, val=[])))
-    assert len(alone.pictures['val']) == 5
+    assert len(alone.images['val']) == 5
 
 
-def test_pictures_that_all_look_alike_are_split_all_the_same(tmp_path):
+def test_images_that_all_look_alike_are_split_all_the_same(tmp_path):
     for i in range(6):
         cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((40, 60, 3), 90, np.uint8))
     flat = parts_of(source_of(sorted(tmp_path.glob('*.png'))))
-    assert {part: len(found) for part, found in flat.pictures.items()} == dict(train=5, val=1)
-    paths, _ = pictures(tmp_path / 'one', [(160, 120)])
+    assert {part: len(found) for part, found in flat.images.items()} == dict(train=5, val=1)
+    paths, _ = images(tmp_path / 'one', [(160, 120)])
     copied = [tmp_path / f'copy{i}.jpg' for i in range(6)]
     for path in copied:
         path.write_bytes(paths[0].read_bytes())
     parts = parts_of(source_of(copied))
-    assert len(parts.pictures['val']) == 1 and 'look alike' in parts.how
+    assert len(parts.images['val']) == 1 and 'look alike' in parts.how
 
 
 @pytest.mark.parametrize('annotated', [0, 1])
-def test_too_few_pictures(tmp_path, annotated):
-    paths, _ = pictures(tmp_path, [(64, 48)] * 3)
+def test_too_few_images(tmp_path, annotated):
+    paths, _ = images(tmp_path, [(64, 48)] * 3)
     source = source_of(paths)
-    for picture in source.parts['all'][annotated:]:
-        picture.objects.clear()
-    with pytest.raises(
-        ValueError, match=f'at least two pictures with objects.* 3 {annotated} have'
-    ):
+    for image in source.parts['all'][annotated:]:
+        image.objects.clear()
+    with pytest.raises(ValueError, match=f'at least two images with objects.* 3 {annotated} have'):
         parts_of(source)

@@ -13,7 +13,7 @@ from PIL import Image
 import tests.tiny  # noqa: F401  (imports mmkd first)
 from mmkd.errors import ImageError
 from mmkd.scaffold.read_source import read_source
-from tests.scaffold.sets import pictures, write_coco, write_labels, write_voc
+from tests.scaffold.sets import images, write_coco, write_labels, write_voc
 
 SIZES = [(64, 48)] * 4
 NAMES = ('ant', 'bee')
@@ -21,16 +21,16 @@ NAMES = ('ant', 'bee')
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    """Four pictures in data/images, and what is in them."""
+    """Four images in data/images, and what is in them."""
     monkeypatch.chdir(tmp_path)
-    return pictures(Path('data/images'), SIZES)
+    return images(Path('data/images'), SIZES)
 
 
 def read_back(source, part='all'):
-    """By the name of the picture its objects, in whole pixels."""
+    """By the name of the image its objects, in whole pixels."""
     return {
-        picture.path.name: [(one.name, tuple(round(v) for v in one.box)) for one in picture.objects]
-        for picture in source.parts[part]
+        image.path.name: [(one.name, tuple(round(v) for v in one.box)) for one in image.objects]
+        for image in source.parts[part]
     }
 
 
@@ -46,7 +46,7 @@ def of_voc(paths, objects):
     write_voc(Path('data/Annotations'), paths, objects)
 
 
-def of_xml_beside_pictures(paths, objects):
+def of_xml_beside_images(paths, objects):
     write_voc(Path('data/images'), paths, objects)
 
 
@@ -60,12 +60,12 @@ def of_polygons(paths, objects):
     Path('data/classes.txt').write_text('ant\nbee\n')
 
 
-def of_labels_beside_pictures(paths, objects):
+def of_labels_beside_images(paths, objects):
     write_labels(Path('data/images'), paths, objects, NAMES)
     Path('data/data.yaml').write_text('train: images\nnames:\n  0: ant\n  1: bee\n')
 
 
-FORMS = [of_coco, of_voc, of_xml_beside_pictures, of_yolo, of_polygons, of_labels_beside_pictures]
+FORMS = [of_coco, of_voc, of_xml_beside_images, of_yolo, of_polygons, of_labels_beside_images]
 
 
 @pytest.mark.parametrize('form', FORMS, ids=lambda form: form.__name__)
@@ -75,14 +75,14 @@ def test_each_form_says_the_same(made, form):
     part = 'train' if 'train' in source.parts else 'all'
     assert read_back(source, part) == wanted(*made)
     assert source.classes == NAMES
-    assert {picture.size for picture in source.parts[part]} == {(64, 48)}
+    assert {image.size for image in source.parts[part]} == {(64, 48)}
 
 
-def test_a_coco_file_alone_and_pictures_elsewhere(made):
+def test_a_coco_file_alone_and_images_elsewhere(made):
     of_coco(*made)
     Path('data/images').rename('elsewhere')
     file = Path('data/annotations/all.json')
-    with pytest.raises(FileNotFoundError, match=r'each picture of .* 4 do not.*--images'):
+    with pytest.raises(FileNotFoundError, match=r'each image of .* 4 do not.*--images'):
         read_source(file)
     assert read_back(read_source(file, Path('elsewhere'))) == wanted(*made)
     with pytest.raises(FileNotFoundError, match=r'--images must be a folder'):
@@ -154,11 +154,11 @@ def test_parts_by_the_names_of_files_or_folders(made):
 
 def test_roboflows_folders(tmp_path):
     for seed, part in enumerate(('train', 'valid', 'test')):
-        paths, objects = pictures(tmp_path / 'coco' / part, SIZES[:2], seed=seed)
+        paths, objects = images(tmp_path / 'coco' / part, SIZES[:2], seed=seed)
         write_coco(tmp_path / 'coco' / part / '_annotations.coco.json', paths, objects)
-        paths, objects = pictures(tmp_path / 'voc' / part, SIZES[:2], seed=seed)
+        paths, objects = images(tmp_path / 'voc' / part, SIZES[:2], seed=seed)
         write_voc(tmp_path / 'voc' / part, paths, objects)
-        paths, objects = pictures(tmp_path / f'yolo/{part}/images', SIZES[:2], seed=seed)
+        paths, objects = images(tmp_path / f'yolo/{part}/images', SIZES[:2], seed=seed)
         write_labels(tmp_path / f'yolo/{part}/labels', paths, objects, NAMES)
     (tmp_path / 'yolo/data.yaml').write_text(
         'train: ../train/images\nval: ../valid/images\ntest: ../test/images\n'
@@ -169,7 +169,7 @@ def test_roboflows_folders(tmp_path):
         assert source.form.lower() == form and source.classes == NAMES
         for part in ('train', 'val', 'test'):
             folder = 'valid' if part == 'val' else part
-            assert all(folder in picture.path.parts for picture in source.parts[part])
+            assert all(folder in image.path.parts for image in source.parts[part])
             assert read_back(source, part) == read_back(read['coco'], part)
 
 
@@ -189,7 +189,7 @@ def test_lists_of_voc(made):
 def test_faults_of_voc(made):
     of_voc(*made)
     (made[0][1]).unlink()
-    with pytest.raises(FileNotFoundError, match=r'must have a picture .* 1 have none.*a001'):
+    with pytest.raises(FileNotFoundError, match=r'must have an image .* 1 have none.*a001'):
         read_source(Path('data'))
     Path('data/Annotations/a001.xml').write_text('<annotation><object/></annotation>')
     with pytest.raises(ValueError, match=r'each XML file must give .*a001\.xml \(no name\)'):
@@ -257,7 +257,7 @@ def test_faults_of_a_label_name_the_file(made, line, match):
     assert 'a001.txt' in str(raised.value)
 
 
-def test_pictures_without_an_object(made):
+def test_images_without_an_object(made):
     of_yolo(*made)
     Path('data/labels/a000.txt').unlink()
     Path('data/labels/a001.txt').write_text('\n')
@@ -271,7 +271,7 @@ def test_pictures_without_an_object(made):
 
 @pytest.mark.parametrize('declared', ['as stored', 'as seen', 'not at all'])
 def test_photographs_that_exif_turns(tmp_path, declared):
-    """Boxes count in the picture as the annotations have its size."""
+    """Boxes count in the image as the annotations have its size."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / 'a.jpg', exif=exif)
@@ -286,10 +286,10 @@ def test_photographs_that_exif_turns(tmp_path, declared):
     )
     (tmp_path / 'all.json').write_text(json.dumps(content))
     source = read_source(tmp_path)
-    [picture] = source.parts['all']
+    [image] = source.parts['all']
     assert source.as_stored == (declared == 'as stored')
     flag = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if source.as_stored else 0)
-    assert cv2.imread(str(picture.path), flag).shape[1::-1] == picture.size
+    assert cv2.imread(str(image.path), flag).shape[1::-1] == image.size
 
 
 def test_no_data(tmp_path):

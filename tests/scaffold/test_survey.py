@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 import tests.tiny  # noqa: F401  (imports mmkd first)
-from mmkd.scaffold.pictures import Annotated, Picture
+from mmkd.scaffold.labelled_images import Annotated, LabelledImage
 from mmkd.scaffold.survey import survey
 from mmkd.scaffold.views import choose_views
 
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory) -> list[Path]:
-    """Pictures of varying light."""
+    """Images of varying light."""
     folder = tmp_path_factory.mktemp('light')
     for i in range(24):
         cv2.imwrite(str(folder / f'{i:02d}.png'), np.full((60, 80, 3), 60 + 6 * i, np.uint8))
@@ -23,14 +23,14 @@ def files(tmp_path_factory) -> list[Path]:
 
 def seen(files, names, boxes):
     each = len(boxes) // len(files)
-    pictures = [
-        Picture(path, (80, 60), [
+    images = [
+        LabelledImage(path, (80, 60), [
             Annotated(names[k % len(names)], box)
             for k, box in enumerate(boxes[i * each : (i + 1) * each], i)
         ])
         for i, path in enumerate(files)
     ]  # fmt: skip
-    return survey(pictures, tuple(dict.fromkeys(names)))
+    return survey(images, tuple(dict.fromkeys(names)))
 
 
 def anyhow(rng, count=240):

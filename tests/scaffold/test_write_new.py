@@ -17,7 +17,7 @@ from mmkd.doctor.report import Report
 from mmkd.scaffold.recipes import RECIPES, Asked, detectors
 from mmkd_cli.main import main
 from mmkd_cli.new import HEADS
-from tests.scaffold.sets import pictures, write_coco, write_labels
+from tests.scaffold.sets import images, write_coco, write_labels
 
 NEW = ('new', 'data', '--out', 'my', '--offline')
 
@@ -34,7 +34,7 @@ def here(tmp_path, monkeypatch):
 
 
 def data(sizes, **settings):
-    made = pictures(Path('data/images'), sizes, **settings)
+    made = images(Path('data/images'), sizes, **settings)
     write_coco(Path('data/all.json'), *made)
     return made
 
@@ -95,9 +95,9 @@ def test_nothing_is_overwritten(here, capsys):
 
 
 def test_the_configs_do_not_depend_on_where_one_is(here, monkeypatch):
-    """Nor are pictures without an object lost, and crowds; names may be of any kind."""
+    """Nor are images without an object lost, and crowds; names may be of any kind."""
     names = ('red fox', 'Bär', 'say "hi"', "it's", 'a|b', '{x}', 'back\\slash', '日本')
-    paths, objects = pictures(Path('data/images'), [(64, 48)] * 6, classes=names, each=8)
+    paths, objects = images(Path('data/images'), [(64, 48)] * 6, classes=names, each=8)
     objects[3] = []
     write_coco(Path('data/all.json'), paths, objects)
     content = json.loads(Path('data/all.json').read_text())
@@ -135,9 +135,9 @@ SETS = {
     'large objects of one class': ([(160, 120)] * 40, LARGE, 'ssd'),
     'tiny objects, ssd': ([(320, 240)] * 4, dict(each=20, share=(0.015, 0.03)), 'ssd'),
     'tiny objects, rtmdet': ([(320, 240)] * 4, dict(each=20, share=(0.015, 0.03)), 'rtmdet'),
-    'tall pictures': ([(60, 240)] * 20, {}, 'ssd'),
-    'wide pictures, fcos': ([(480, 60)] * 20, {}, 'fcos'),
-    'pictures of many sizes': ([(60 + 9 * i, 200 - 6 * i) for i in range(20)], {}, 'retinanet'),
+    'tall images': ([(60, 240)] * 20, {}, 'ssd'),
+    'wide images, fcos': ([(480, 60)] * 20, {}, 'fcos'),
+    'images of many sizes': ([(60 + 9 * i, 200 - 6 * i) for i in range(20)], {}, 'retinanet'),
 }
 
 

@@ -1,4 +1,4 @@
-# Pictures of one's own in COCO form, as "mmkd new" writes them: a child gives pipelines, ann_file,
+# Images of one's own in COCO form, as "mmkd new" writes them: a child gives pipelines, ann_file,
 # data_prefix and metainfo.
 train_dataloader = dict(
     batch_size=16,

@@ -23,10 +23,10 @@ from mmkd.export.int8.choose import choose
 from mmkd.export.int8.post_training import PostTraining, check_quantiser
 from mmkd.export.int8.table import Int8Parity, Line, latencies
 from mmkd.export.mean_ap import Finder, finder_of, mean_aps
+from mmkd.export.not_exportable import NotExportableError
 from mmkd.export.onnx_file import finished
 from mmkd.export.parity import POINTS, Step, map_step
 from mmkd.export.reference import Reference
-from mmkd.export.rows_graph import NotExportableError
 from mmkd.export.trained import Trained
 from mmkd_onnx import Detector, load
 
@@ -52,11 +52,6 @@ def check_int8(settings: Settings, calibration: int | None = None, kind: str = '
         raise ValueError(
             '--int8 has unsigned numbers for activations, which TensorRT does not take, but got '
             '--format tensorrt. Take --format onnx, or build the engine with --half.'
-        )
-    if kind != 'onnx':
-        raise ValueError(
-            f'--int8 makes an ONNX file, whose mAP is measured, but got --format {kind}. Take '
-            '--format onnx: OpenVINO reads the file as it is.'
         )
     check_quantiser()
 

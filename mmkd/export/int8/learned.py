@@ -11,8 +11,8 @@ from mmkd.export.export_onnx import Files, Settings, make_files
 from mmkd.export.int8.export_int8 import Maps, opened, proven
 from mmkd.export.int8.post_training import own_constants
 from mmkd.export.int8.table import Int8Parity
+from mmkd.export.not_exportable import NotExportableError
 from mmkd.export.onnx_file import EXPORTERS, finished
-from mmkd.export.rows_graph import NotExportableError
 from mmkd.export.trained import Trained
 from mmkd.quantization.fake_quantizers import LEVELS, WEIGHT_LEVELS
 from mmkd.quantization.quantized import fix, restore, rounds_nothing

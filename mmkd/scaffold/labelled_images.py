@@ -1,4 +1,4 @@
-"""The pictures of a data set as they lie on the disk, and what is annotated in them."""
+"""The images of a data set as they lie on the disk, and what is annotated in them."""
 
 import os
 import warnings
@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 from mmkd.config.names import first_of
 from mmkd.errors import ImageError
 
-#: Of files that are taken for pictures, in small or capital letters.
+#: Of files that are taken for images, in small or capital letters.
 SUFFIXES = frozenset(('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'))
 
 
@@ -32,8 +32,8 @@ class Annotated(NamedTuple):
 
 
 @dataclass
-class Picture:
-    """A picture.
+class LabelledImage:
+    """An image with its objects.
 
     Args:
         path: its file.
@@ -55,19 +55,19 @@ class Source:
         classes: in the order of the labels.
         parts: by 'train', 'val' and 'test'; or 'all', where it is not split.
         notes: what was left out, or is worth a line.
-        as_stored: whether boxes were drawn on the pictures as they are stored, not as their EXIF
+        as_stored: whether boxes were drawn on the images as they are stored, not as their EXIF
             orientation turns them.
     """
 
     form: str
     classes: tuple[str, ...]
-    parts: dict[str, list[Picture]]
+    parts: dict[str, list[LabelledImage]]
     notes: list[str] = field(default_factory=list)
     as_stored: bool = False
 
 
 class Files:
-    """The picture files below some folders, found by path, by name or by stem."""
+    """The image files below some folders, found by path, by name or by stem."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self.folders = list(dict.fromkeys(folders))
@@ -88,7 +88,7 @@ class Files:
         return self._only(self._index().get(base, []), name)
 
     def of_stem(self, path: Path) -> Path | None:
-        """The picture of a file of another kind, say ``a.xml``: beside it, or by its stem."""
+        """The image of a file of another kind, say ``a.xml``: beside it, or by its stem."""
         self._index()
         return self._only(self._stems.get(path.stem, []), str(path))
 
@@ -104,7 +104,7 @@ class Files:
     def _index(self) -> dict[str, list[Path]]:
         if self._names is None:
             self._names = {}
-            every = [path for folder in self.folders for path in pictures_in(folder)]
+            every = [path for folder in self.folders for path in images_in(folder)]
             # One folder may lie in another, or be named twice, through a link.
             for path in {os.path.realpath(path): path for path in reversed(every)}.values():
                 self._names.setdefault(path.name, []).append(path)
@@ -112,8 +112,8 @@ class Files:
         return self._names
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The picture files in a folder and below it, in order; hidden ones are none."""
+def images_in(folder: Path) -> list[Path]:
+    """The image files in a folder and below it, in order; hidden ones are none."""
     return sorted(
         path
         for path in folder.rglob('*')
@@ -124,7 +124,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def stored_size(path: Path) -> tuple[tuple[int, int], bool]:
-    """(width, height) of a picture as it is stored, and whether EXIF swaps its sides.
+    """(width, height) of an image as it is stored, and whether EXIF swaps its sides.
 
     Raises:
         ImageError: it cannot be read.
@@ -138,7 +138,7 @@ def stored_size(path: Path) -> tuple[tuple[int, int], bool]:
         image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise ImageError(
-            f'each picture must be a file that can be read, but "{path}" is not. Repair it, or '
+            f'each image must be a file that can be read, but "{path}" is not. Repair it, or '
             'take it out of the data.'
         )
     return (image.shape[1], image.shape[0]), False
@@ -147,18 +147,18 @@ def stored_size(path: Path) -> tuple[tuple[int, int], bool]:
 def told_sizes(
     paths: Sequence[Path], declared: Sequence[tuple[int, int] | None]
 ) -> tuple[list[tuple[int, int]], bool]:
-    """The size of each picture by which its boxes count.
+    """The size of each image by which its boxes count.
 
     Args:
-        paths: the pictures.
+        paths: the images.
         declared: what the annotations say; None where they say nothing.
 
     Returns:
-        The sizes, and whether all are those of pictures as they are stored, though the EXIF
+        The sizes, and whether all are those of images as they are stored, though the EXIF
         orientation of some would turn them.
 
     Raises:
-        ImageError: a picture has another size than its annotations say.
+        ImageError: an image has another size than its annotations say.
     """
     found = [stored_size(path) for path in paths]
     as_seen = [size[::-1] if turned else size for size, turned in found]
@@ -180,8 +180,8 @@ def told_sizes(
     ]
     if wrong:
         raise ImageError(
-            'the annotations must give the size of each picture as it is read, but of '
+            'the annotations must give the size of each image as it is read, but of '
             f'{len(wrong)} they give another: {first_of(wrong)}. Boxes belong to the size that is '
-            'given: put the original pictures back, or correct boxes, width and height.'
+            'given: put the original images back, or correct boxes, width and height.'
         )
     return sizes, as_stored
