@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from mmkd.config.names import first_of
 from mmkd.errors import ImageError
+from mmkd.fileio.files_below import files_below
 
 #: Of files that are taken for images, in small or capital letters.
 SUFFIXES = frozenset(('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp'))
@@ -114,13 +115,7 @@ class Files:
 
 def images_in(folder: Path) -> list[Path]:
     """The image files in a folder and below it, in order; hidden ones are none."""
-    return sorted(
-        path
-        for path in folder.rglob('*')
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith('.') for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    return sorted(path for path in map(Path, files_below(folder, SUFFIXES)) if path.is_file())
 
 
 def stored_size(path: Path) -> tuple[tuple[int, int], bool]:

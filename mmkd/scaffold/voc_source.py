@@ -8,6 +8,7 @@ from pathlib import Path
 from mmkd.config.names import first_of
 from mmkd.datasets.split import Faults
 from mmkd.datasets.voc_files import listed_images, read_voc
+from mmkd.fileio.files_below import files_below
 from mmkd.scaffold.labelled_images import Annotated, Files, LabelledImage, Source, told_sizes
 from mmkd.scaffold.part_names import part_of
 
@@ -16,8 +17,7 @@ def xml_files(data: Path) -> list[Path]:
     """The annotation files in a folder and below it, in order."""
     if not data.is_dir():
         return []
-    found = sorted(p for p in data.rglob('*') if p.suffix.lower() == '.xml' and p.is_file())
-    return [path for path in found if not path.name.startswith('.')]
+    return sorted(path for path in map(Path, files_below(data, ('.xml',))) if path.is_file())
 
 
 def read_voc_folder(data: Path, images: Path | None = None) -> Source:

@@ -9,6 +9,7 @@ import yaml
 
 from mmkd.config.names import first_of
 from mmkd.datasets.split import Faults
+from mmkd.fileio.files_below import files_below
 from mmkd.scaffold.labelled_images import (
     SUFFIXES,
     Annotated,
@@ -46,7 +47,8 @@ def yolo_file(data: Path) -> Path | None:
 
 def label_files(data: Path) -> list[Path]:
     """Files of labels: text beside images, or in a folder ``labels``."""
-    found = [p for p in data.rglob('*.txt') if 'labels' in p.relative_to(data).parts[:-1]]
+    texts = map(Path, files_below(data, ('.txt',)))
+    found = [path for path in texts if 'labels' in path.relative_to(data).parts[:-1]]
     beside = {path.with_suffix('.txt') for path in images_in(data)}
     return sorted({*found, *(path for path in beside if path.is_file())})
 

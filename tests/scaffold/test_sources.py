@@ -78,6 +78,18 @@ def test_each_form_says_the_same(made, form):
     assert {image.size for image in source.parts[part]} == {(64, 48)}
 
 
+@pytest.mark.parametrize('form', FORMS, ids=lambda form: form.__name__)
+def test_each_folder_may_be_a_link(made, form):
+    form(*made)
+    for folder in [path for path in Path('data').iterdir() if path.is_dir()]:
+        kept = Path('kept') / folder.name
+        kept.parent.mkdir(exist_ok=True)
+        folder.rename(kept)
+        folder.symlink_to(kept.resolve())
+    source = read_source(Path('data'))
+    assert read_back(source, *source.parts) == wanted(*made)
+
+
 def test_a_coco_file_alone_and_images_elsewhere(made):
     of_coco(*made)
     Path('data/images').rename('elsewhere')
