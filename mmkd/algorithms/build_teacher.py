@@ -49,6 +49,11 @@ def build_teacher(
         FileNotFoundError, ValueError, TypeError: it cannot be built.
     """
     source = entry.model
+    if callable(source) and not isinstance(source, BaseModel):
+        raise TypeError(
+            f'{what} must tell the classes of a function that detects, but is the function alone. '
+            'Write dict(function=..., classes=[...]).'
+        )
     if isinstance(source, BaseModel) or not is_given(source):
         return build_detector(source, what)
     if entry.ckpt:

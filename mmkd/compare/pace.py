@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import Runner
 
+from mmkd.algorithms.build_teacher import begin_teaching
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.compare.arms import Arm
 from mmkd.doctor.check_time import check_time
@@ -95,6 +96,7 @@ def measure_pace(pair: DetectionDistill, config: Config, threads: int) -> Pace:
             **kept,
         )
     )
+    begin_teaching(pair, batches)
     begin = time.perf_counter()
     batch: Mapping[str, Any] = next(iter(batches))
     loading = time.perf_counter() - begin

@@ -92,9 +92,7 @@ def _read(
     where = f'teacher[{place}]'
     if not isinstance(entry, Mapping) or 'model' not in entry:
         given = isinstance(entry, str) or is_given(entry)  # of several each is an entry
-        meant = (
-            f'dict(model={entry!r})' if given else "dict(model='teacher.py', ckpt='teacher.pth')"
-        )
+        meant = f'model={entry!r}' if given else "model='teacher.py', ckpt='teacher.pth'"
         raise TypeError(
             f'{where} must be a dict with its model, but got '
             f'{first_of(entry) if isinstance(entry, Mapping) else type(entry).__name__}. Write '

@@ -17,6 +17,7 @@ from mmkd.algorithms.build_detector import build_detector
 from mmkd.compare import Comparison
 from mmkd.compare.configs import digest, text_of
 from mmkd.compare.job import sole_user
+from mmkd.compare.pace import measure_pace
 from mmkd.compare.plan import plan_of
 from mmkd.config.config_errors import ConfigError
 from tests.detections.pairs import config as pair_of_file
@@ -419,7 +420,8 @@ def test_a_teacher_that_is_a_file_is_neither_trained_nor_evaluated(here):
     )
     (here / 'pair.py').write_text(text_of(pair))
     comparison = Comparison(here / 'pair.py', here / 'job', [0])
-    comparison.check_pair()
+    built = comparison.check_pair()
+    assert measure_pace(built, comparison.configs['kd'], 1).taught > 0
     steps = steps_of(comparison)
     names = [
         f'{arm}_seed0-{part}'

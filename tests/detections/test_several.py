@@ -238,6 +238,7 @@ def test_the_control_shows_those_of_another_image(folder, tmp_path):
         ({}, dict(class_map=dict(flie='ant')), 'none of them has "flie". Nearest: fly'),
         (dict(class_map=dict(fly='aunt')), {}, 'the student has no "aunt". Nearest: ant'),
         (dict(classes=['dog']), dict(classes=None), "a teacher's classes needs the names"),
+        (dict(model=print), {}, r'teacher\[1\]\.model must tell the classes.*function=\.\.\., cl'),
         (dict(classes=['ant']), {}, 'that it knows, too, but got "ant"'),
     ],
 )
@@ -249,7 +250,7 @@ def test_what_such_a_teacher_cannot_have_is_refused(folder, tmp_path, entry, cha
     if changes.get('class_map'):
         network = entry
     model = pair_of(folder, tmp_path, [network, entry], **changes).model
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises((TypeError, ValueError), match=match):
         MODELS.build(model)
 
 

@@ -24,8 +24,9 @@ def test_one_teacher_and_several():
     'teacher, message',
     [
         ([], 'at least one, but got none'),
-        (['a.py'], r'teacher\[0\] must be a dict with its model, but got str'),
-        ([dict(ckpt='a.pth')], r'teacher\[0\] must be a dict with its model, but got ckpt'),
+        (['a.py'], r"teacher\[0\] must be .* got str\. Write dict\(model='a.py'\)"),
+        ([dict(results='a')], r"got results\. Write dict\(model=\{'results': 'a'\}\)"),
+        ([dict(ckpt='a.pth')], r"got ckpt\. Write dict\(model='teacher.py', ckpt="),
         ([dict(model='a', wieght=1)], 'but got "wieght". Nearest: weight'),
         ([dict(model='a', weight=0)], 'weight must be a number above 0, but got 0'),
         ([dict(model='a', scale=True)], 'scale must be a number above 0, but got True'),
