@@ -1,4 +1,4 @@
-"""Faster R-CNN-R101 teaches Faster R-CNN-R50 on COCO: soft classes and boxes, row by row.
+"""Faster R-CNN-R101 teaches Faster R-CNN-R50 on COCO: features, weighed by the teacher's scores.
 
 tools/dist_train.sh configs/faster_rcnn_kd_r101_to_r50.py 8
 Expected: not run at this size; the baseline is mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py.
@@ -7,7 +7,7 @@ Chosen by mmkd pair.
 
 _base_ = [
     'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
-    './_base_/methods/prediction_rows.py',
+    './_base_/methods/score_imitation.py',
 ]
 from mmkd.config import pair
 

@@ -1,11 +1,11 @@
-"""GFL-R101 teaches GFL-R50 on COCO: what the teacher's head predicts from its maps (CrossKD).
+"""GFL-R101 teaches GFL-R50 on COCO: the teacher's features where it is sure of an object.
 
 tools/dist_train.sh configs/gfl_kd_r101_to_r50.py 8
 Expected: not run at this size; the baseline is mmdet::gfl/gfl_r50_fpn_1x_coco.py.
 Chosen by mmkd pair.
 """
 
-_base_ = ['mmdet::gfl/gfl_r50_fpn_1x_coco.py', './_base_/methods/crosskd.py']
+_base_ = ['mmdet::gfl/gfl_r50_fpn_1x_coco.py', './_base_/methods/score_imitation.py']
 from mmkd.config import pair
 
 model = pair(

@@ -1,11 +1,11 @@
-"""Faster R-CNN-R101 teaches RetinaNet-R50 on COCO: the pattern of its features (PKD).
+"""Faster R-CNN-R101 teaches RetinaNet-R50 on COCO: features, weighed by the teacher's scores.
 
 tools/dist_train.sh configs/retinanet_kd_faster_rcnn_r101_to_r50.py 8
 Expected: not run at this size; the baseline is mmdet::retinanet/retinanet_r50_fpn_1x_coco.py.
 Chosen by mmkd pair.
 """
 
-_base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', './_base_/methods/pkd.py']
+_base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', './_base_/methods/score_imitation.py']
 from mmkd.config import pair
 
 model = pair(

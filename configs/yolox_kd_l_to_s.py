@@ -1,11 +1,11 @@
-"""YOLOX-l teaches YOLOX-s on COCO: soft classes and boxes, row by row.
+"""YOLOX-l teaches YOLOX-s on COCO: the teacher's features where it is sure of an object.
 
 tools/dist_train.sh configs/yolox_kd_l_to_s.py 8
 Expected: not run at this size; the baseline is mmdet::yolox/yolox_s_8xb8-300e_coco.py.
 Chosen by mmkd pair.
 """
 
-_base_ = ['mmdet::yolox/yolox_s_8xb8-300e_coco.py', './_base_/methods/prediction_rows.py']
+_base_ = ['mmdet::yolox/yolox_s_8xb8-300e_coco.py', './_base_/methods/score_imitation.py']
 from mmkd.config import pair
 
 model = pair(
