@@ -1,8 +1,8 @@
 """What each of several configs gains over the one before it, over seeds, on the test images.
 
-    python benchmarks/gains.py configs/ssd_r18w8_bccd_quarter.py \\
-        configs/ssd_kd_r18_to_r18w8_bccd_quarter.py \\
-        configs/ssd_kd_r18_to_r18w8_bccd_unlabelled.py \\
+    python benchmarks/gains.py configs/retinanet_r18w8_bccd_quarter.py \\
+        configs/retinanet_kd_r18_to_r18w8_bccd_quarter.py \\
+        configs/retinanet_kd_r18_to_r18w8_bccd_unlabelled.py \\
         --seeds 0 1 2 3 4 --control 0 1 2 --work-dir work_dirs/unlabelled --log unlabelled.txt
 
 "mmkd compare" has one pair and its own baseline. This takes any configs of one student, whose

@@ -6,12 +6,7 @@ configs/retinanet_kd_r18_to_r18w8_bccd_quarter.py.
 """
 
 _base_ = './retinanet_kd_r18_to_r18w8_bccd_quarter.py'
-# Of a batch of 16 images 4 have labels: 13 steps an epoch, in all as many as without the others.
-rest = dict(images='data/bccd/annotations/rest.json', root='data/bccd/JPEGImages', share=0.75)
+# To the 16 images of a batch come as many without labels; the steps are as many as without them.
+train_dataloader = dict(batch_size=32)
+rest = dict(images='data/bccd/annotations/rest.json', root='data/bccd/JPEGImages', share=0.5)
 model = dict(unlabelled=rest)
-max_epochs = 24
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-param_scheduler = [
-    _base_.param_scheduler[0],
-    {**_base_.param_scheduler[1], 'T_max': max_epochs, 'end': max_epochs},
-]

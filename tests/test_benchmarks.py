@@ -80,3 +80,27 @@ def test_the_ops_that_configs_need(monkeypatch, capsys):
     for op in ('nms', 'nms_match', 'roi_align_forward', 'deform_conv_forward'):
         assert lines[op] == 'stand-in'
     assert lines['masked_im2col_forward'] == 'stand-in' and lines['line_nms_forward'] == 'MISSING'
+
+
+def test_gains_of_several_configs(monkeypatch, capsys, tmp_path):
+    """All is there already: what it makes of it."""
+    module = runpy.run_path(str(FOLDER / 'gains.py'))
+    points = {'alone': (20, 22), 'taught': (23, 24), 'more': (27, 26), 'more_shuffled': (10, None)}
+    for name, values in points.items():
+        for seed, value in enumerate(values):
+            if value is not None:
+                path = tmp_path / f'{name}_seed{seed}.json'
+                path.write_text(f'{{"coco/bbox_mAP": {value / 100}}}')
+    log = tmp_path / 'log.txt'
+    words = ['alone.py', 'taught.py', 'more.py', '--seeds', '0', '1', '--control', '0']
+    options = ['--work-dir', str(tmp_path), '--log', str(log)]
+    monkeypatch.setattr(sys, 'argv', ['gains', *words, *options])
+    module['main']()
+    _, _, *rows = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows]
+    assert [row[0] for row in cells] == ['alone', 'taught', 'more', 'more (shuffled)']
+    assert cells[0][1:4] == ['21.0 ± 12.7', '', '']
+    assert cells[1][2:4] == ['2.5 ± 6.4', '2.5 ± 6.4']
+    assert cells[2][2:4] == ['5.5 ± 19.1', '3.0 ± 12.7']
+    assert cells[3][1:] == ['10.0', '-10.0', '-17.0', '0: 10.0']
+    assert log.read_text().endswith('\n'.join(rows) + '\n') and words[0] in log.read_text()
