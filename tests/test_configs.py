@@ -17,6 +17,7 @@ from mmkd.checkpoints.weight_meaning import differences
 from mmkd.config.config_literals import ConfigLiterals, read_literals
 from mmkd.config.pair_config import is_distillation
 from mmkd.datasets.data_checks import _leaf_datasets
+from mmkd.datasets.mixed_batches import mixed_loader
 from mmkd.export.student_config import student_config
 from tests.tiny import ROOT, write_coco, write_voc
 
@@ -73,6 +74,8 @@ def onto_tiny_data(config: Config, root: Path) -> None:
             dataset.data_root = f'{root}/'
         config[f'{phase}_dataloader'].update(num_workers=0, persistent_workers=False)
         config[f'{phase}_dataloader'].pop('prefetch_factor', None)
+    if 'unlabelled' in config.model:
+        config.model.unlabelled = dict(images=f'{root}/JPEGImages', share=0.5)
 
 
 def shrink(node) -> None:
@@ -135,6 +138,7 @@ def test_one_step(path, tmp_path, monkeypatch):
     torch.manual_seed(0)
     written = copy.deepcopy(config)
     runner = Runner.from_cfg(config)
+    runner._train_dataloader = mixed_loader(config)  # as that of "mmkd train" has it
     check_own_checkpoint(getattr(runner.model, 'student', runner.model), written)
     before = {k: v.clone() for k, v in runner.model.state_dict().items()}
     seen = {}

@@ -43,5 +43,7 @@ def test_a_pair_is_listed_with_its_own_models_and_figures(model):
     assert result['Dataset'] == about['Training Data']
     assert result['Metrics']['box AP'] == pytest.approx(mean(figures['kd']), abs=0.051)
     assert about['Baseline box AP'] == pytest.approx(mean(figures['baseline']), abs=0.051)
+    gain = mean(figures['kd']) - mean(figures['baseline'])
+    assert about['Gain box AP'] == pytest.approx(gain, abs=0.051)
     results = (ROOT / 'docs/results.md').read_text()
     assert f'[{Path(about["Log"]).stem}]' in results

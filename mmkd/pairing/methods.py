@@ -122,12 +122,11 @@ def _gains(configs: Path) -> Iterable[tuple[str, list[Gain]]]:
     found: dict[str, list[Gain]] = {}
     for model in yaml.safe_load((configs / 'metafile.yml').read_text())['Models']:
         about = model['Metadata']
-        if 'Results' not in model or 'Baseline box AP' not in about:
+        if 'Gain box AP' not in about:
             continue
         [result] = model['Results']
-        points = result['Metrics']['box AP'] - about['Baseline box AP']
         configs_of = about['Student']['Config'], about['Teacher']['Config']
-        gain = Gain(points, result['Dataset'], model['Name'], *configs_of)
+        gain = Gain(about['Gain box AP'], result['Dataset'], model['Name'], *configs_of)
         for name in _methods_of(configs / Path(model['Config']).name):
             found.setdefault(name, []).append(gain)
     return found.items()
@@ -172,7 +171,7 @@ def ranked(
         evidence: list[tuple[Sequence[Gain | Figure], str]] = [
             (own, heads[1]),
             (exact, ''),
-            ([] if is_detr else measured, 'others'),
+            ([] if is_detr else measured, 'other heads'),
             (alike, ''),
             (others, ''),
         ]

@@ -91,6 +91,12 @@ def find_own_data(root: Path, classes: Sequence[str] | None) -> OwnData:
             f'--classes must be categories of {parts["train"].ann_file}, which are '
             f'{first_of(categories)}, but got {first_of(unknown)}. Correct the names.'
         )
+    ordered = [name for name in categories if name in (classes or ())]
+    if classes and list(classes) != ordered:  # the labels count so, whatever their names
+        raise ValueError(
+            f'--classes must be in the order of the categories of {parts["train"].ann_file}, each '
+            f'once, but got {" ".join(classes)}. Take --classes {" ".join(ordered)}.'
+        )
     return OwnData(root, tuple(classes or categories), parts)
 
 

@@ -62,7 +62,7 @@ def test_what_was_measured_counts_more_than_what_was_published(models):
     others = [method('others', 1.0), method('published', published=[('GFL', 'GFL', 9.0)])]
     found = ranked(others, CONFIGS, models['fcos'], models['fcos'])
     assert [m.name for m, _ in found] == ['others', 'published']
-    assert 'students with others gained +1.0' in found[0][1]
+    assert 'students with other heads gained +1.0' in found[0][1]
     these = method('these', published=[('FCOS', 'FCOS', 0.5)])
     assert names([*others, these], models['fcos'], models['fcos'])[0] == 'these'
 
