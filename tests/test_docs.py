@@ -185,6 +185,18 @@ def test_results_are_what_the_kept_logs_say(path):
         assert float(figures[-1]) == run['map']
 
 
+def test_what_unlabelled_images_gain_is_what_the_kept_log_says():
+    log = (ROOT / 'docs/logs/bccd_unlabelled.txt').read_text()
+    page = (ROOT / 'docs/any_teacher.md').read_text().split('## Unlabelled images')[1]
+    rows = re.findall(r'^\| retinanet.*', log, re.M)
+    assert len(rows) == 4
+    for row in rows:
+        _, _, points, _, gain, _, _ = (cell.strip() for cell in row.split('|'))
+        assert f'| {points} | {gain} |'.replace('|  |', '| |') in page
+    results = (ROOT / 'docs/results.md').read_text()
+    assert 'bring 1.8 ± 0.7 points' in results and '1.8 ± 0.7 |' in rows[2]
+
+
 def test_the_readme_shows_the_same_figures():
     readme = (ROOT / 'README.md').read_text()
     shown = re.findall(r'^\| \[.*\]\(docs/logs/(\w+)\.log\) \|(.*)$', readme, re.M)
