@@ -3,22 +3,24 @@
 import ast
 import copy
 import importlib.util
+import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
-from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmkd.checkpoints.weight_meaning import differences
 from mmkd.config.config_literals import ConfigLiterals, read_literals
 from mmkd.config.pair_config import is_distillation
 from mmkd.datasets.data_checks import _leaf_datasets
-from mmkd.datasets.mixed_batches import mixed_loader
 from mmkd.export.student_config import student_config
+from mmkd.runner.exact_runner import ExactRunner
+from tests.teachers.test_outside_detectors import model as onnx_model
 from tests.tiny import ROOT, write_coco, write_voc
 
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
@@ -51,7 +53,8 @@ def test_a_pair_is_short_and_names_its_own_teacher(path):
     lines = code.splitlines()
     end = next(node.end_lineno for node in ast.parse(code).body)  # of the docstring
     assert len([line for line in lines[end:] if line.strip()]) <= 25
-    assert 'teacher_ckpt' in code, 'teacher_ckpt is never inherited'
+    named = r"teacher_ckpt=|ckpt=|teacher='[^']*\.(json|onnx)'"
+    assert re.search(named, code), 'a teacher and its weights are never inherited'
 
 
 def onto_tiny_data(config: Config, root: Path) -> None:
@@ -75,7 +78,31 @@ def onto_tiny_data(config: Config, root: Path) -> None:
         config[f'{phase}_dataloader'].update(num_workers=0, persistent_workers=False)
         config[f'{phase}_dataloader'].pop('prefetch_factor', None)
     if 'unlabelled' in config.model:
-        config.model.unlabelled = dict(images=f'{root}/JPEGImages', share=0.5)
+        images = f'{root}/annotations/train.json'
+        config.model.unlabelled = dict(images=images, root=f'{root}/JPEGImages', share=0.5)
+
+
+def with_given_teacher(config: Config, root: Path) -> None:
+    """Put files that are there in the place of a teacher's."""
+    teacher = config.model.teacher
+    if isinstance(teacher, list):
+        for entry in teacher:
+            entry.ckpt = None
+    elif str(teacher).endswith('.json'):
+        truth = json.loads((root / 'annotations/train.json').read_text())['annotations']
+        found = [
+            dict(image_id=box['image_id'], category_id=box['category_id'], bbox=box['bbox'])
+            for box in truth
+        ]
+        path = root / 'teacher.json'
+        path.write_text(json.dumps([dict(one, score=0.9) for one in found]))
+        config.model.teacher = str(path)
+    elif str(teacher).endswith('.onnx'):
+        classes = config.train_dataloader.dataset.metainfo.classes
+        told = dict(classes=classes, size=(40, 50), boxes='boxes', scores='scores')
+        scores = [[0.1] * (len(classes) - 1) + [0.8]]
+        path = onnx_model(root / 'teacher.onnx', dict(boxes=[[5, 10, 20, 25]], scores=scores))
+        config.model.teacher = dict(onnx=str(path), description=told)
 
 
 def shrink(node) -> None:
@@ -130,6 +157,7 @@ def test_one_step(path, tmp_path, monkeypatch):
     config.test_cfg = config.test_dataloader = config.test_evaluator = None
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=1)
     if is_distillation(config):
+        with_given_teacher(config, tmp_path / 'data')
         config.model.teacher_ckpt = None
         config.model.student_ckpt = None
         without_downloads(config.model.architecture)
@@ -137,8 +165,7 @@ def test_one_step(path, tmp_path, monkeypatch):
         without_downloads(config.model)
     torch.manual_seed(0)
     written = copy.deepcopy(config)
-    runner = Runner.from_cfg(config)
-    runner._train_dataloader = mixed_loader(config)  # as that of "mmkd train" has it
+    runner = ExactRunner.from_cfg(config)
     check_own_checkpoint(getattr(runner.model, 'student', runner.model), written)
     before = {k: v.clone() for k, v in runner.model.state_dict().items()}
     seen = {}
