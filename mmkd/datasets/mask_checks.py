@@ -124,7 +124,7 @@ def _refusal(where: str, path: str, infos: Sequence[Any], load: Any, cfg: Config
     lacking = [
         info['img_path'] for info in infos for item in info['instances'] if _may_fail(item, load)
     ]
-    first = first_of(f'"{name}"' for name in dict.fromkeys(lacking))
+    first = first_of((f'"{name}"' for name in dict.fromkeys(lacking)), 3)
     form = '' if getattr(load, 'poly2mask', True) else ' of polygons'
     return (
         f'{where}: each object must have a mask{form}, since {type(load).__name__} of the pipeline '

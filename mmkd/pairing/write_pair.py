@@ -74,8 +74,8 @@ def write_pair(request: Request) -> Written:
         names = _differing_classes(student, teacher, request)
     network = None if teacher is None else _built(teacher)
     if network is not None and request.teacher_ckpt is not None:  # before what takes longer
-        known = data.classes if data is not None else ()
-        load_detector(network, request.teacher_ckpt, '--teacher-ckpt', classes=known)
+        classes = data.classes if data is not None else ()
+        load_detector(network, request.teacher_ckpt, '--teacher-ckpt', classes=classes)
     models = [_built(student)]
     if network is not None:
         models.append(network)
@@ -104,8 +104,8 @@ def write_pair(request: Request) -> Written:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, text.encode())
-        classes = data.classes if data is not None else None
-        notes = check_pair(request.out, request.teacher_ckpt is not None, classes)
+        own_classes = None if data is None else data.classes
+        notes = check_pair(request.out, request.teacher_ckpt is not None, own_classes)
         if data is not None:
             notes += [*_unscaled(request), *_warm_ups(read_config(request.out))]
         if teacher_out in texts and request.teacher_ckpt is None:
