@@ -13,7 +13,7 @@ from mmkd.datasets.channels import class_of, is_known, student_of
 from mmkd.datasets.split import Split
 
 #: Heads that learn masks, beside those that a config names ``mask_head``.
-_MASK_HEADS = ('RTMDetInsHead', 'YOLOv5InsHead', 'MaskFormerHead')
+_MASK_HEADS = ('RTMDetInsHead', 'RTMDetInsSepBNHead', 'YOLOv5InsHead', 'MaskFormerHead')
 
 
 def has_polygon(mask: Any) -> bool:

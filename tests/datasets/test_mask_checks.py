@@ -232,3 +232,10 @@ def test_a_semantic_head_needs_maps(tmp_path):
 )  # fmt: skip
 def test_whether_a_detector_learns_masks(model, learns):
     assert learns_masks(model, 'mmdet') is learns
+
+
+@YOLO
+@pytest.mark.parametrize('head', ['RTMDetInsSepBNHead', 'YOLOv5InsHead', 'YOLOv8Head'])
+def test_mmyolos_detectors_learn_masks_by_their_heads(head):
+    model = dict(type='YOLODetector', bbox_head=dict(type=head))
+    assert learns_masks(model, 'mmyolo') is ('Ins' in head)
