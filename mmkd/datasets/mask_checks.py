@@ -72,11 +72,14 @@ def check_loaded_masks(
 def mask_loaders(pipeline: Any, scope: str | None) -> list[Any]:
     """The transforms of a pipeline that load masks, those within others included, built."""
     from mmcv.transforms import LoadAnnotations
+    from mmdet.datasets.transforms import LoadPanopticAnnotations
 
     found = []
     for node in transforms_of(pipeline):
         kind = class_of('transform', node, scope)
-        if isinstance(kind, type) and issubclass(kind, LoadAnnotations):
+        if not isinstance(kind, type) or issubclass(kind, LoadPanopticAnnotations):
+            continue  # it takes the segments of whole images
+        if issubclass(kind, LoadAnnotations):
             with DefaultScope.overwrite_default_scope(scope or 'mmdet'):
                 built: Any = TRANSFORMS.build(dict(node))
             built.with_seg = False  # maps lie in files of their own
@@ -199,7 +202,8 @@ def check_mask_fit(cfg: Config, phases: Iterable[str], measured: Iterable[str]) 
     if learns and not _loads(dataset, nodes, scope, 'with_mask'):
         raise ValueError(
             f'train_dataloader: the pipeline must load masks, since the student ({name}) learns '
-            'from them, but no LoadAnnotations has with_mask=True. Set it.'
+            'from them, but no LoadAnnotations has with_mask=True. Set it; LoadPanopticAnnotations '
+            'needs a panoptic data set.'
         )
     if _semantic(model) and not _loads(dataset, nodes, scope, 'with_seg'):
         raise ValueError(
@@ -246,22 +250,29 @@ def _loads(dataset: Any, nodes: Sequence[Mapping[str, Any]], scope: Any, what: s
     """Whether transforms may give masks or maps: they load them, or are not known."""
     for node in nodes:
         kind = str(node['type']).split('.')[-1]
-        if not is_known('transform', node, scope) or kind == 'LoadPanopticAnnotations':
+        if not is_known('transform', node, scope):
+            return True
+        if kind == 'LoadPanopticAnnotations' and not all(map(_is_plain, _leaves(dataset))):
             return True
         if what == 'with_mask' and kind == 'CopyPaste':
             return True  # makes them of boxes
-        if node.get(what):
-            return what == 'with_mask' or _names_maps(dataset)
+        if kind != 'LoadPanopticAnnotations' and node.get(what):
+            return what == 'with_mask' or any(
+                not _is_plain(leaf) or (leaf.get('data_prefix') or {}).get('seg')
+                for leaf in _leaves(dataset)
+            )
     return False
 
 
-def _names_maps(node: Any) -> bool:
-    """Whether any data set in it says where its maps are, or is of another form."""
-    if isinstance(node, list | tuple):
-        return any(map(_names_maps, node))
-    if not isinstance(node, Mapping):
-        return False
-    inner = node.get('datasets', node.get('dataset'))
-    if inner is not None:
-        return _names_maps(inner)
-    return bool((node.get('data_prefix') or {}).get('seg')) or 'Coco' not in str(node.get('type'))
+def _is_plain(dataset: Mapping[str, Any]) -> bool:
+    """Whether a data set is one of boxes and outlines, without segments of the whole image."""
+    return str(dataset.get('type')).split('.')[-1] in ('CocoDataset', 'YOLOv5CocoDataset')
+
+
+def _leaves(node: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(node, Mapping):
+        inner = node.get('datasets', node.get('dataset'))
+        yield from [node] if inner is None else _leaves(inner)
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from _leaves(item)

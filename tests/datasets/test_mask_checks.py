@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 
 from mmkd.datasets.data_checks import check_data
-from mmkd.datasets.mask_checks import learns_masks
+from mmkd.datasets.mask_checks import check_mask_fit, learns_masks
 from tests import zoo
 from tests.tiny import write_coco, write_voc
 
@@ -192,7 +192,7 @@ def test_a_student_of_masks_needs_a_pipeline_that_loads_them(tmp_path, own):
     write(tmp_path)
     plain, model = dict(MASKS, with_mask=False), zoo.small('mask_rcnn')
     assert run(dataset(tmp_path), model=model) == []
-    with pytest.raises(ValueError, match=r'must load masks.*\(MaskRCNN\) learns from them.*Set it'):
+    with pytest.raises(ValueError, match=r'must load masks.*\(MaskRCNN\) learns.*Set it;'):
         run(dataset(tmp_path, load=plain), model=model)
     assert run(dataset(tmp_path, load=plain), model=zoo.small('faster_rcnn')) == []
     pasted = dataset(tmp_path, load=plain)
@@ -201,6 +201,19 @@ def test_a_student_of_masks_needs_a_pipeline_that_loads_them(tmp_path, own):
     assert run(dataset(tmp_path, load=dict(type='BoxesAsMasks')), model=model) == [], (
         'may make them'
     )
+
+
+def test_panoptic_segments_are_those_of_a_panoptic_data_set(tmp_path):
+    """Of other data their loader gives boxes, which do for a student of boxes."""
+    write(tmp_path, bare=ALL)
+    load = dict(type='LoadPanopticAnnotations', with_bbox=True, with_mask=True, with_seg=True)
+    data = dataset(tmp_path, load=load)
+    with pytest.raises(ValueError, match='LoadPanopticAnnotations needs a panoptic data set'):
+        run(data, model=zoo.small('mask_rcnn'))
+    assert run(data, model=zoo.small('fcos')) == []
+    cfg = Config(dict(train_dataloader=dict(dataset=data), model=zoo.small('mask_rcnn')))
+    cfg.train_dataloader.dataset.type = 'CocoPanopticDataset'
+    check_mask_fit(cfg, ['train'], [])
 
 
 def test_a_semantic_head_needs_maps(tmp_path):
