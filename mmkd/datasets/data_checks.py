@@ -1,6 +1,8 @@
 """Checks of a run's data before it starts."""
 
+import contextlib
 import inspect
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -190,7 +192,10 @@ def _check_masks(
 
 def _loaded(dataset: Mapping[str, Any], scope: str | None) -> list[dict[str, Any]]:
     """What a data set gives of each image, where that depends on more than its files."""
-    with DefaultScope.overwrite_default_scope(scope or 'mmdet'):
+    with (
+        DefaultScope.overwrite_default_scope(scope or 'mmdet'),
+        contextlib.redirect_stdout(io.StringIO()),  # of pycocotools
+    ):
         # serialised, a data set without an image fails
         built = DATASETS.build({**dataset, 'pipeline': [], 'serialize_data': False})
     return [built.get_data_info(index) for index in range(len(built))]
