@@ -1,7 +1,7 @@
 """Reading and writing detectors' checkpoints: strict in, ordinary mmdet files out."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmkd.checkpoints.class_layers import other_classes
 from mmkd.checkpoints.loading import Fit, Loaded, keep, warn
 from mmkd.checkpoints.reader import find_checkpoint, read_anything
 from mmkd.checkpoints.state_keys import (
@@ -27,7 +28,11 @@ from mmkd.checkpoints.weight_meaning import differences
 from mmkd.config.names import first_of
 from mmkd.fileio.atomic_writes import write_atomic
 
-_NAMES = {'teacher_ckpt': 'the teacher', 'student_ckpt': 'the student'}
+_NAMES = {
+    'teacher_ckpt': 'the teacher',
+    '--teacher-ckpt': 'the teacher',
+    'student_ckpt': 'the student',
+}
 
 
 def read_checkpoint(path: str, what: str = 'checkpoint') -> dict[str, Any]:
@@ -75,7 +80,9 @@ def read_weights(
     return student_state_dict(checkpoint['state_dict']), checkpoint['meta']
 
 
-def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -> Loaded:
+def load_detector(
+    model: nn.Module, path: str, what: str, strict: bool = True, classes: Sequence[str] = ()
+) -> Loaded:
     """Load the weights of a plain detector, by default every key or none, and only where they fit.
 
     An Ultralytics YOLOv5 checkpoint is converted; it must fit MMYOLO's YOLOv5 wholly, whatever
@@ -86,11 +93,12 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
         model: the detector, which keeps what is returned as its ``loaded_weights``.
         path: a plain mmdet checkpoint, an exported student or a distillation checkpoint (then the
             student in it), as a file or a URL.
-        what: the config key, for messages: ``teacher_ckpt`` or ``student_ckpt``.
+        what: the config key or the option, for messages: ``teacher_ckpt`` or ``student_ckpt``.
         strict: whether a missing, unexpected or mis-shaped key is an error, and a clear difference
             between the config in the file and the model
             (:mod:`mmkd.checkpoints.weight_meaning`). Otherwise such keys are counted in the log and
             left out, and such differences are warnings.
+        classes: of the model, for messages. Defaults to none.
 
     Returns:
         What was loaded.
@@ -111,9 +119,12 @@ def load_detector(model: nn.Module, path: str, what: str, strict: bool = True) -
     faults = fit.faults()
     relaxed = f' To load {{}}, set {what}_strict=False.' if what.endswith('_ckpt') else ''
     if faults and (strict or not fit.fit):
+        of_classes = other_classes(model, fit, meta, what, path, classes)
+        if of_classes is not None:
+            raise ValueError(of_classes)
         same = not fit.missing and not fit.unexpected
         remedy = (
-            'The architecture is the same: look at the class count (num_classes) and the priors.'
+            'The architecture is the same: look at num_classes of its parts, and the priors.'
             + relaxed.format('what fits')
             if same and not any(key.startswith(('backbone.', 'neck.')) for key in fit.misshaped)
             else 'Is it the checkpoint of this config?' + relaxed.format('what fits')

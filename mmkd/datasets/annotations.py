@@ -8,6 +8,7 @@ from typing import Any
 
 from mmkd.config.names import first_of
 from mmkd.datasets.kept_boxes import is_annotation, is_flag, is_id, kept_box
+from mmkd.datasets.mask_checks import has_polygon
 from mmkd.datasets.split import CLIPPED, NOT_KEPT, Faults, Split
 
 #: How a flag of an annotation says yes.
@@ -104,6 +105,7 @@ def check_content(
     )
     wanted = {key for key, name in names.items() if classes is None or name in classes}
     tally, found = Counter[str](), Counter[Any]()
+    bare, polygons = [], True
     for annotation in annotations:
         if annotation['category_id'] not in wanted:
             tally['annotations of categories that metainfo.classes does not name left out'] += 1
@@ -118,10 +120,15 @@ def check_content(
             continue
         if isinstance(part, list):
             tally[CLIPPED] += 1
+        if not annotation.get('segmentation'):
+            bare.append((names[annotation['category_id']], annotation['id']))
+        elif annotation.get('iscrowd') not in _SET:
+            polygons = polygons and has_polygon(annotation['segmentation'])
         if annotation.get('iscrowd') not in _SET and min(size) >= min_size:
             found[annotation['category_id']] += 1
     by_name = Counter({names[key]: found[key] for key in names if key in wanted})
-    return Split(path, [image['file_name'] for image in images], by_name, tally)
+    files = [image['file_name'] for image in images]
+    return Split(path, files, by_name, tally, bare=bare, polygons=polygons)
 
 
 def read_coco_file(where: str, path: str) -> dict[str, Any]:

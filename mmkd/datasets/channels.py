@@ -46,12 +46,12 @@ def check_channels(where: str, pipeline: Any, config: Mapping[str, Any]) -> None
     Raises:
         ValueError: they differ.
     """
-    model, preprocessor = _student(config)
+    model, preprocessor = student_of(config)
     if not isinstance(model, Mapping):
         return
     scope = config.get('default_scope')
     count = _loaded(pipeline, scope)
-    if count is None or not _known('model', preprocessor, model.get('_scope_', scope)):
+    if count is None or not is_known('model', preprocessor, model.get('_scope_', scope)):
         return
     settings = preprocessor or {}
     mean: Any = settings.get('mean')
@@ -118,7 +118,7 @@ def _tell(text: str) -> None:
     print_log(text, 'current', WARNING)
 
 
-def _student(config: Mapping[str, Any]) -> tuple[Any, Any]:
+def student_of(config: Mapping[str, Any]) -> tuple[Any, Any]:
     """The student's model config and the preprocessor that makes its batches, as they are given."""
     model, preprocessor = config.get('model'), None
     while isinstance(model, Mapping):
@@ -135,7 +135,7 @@ def _loaded(pipeline: Any, scope: str | None) -> int | None:
     """With how many channels a pipeline ends; None if that is not certain."""
     count = None
     for transform in pipeline if isinstance(pipeline, Sequence) else ():
-        if not (isinstance(transform, Mapping) and _known('transform', transform, scope)):
+        if not (isinstance(transform, Mapping) and is_known('transform', transform, scope)):
             return None
         kind = str(transform['type']).split('.')[-1]
         if kind in _CHANGE_CHANNELS:
@@ -148,9 +148,9 @@ def _loaded(pipeline: Any, scope: str | None) -> int | None:
 
 def _taken(backbone: Any, scope: str | None) -> int | None:
     """With how many channels a backbone is built; None if that is not certain."""
-    if backbone is None or not _known('model', backbone, scope):
+    if backbone is None or not is_known('model', backbone, scope):
         return None
-    kind = _class('model', backbone, scope)
+    kind = class_of('model', backbone, scope)
     for name in ('in_channels', 'input_channels'):
         parameters = [
             vars(owner)['__init__'] for owner in kind.__mro__ if '__init__' in vars(owner)
@@ -163,17 +163,18 @@ def _taken(backbone: Any, scope: str | None) -> int | None:
     return 3
 
 
-def _known(registry: str, config: Any, scope: str | None) -> bool:
+def is_known(registry: str, config: Any, scope: str | None) -> bool:
     """Whether what a config builds belongs to the packages whose ways are known."""
     if config is None:
         return True
     if not isinstance(config, Mapping):
         return False
-    kind = _class(registry, config, scope)
+    kind = class_of(registry, config, scope)
     return getattr(kind, '__module__', '').split('.')[0] in ('mmcv', 'mmdet', 'mmengine', 'mmyolo')
 
 
-def _class(registry: str, config: Mapping[str, Any], scope: str | None) -> Any:
+def class_of(registry: str, config: Mapping[str, Any], scope: str | None) -> Any:
+    """The class that a config's ``type`` names in 'model' or 'transform'; None if there is none."""
     from mmengine.registry import MODELS, TRANSFORMS
 
     kind, scope = config.get('type'), config.get('_scope_', scope)

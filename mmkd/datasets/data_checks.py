@@ -1,6 +1,8 @@
 """Checks of a run's data before it starts."""
 
+import contextlib
 import inspect
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +17,13 @@ from mmkd.config.pair_config import is_distillation
 from mmkd.datasets.annotations import check_coco
 from mmkd.datasets.channels import check_channels
 from mmkd.datasets.class_counts import check_class_counts
-from mmkd.datasets.evaluator_checks import check_evaluator, measures
+from mmkd.datasets.evaluator_checks import check_evaluator, masks_measured, measures
+from mmkd.datasets.mask_checks import (
+    check_loaded_masks,
+    check_mask_fit,
+    check_measured_masks,
+    mask_loaders,
+)
 from mmkd.datasets.metainfo import classes_of, dataset_type
 from mmkd.datasets.split import Split, check_found, check_images
 from mmkd.datasets.voc_annotations import check_voc
@@ -49,11 +57,20 @@ def _check_data(cfg: Config, phases: Sequence[str]) -> list[str]:
         for dataset in _leaves(cfg, phase):
             check_channels(where, dataset.get('pipeline'), cfg)
             splits.append(_check_dataset(where, dataset, cfg.get('default_scope')))
+            notes += _check_masks(where, dataset, splits[-1], cfg)
         known = [split for split in splits if split is not None]
         notes += [note for split in known for note in split.notes(where)]
         if known and known == splits:
             measured = phase != 'train' and measures(cfg, phase)
             notes += check_found(where, known, phase == 'train', measured)
+        for path in masks_measured(cfg, phase) if phase != 'train' else ():
+            files = {os.path.realpath(split.path) for split in known}
+            other = path is not None and os.path.realpath(path) not in files
+            evaluator, classes = f'{phase}_evaluator', classes_of_data(cfg, phase)
+            if other and not os.path.isfile(str(path)):
+                continue  # check_evaluator tells
+            for split in [check_coco(evaluator, str(path), None)] if other else known:
+                check_measured_masks(evaluator, split, classes)
     return notes + check_fit(cfg, phases)
 
 
@@ -73,6 +90,7 @@ def check_fit(cfg: Config, phases: Sequence[str]) -> list[str]:
         files = [str(file) for file in annotation_files(cfg, [phase])]
         if phase != 'train' and files:
             check_evaluator(cfg, phase, files, of_phase[phase])
+    check_mask_fit(cfg, phases, [p for p in phases if p != 'train' and masks_measured(cfg, p)])
     return check_class_counts(cfg, next(iter(known.values()))) if known else []
 
 
@@ -141,6 +159,7 @@ def _check_dataset(where: str, dataset: Mapping[str, Any], scope: str | None) ->
         base = paths.get('data_prefix.sub_data_root', root)
         files = os.path.join(base, dataset.get('ann_subdir', 'Annotations'))
         split = check_voc(where, path, files, classes, least, filters.get('bbox_min_size') or 0)
+        split = split._replace(bare=[(name, None) for name, count in split.found.items() if count])
         folder = os.path.join(base, dataset.get('img_subdir', 'JPEGImages'))
         find, key = VocImages().find, 'data_prefix or img_subdir'
         names = [find(folder, f'{name}.jpg') for name in split.names]
@@ -158,9 +177,25 @@ def _check_dataset(where: str, dataset: Mapping[str, Any], scope: str | None) ->
     return split
 
 
+def _check_masks(
+    where: str, dataset: Mapping[str, Any], split: Split | None, cfg: Config
+) -> list[str]:
+    """Look at what is loaded only where the file says that it may lack masks."""
+    scope = cfg.get('default_scope')
+    pipeline = dataset.get('pipeline')
+    if split is None or not (split.bare or not split.polygons):
+        return []
+    if not mask_loaders(pipeline, scope):
+        return []
+    return check_loaded_masks(where, split.path, _loaded(dataset, scope), pipeline, cfg)
+
+
 def _loaded(dataset: Mapping[str, Any], scope: str | None) -> list[dict[str, Any]]:
     """What a data set gives of each image, where that depends on more than its files."""
-    with DefaultScope.overwrite_default_scope(scope or 'mmdet'):
+    with (
+        DefaultScope.overwrite_default_scope(scope or 'mmdet'),
+        contextlib.redirect_stdout(io.StringIO()),  # of pycocotools
+    ):
         # serialised, a data set without an image fails
         built = DATASETS.build({**dataset, 'pipeline': [], 'serialize_data': False})
     return [built.get_data_info(index) for index in range(len(built))]

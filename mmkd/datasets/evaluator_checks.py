@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
@@ -23,6 +24,16 @@ def measures(cfg: Config, phase: str) -> bool:
         kind in ('CocoMetric', 'VOCMetric') and not metric.get('format_only')
         for kind, metric in _metrics(cfg, phase)
     )
+
+
+def masks_measured(cfg: Config, phase: str) -> list[str | None]:
+    """The ``ann_file`` of each COCO metric of ``phase`` that compares masks."""
+    return [
+        metric.get('ann_file')
+        for kind, metric in _metrics(cfg, phase)
+        if kind in ('CocoMetric', 'FasterCocoMetric') and not metric.get('format_only')
+        if 'segm' in np.atleast_1d(metric.get('metric') or 'bbox')
+    ]
 
 
 def check_evaluator(

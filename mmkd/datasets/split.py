@@ -24,6 +24,10 @@ class Split(NamedTuple):
     tally: Counter[str]
     #: Whether it gives the size of each image.
     sized: bool = True
+    #: Class and id of the annotations without a mask; in VOC form, which has none, class and None.
+    bare: Sequence[tuple[str, Any]] = ()
+    #: Whether each mask is one of polygons.
+    polygons: bool = True
 
     def notes(self, where: str) -> list[str]:
         """One line for the log on what is left out, or none."""

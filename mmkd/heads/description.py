@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mmengine.model import BaseModel
 from torch import nn
 
-from mmkd.heads.readers import names_of
+from mmkd.heads.readers import READERS, WITHOUT_ROWS, known_heads, names_of
 
 #: Where a detector has the head that it predicts with, the first that is there.
 PREDICTING = ('roi_head', 'bbox_head', 'rpn_head')
@@ -31,6 +32,11 @@ FACTORS = {
         ('mmdet.DETRHead', 'mmdet.RTMDetHead', 'mmdet.TOODHead', 'mmdet.VFNetHead'), ''
     ),
 }
+#: What shows a head of the user's own: what detectors call of heads, or a fact that heads state.
+_OF_HEADS = (
+    *('loss', 'predict', 'loss_by_feat', 'predict_by_feat', 'loss_and_target', 'loss_cls'),
+    *('num_classes', 'prior_generator', 'bbox_coder'),
+)
 _LOSSES = {
     **dict.fromkeys(('loss_obj', 'loss_conf', 'loss_objectness'), 'objectness'),
     'loss_centerness': 'centerness',
@@ -131,7 +137,11 @@ def describe_head(head: nn.Module) -> Description:
         >>> found = describe_head(FCOSHead(num_classes=3, in_channels=8, strides=[8, 16]))
         >>> found.rows, found.classes, found.sigmoid, found.factor, found.strides
         ('priors', 3, True, 'centerness', [8, 16])
+
+    Raises:
+        ValueError: it is no head: not known, and without all that heads have.
     """
+    _check_is_head(head)
     rows = _known(ROWS, head, 'priors')
     head = _last_part(head)
     sigmoid, classes = _uses_sigmoid(head), getattr(head, 'num_classes', None)
@@ -148,6 +158,20 @@ def describe_head(head: nn.Module) -> Description:
         coder=getattr(head, 'bbox_coder', None),
         trained_otherwise=_trained_otherwise(head),
     )
+
+
+def _check_is_head(head: Any) -> None:
+    kind = type(head)
+    known = {*READERS, *WITHOUT_ROWS, *ROWS}
+    own = any(getattr(head, name, None) is not None for name in _OF_HEADS)
+    if isinstance(head, BaseModel) or not (own or known & {*names_of(head)}):
+        what = 'a whole model' if isinstance(head, BaseModel) else 'no head'
+        raise ValueError(
+            f'describe_head must be given a head, as model.bbox_head or model.roi_head, but got '
+            f'{kind.__name__}, which is {what}: a head of your own has num_classes, and the loss '
+            'and predict that detectors of mmdet call. Name the head. '
+            + known_heads(kind).replace('It knows', 'mmkd.heads knows', 1)
+        )
 
 
 def _last_part(head: Any) -> Any:

@@ -63,10 +63,14 @@ def find_reader(head: Any) -> Reader:
                 f'a head must predict boxes with a score for each class, but {kind.__name__} '
                 f'predicts {WITHOUT_ROWS[name]}. Distil its features, or take another detector.'
             )
+    raise ValueError(f'mmkd.heads has no reader for {kind.__name__}. {known_heads(kind)}')
+
+
+def known_heads(kind: type) -> str:
+    """Which heads are known where one of class ``kind`` is not, and how to add a reader."""
     near = nearest(kind.__name__, [name.split('.')[1] for name in READERS], cutoff=0.6)
-    raise ValueError(
-        f'mmkd.heads has no reader for {kind.__name__}. It knows {", ".join(sorted(READERS))} and '
-        'what derives from them'
+    return (
+        f'It knows {", ".join(sorted(READERS))} and what derives from them'
         + (f' (nearest: {", ".join(near)})' if near else '')
         + '. Add one: a function (head, outputs, batch) that returns mmkd.heads.Predictions, under '
         + f"@mmkd.heads.reader('{kind.__module__.split('.')[0]}.{kind.__name__}')."

@@ -72,5 +72,8 @@ def choose_method(
         else:
             return method, why
     raise ValueError(
-        'some method must fit the two detectors, but none does:\n  ' + '\n  '.join(faults)
+        'some method must fit the two detectors, but none does:\n  '
+        + '\n  '.join(faults)
+        + '\nLet "mmkd label" write what the teacher detects to a file, and name that file as '
+        'TEACHER (docs/any_teacher.md): it teaches every student.' * (not given)
     )

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmkd.pairing.own_data import OwnData
 
 
-def data_lines(config: Config, data: OwnData) -> list[str]:
+def data_lines(config: Config, data: OwnData, root: str | None = None) -> list[str]:
     """Lines after ``_base_`` that replace the data sets which a config inherits.
 
     What is around a data set (RepeatDataset, MultiImageMixDataset) stays, and so do its pipeline
@@ -17,8 +17,9 @@ def data_lines(config: Config, data: OwnData) -> list[str]:
     Args:
         config: what ``_base_`` resolves to.
         data: the data set.
+        root: its folder as the config names it. Defaults to None, as ``data`` does.
     """
-    root = f'{data.root.as_posix()}/'
+    root = f'{root or data.root.as_posix()}/'
     lines = [
         f'classes = {data.classes!r}',
         f'own = dict(data_root={root!r}, metainfo=dict(classes=classes))',
@@ -78,4 +79,6 @@ def _evaluator(evaluator: Any) -> str:
         return ''
     kinds = [str(item.get('type', '')) for item in one if isinstance(item, Mapping)]
     scope = 'mmdet.' if any(kind.startswith('mmdet.') for kind in kinds) else ''
-    return f"_delete_=True, type='{scope}CocoMetric', metric='bbox', "
+    masks = any('segm' in (item.get('metric') or ()) for item in one if isinstance(item, Mapping))
+    metric = ['bbox', 'segm'] if masks else 'bbox'
+    return f"_delete_=True, type='{scope}CocoMetric', metric={metric!r}, "

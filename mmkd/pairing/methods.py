@@ -12,7 +12,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmkd.config.config_literals import read_literals
-from mmkd.pairing.needs import FACTS, head_of
+from mmkd.pairing.needs import FACTS, head_name
 
 
 class Gain(NamedTuple):
@@ -157,7 +157,7 @@ def ranked(
         student: the built student.
         teacher: the built teacher.
     """
-    heads = tuple(type(head_of(model)).__name__ for model in (teacher, student))
+    heads = head_name(teacher), head_name(student)
     is_detr = FACTS['DETR'](student)
 
     mixed = heads[0] != heads[1]
@@ -179,7 +179,8 @@ def ranked(
             if found:
                 points = mean(one.points for one in found)
                 # What gained nothing here comes last.
-                return (-1 if whose and points <= 0 else rank), points, _why(found, whose)
+                why = _why(found, whose, '' if found is exact else ' to '.join(map(_spoken, heads)))
+                return (-1 if whose and points <= 0 else rank), points, why
         why = 'it fits these heads; of such a pair no gain was measured here or published'
         return 0, len(method.needs), why
 
@@ -188,10 +189,17 @@ def ranked(
     return [(method, why) for (_, _, why), method in found]
 
 
-def _why(found: Sequence[Gain | Figure], whose: str) -> str:
+def _why(found: Sequence[Gain | Figure], whose: str, pair: str) -> str:
+    """Args: of figures of other heads, the pair that these are no figures of; else ''."""
     gains = [one for one in found if isinstance(one, Gain)]
     if not gains:
-        return f'its authors report {", ".join(map(str, found))}; it was not measured here'
+        figures = ', '.join(map(str, found))
+        if pair:
+            return (
+                f'it fits these heads; of {pair} no gain was measured here or published, but of '
+                f'other pairs of heads: its authors report {figures}'
+            )
+        return f'its authors report {figures}; it was not measured here'
     names = ', '.join(sorted({gain.data for gain in gains}))
     pairs = 'in one pair' if len(gains) == 1 else f'on the mean of {len(gains)} pairs'
     points = mean(gain.points for gain in gains)

@@ -25,6 +25,13 @@ def head_of(model: Any) -> Any:
     return found[0] if isinstance(found, nn.ModuleList) else found
 
 
+def head_name(model: Any) -> str:
+    """The class of that head; of a detector without one, that of what it predicts with."""
+    others = (getattr(model, name, None) for name in ('mask_head', 'panoptic_head', 'rpn_head'))
+    found = (head for head in (head_of(model), *others) if head is not None)
+    return type(next(found, model)).__name__
+
+
 def _is_dense(model: Any) -> bool:
     return isinstance(head_of(model), BaseDenseHead) and not hasattr(model, 'roi_head')
 
@@ -133,7 +140,7 @@ def unmet(needs: Sequence[str], student: nn.Module, teacher: nn.Module) -> list[
             continue
         only, _, name = need.rpartition(': ')
         for side in [only] if only else sides:
-            kind = type(head_of(sides[side])).__name__
+            kind = head_name(sides[side])
             if not (FACTS[name](sides[side]) if name in FACTS else kind == name):
                 lacking.append(f'{name}, but the head of the {side} is {kind}')
     return lacking

@@ -9,12 +9,16 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
+from mmkd.checkpoints.fetch import is_address
 from mmkd.config.given_teacher import is_given
 from mmkd.config.read_config import read_config
 from mmkd.pairing.data_lines import data_lines
 from mmkd.pairing.methods import Method
-from mmkd.pairing.needs import head_of
+from mmkd.pairing.needs import head_name
 from mmkd.pairing.own_data import OwnData
+
+#: Of the written file, as mmengine reads it.
+_FOLDER = '{{ fileDirname }}/'
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def pair_text(
         own: lines of the config before its model. Defaults to none.
         settings: further arguments of ``pair``. Defaults to None.
     """
-    kinds = [type(head_of(model)).__name__.removesuffix('Head') for model in models]
+    kinds = [head_name(model).removesuffix('Head') for model in models]
     if request.given is not None:
         kinds[1] = Path(request.teacher).name
     on = f' on {data.root.name}' if data is not None else ''
@@ -113,7 +117,7 @@ def pair_text(
         f'from mmkd.config import {"pair" if data is None else "pair, set_classes"}',
         '',
     ]
-    lines += [*own, *_data_of(request.student, data)]
+    lines += [*own, *_data_of(request.student, data, request)]
     if at_necks(method_distiller(request.configs, method), models):
         lines += [
             f"_base_.distiller.{side}_recorders.feature.source = 'neck'"
@@ -143,15 +147,21 @@ def teacher_text(request: Request, data: OwnData) -> str:
         f'_base_ = {_base(request.teacher, request)!r}',
         'from mmkd.config import set_classes',
         '',
-        *_data_of(request.teacher, data),
+        work_dir_line(out),
+        *_data_of(request.teacher, data, request),
     ]
     return '\n'.join(lines) + '\n'
 
 
-def _data_of(source: str, data: OwnData | None) -> Iterator[str]:
+def work_dir_line(out: Path) -> str:
+    """Where a file that is one of two trains to, wherever the command is run from."""
+    return f'work_dir = {_FOLDER + "work_dirs/" + out.stem!r}'
+
+
+def _data_of(source: str, data: OwnData | None, request: Request) -> Iterator[str]:
     if data is not None:
         config = read_config(source)
-        yield from data_lines(config, data)
+        yield from data_lines(config, data, located(data.root, request))
         if scaled_from(config):
             yield '# One process or several: the learning rate is scaled by the images of a step.'
             yield 'auto_scale_lr = dict(enable=True)'
@@ -166,7 +176,8 @@ def scaled_from(config: Config) -> int | None:
 
 def _base(source: str, request: Request) -> str:
     """A config as ``_base_`` of the written file names it."""
-    return named_from(source, request).replace('{{ fileDirname }}/', './')
+    named = named_from(source, request)
+    return named.replace(_FOLDER, '' if named.startswith(f'{_FOLDER}../') else './')
 
 
 def teacher_from(request: Request) -> Any:
@@ -184,7 +195,15 @@ def named_from(source: str, request: Request) -> str:
     path, folder = Path(source).resolve(), request.out.resolve().parent
     if _is_inside(path, request.configs) and not _is_inside(request.out, request.configs):
         return f'mmkd::{path.relative_to(request.configs.resolve()).as_posix()}'
-    return f'{{{{ fileDirname }}}}/{Path(os.path.relpath(path, folder)).as_posix()}'
+    return _FOLDER + Path(os.path.relpath(path, folder)).as_posix()
+
+
+def located(path: str | Path, request: Request) -> str:
+    """Data or weights as the written file names them: from its folder, unless they are absolute."""
+    if is_address(str(path)) or Path(path).is_absolute():
+        return str(path) if is_address(str(path)) else Path(path).as_posix()
+    there = Path.cwd() / path  # a link stays one
+    return _FOLDER + Path(os.path.relpath(there, request.out.resolve().parent)).as_posix()
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -1,5 +1,8 @@
 """A pair written by inheritance from the configs of two detectors."""
 
+import contextlib
+import io
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import DATASETS, DefaultScope
 from mmrazor.registry import MODELS
 
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.algorithms.build_teacher import build_teacher, rehearse_teaching
 from mmkd.algorithms.class_names import names_of_given, of_config
+from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.fetch import is_address
 from mmkd.config.config_errors import config_errors
 from mmkd.config.names import nearest
@@ -25,12 +29,15 @@ from mmkd.pairing.choose_method import choose_method
 from mmkd.pairing.own_data import find_own_data
 from mmkd.pairing.pair_text import (
     Request,
+    located,
     pair_text,
     scaled_from,
     teacher_from,
     teacher_text,
+    work_dir_line,
 )
 from mmkd.rules.schedule import check_schedule
+from mmkd.rules.warm_up import long_warm_ups
 from mmkd.teachers.teacher_list import TeacherEntry
 
 
@@ -65,9 +72,13 @@ def write_pair(request: Request) -> Written:
             set_classes(config.model, len(data.classes))
     elif teacher is not None:
         names = _differing_classes(student, teacher, request)
+    network = None if teacher is None else _built(teacher)
+    if network is not None and request.teacher_ckpt is not None:  # before what takes longer
+        classes = data.classes if data is not None else ()
+        load_detector(network, request.teacher_ckpt, '--teacher-ckpt', classes=classes)
     models = [_built(student)]
-    if teacher is not None:
-        models.append(_built(teacher))
+    if network is not None:
+        models.append(network)
     else:
         entry = TeacherEntry(request.given)
         models.append(build_teacher(entry, models[0]))
@@ -76,13 +87,16 @@ def write_pair(request: Request) -> Written:
         names = names_of_given(models[1], entry, named if known else None)
     method, why = choose_method(request, models[0], models[1], names)
 
-    texts = {}
+    texts, own = {}, []
     ckpt, taught_by = request.teacher_ckpt, teacher_from(request)
+    if ckpt is not None:
+        ckpt = located(ckpt, request)
     if data is not None and teacher is not None and (own_teacher or ckpt is None):
         texts[teacher_out] = teacher_text(request, data)
         taught_by = f'{{{{ fileDirname }}}}/{teacher_out.name}'
         ckpt = ckpt or _last_checkpoint(teacher, teacher_out)
-    texts[request.out] = pair_text(request, method, data, models, taught_by, ckpt)
+        own = [work_dir_line(request.out)]
+    texts[request.out] = pair_text(request, method, data, models, taught_by, ckpt, own)
     for path in texts:
         _check_new(path, request.force)
     before = {path: path.read_bytes() if path.exists() else None for path in texts}
@@ -90,9 +104,12 @@ def write_pair(request: Request) -> Written:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, text.encode())
-        classes = data.classes if data is not None else None
-        notes = check_pair(request.out, request.teacher_ckpt is not None, classes)
-        notes += _unscaled(request) if data is not None else []
+        own_classes = None if data is None else data.classes
+        notes = check_pair(request.out, request.teacher_ckpt is not None, own_classes)
+        if data is not None:
+            notes += [*_unscaled(request), *_warm_ups(read_config(request.out))]
+        if teacher_out in texts and request.teacher_ckpt is None:
+            notes += [note for note in _check_training(teacher_out) if note not in notes]
     except BaseException:
         for path, content in before.items():
             if content is None:
@@ -141,6 +158,40 @@ def check_pair(path: Path, trained: bool = True, classes: Sequence[str] | None =
         if classes is not None:
             built.check_data_origin(config, classes)
     return notes
+
+
+def _check_training(path: Path) -> list[str]:
+    """The same for a teacher that is yet to be trained."""
+    config = read_config(path)
+    with config_errors(config):
+        phases = [p for p in ('train', 'val', 'test') if config.get(f'{p}_dataloader')]
+        notes = [*check_data(config, phases), *check_schedule(config)]
+    return [*notes, *(f'teacher: {note}' for note in _warm_ups(config))]
+
+
+def _warm_ups(config: Config) -> list[str]:
+    """What a warm-up takes too much of on these data."""
+    loader = config['train_dataloader']
+    with (
+        DefaultScope.overwrite_default_scope(config.get('default_scope') or 'mmdet'),
+        contextlib.redirect_stdout(io.StringIO()),  # of pycocotools
+    ):
+        images = len(DATASETS.build(_without_pipelines(loader['dataset'])))
+    size = loader.get('batch_size') or 1
+    return [
+        f'of {images} images, {size} in a step: {found}'
+        for found in long_warm_ups(config, math.ceil(images / size))
+    ]
+
+
+def _without_pipelines(dataset: Any) -> Any:
+    """A copy of a data set's config that transforms nothing: its packages may not be there."""
+    if isinstance(dataset, dict):
+        return {
+            key: [] if key == 'pipeline' else _without_pipelines(value)
+            for key, value in dataset.items()
+        }
+    return [_without_pipelines(item) for item in dataset] if type(dataset) is list else dataset
 
 
 def _check_request(request: Request) -> None:
@@ -244,4 +295,4 @@ def _last_checkpoint(teacher: Config, path: Path) -> str:
     loop = teacher.get('train_cfg') or {}
     epochs, iters = loop.get('max_epochs'), loop.get('max_iters')
     name = f'epoch_{epochs}' if epochs else f'iter_{iters}'
-    return f'work_dirs/{path.stem}/{name}.pth'
+    return f'{{{{ fileDirname }}}}/work_dirs/{path.stem}/{name}.pth'

@@ -201,13 +201,17 @@ def _fed_head(
     return predicting_head(model)
 
 
+def _said(head: nn.Module | None, fact: str) -> Any:
+    return None if head is None else getattr(describe_head(head), fact)
+
+
 def _differing_classes(student: nn.Module, teacher: nn.Module) -> str:
-    s, t = (describe_head(head).classes for head in (student, teacher))
+    s, t = (_said(head, 'classes') for head in (student, teacher))
     return '' if s == t else f'the student has num_classes={s}, the teacher {t}'
 
 
 def _differing_priors(student: nn.Module, teacher: nn.Module) -> str:
-    s, t = (describe_head(head).priors for head in (student, teacher))
+    s, t = (_said(head, 'priors') for head in (student, teacher))
     if s is None or t is None:
         return '' if s is t else 'only one of them has a prior_generator'
     if type(s).__name__ != type(t).__name__:
@@ -227,7 +231,7 @@ def _differing_priors(student: nn.Module, teacher: nn.Module) -> str:
 
 
 def _differing_coder(student: nn.Module, teacher: nn.Module) -> str:
-    s, t = (describe_head(head).coder for head in (student, teacher))
+    s, t = (_said(head, 'coder') for head in (student, teacher))
     of_s, of_t = (
         (type(coder).__name__, {k: v for k, v in vars(coder).items() if k in ('means', 'stds')})
         if coder is not None

@@ -114,12 +114,38 @@ def test_the_head_that_a_detector_predicts_with(name, place, kind):
     assert predicting_head(head.backbone) == ('', None)
 
 
+class Mine(nn.Module):
+    """A head of the user's own, of no base that is known."""
+
+    def loss(self, features, samples):
+        return {}
+
+    def predict(self, features, samples):
+        return []
+
+
 def test_a_head_that_says_nothing_of_itself():
-    known = describe_head(nn.Identity())
-    assert (known.name, known.rows, known.class_channels) == ('Identity', 'priors', 1)
+    known = describe_head(Mine())
+    assert (known.name, known.rows, known.class_channels) == ('Mine', 'priors', 1)
     assert known.classes is known.sigmoid is known.priors is known.coder is None
     assert known.strides == known.priors_per_cell == [] and known.factor == ''
     assert known.bins == 1 and known.raw_coder == ('', None) and not known.trained_otherwise
+
+
+def test_what_is_no_head_is_refused():
+    from mmdet.registry import MODELS
+
+    detector = MODELS.build(dict(small('retinanet/retinanet_r50_fpn_1x_coco'), _scope_='mmdet'))
+    others = (nn.Linear(4, 3), nn.Identity(), nn.Conv2d(4, 3, 1), nn.ModuleList(), None)
+    parts = (detector.backbone, detector.neck, detector.bbox_head.loss_cls)
+    for module in (*others, *parts):
+        name = type(module).__name__
+        message = rf'must be given a head.*but got {name}, which is no head.*mmdet\.GFLHead.*@mmkd'
+        with pytest.raises(ValueError, match=message):
+            describe_head(module)
+    with pytest.raises(ValueError, match=r'got RetinaNet, which is a whole model.*Name the head'):
+        describe_head(detector)
+    assert describe_head(detector.bbox_head).name == 'RetinaHead'
 
 
 def test_the_page_says_so():

@@ -58,6 +58,7 @@ def test_all_data_sets_are_ones_own_and_pipelines_stay(source, tmp_path):
             metric = after[f'{phase}_evaluator']
             assert metric.type.endswith('CocoMetric')
             assert metric.ann_file == 'data/mine/annotations/val.json'
+            assert ('segm' in metric.metric) == ('segm' in str(before[f'{phase}_evaluator']))
     assert stated_classes(after.model) == 3
     assert after.model.get('rpn_head', {}).get('num_classes', 1) == 1
 

@@ -9,6 +9,7 @@ from mmkd.algorithms.build_detector import build_detector
 from mmkd.pairing.methods import Figure, Gain, Method, ranked, read_methods
 from mmkd.pairing.needs import EQUAL, FACTS, unmet
 from tests import zoo
+from tests.heads import models as heads
 from tests.pairing.models import small
 from tests.tiny import ROOT, tiny_ssd
 
@@ -99,6 +100,20 @@ def test_of_what_was_published_these_heads_count_first_and_then_pairs_that_are_a
     assert names(methods, fcos, retina)[0] == 'mixed', 'of two heads that differ, too'
     [first, *_] = ranked(methods, CONFIGS, fcos, fcos)
     assert 'its authors report +2.0 (FCOS to FCOS)' in first[1]
+
+
+def test_figures_of_other_heads_are_told_as_such(models, mmdet_scope):
+    """A SOLO, which has no rows, is called by the head that it has."""
+    solo = build_detector(heads.small('solo/solo_r50_fpn_1x_coco'))
+    features = method('features', published=[('FCOS', 'Retina', 3.8)])
+    for student, teacher, told in (
+        ('retina', models['fcos'], 'its authors report +3.8 (FCOS to Retina); it was not measured'),
+        ('fcos', solo, 'of SOLO to FCOS no gain was measured here or published, but of other'),
+    ):
+        [(_, why)] = ranked([features], CONFIGS, models[student], teacher)
+        assert told in why and 'its authors report +3.8 (FCOS to Retina)' in why
+    [lacking] = unmet(['teacher: rows'], models['fcos'], solo)
+    assert lacking == 'rows, but the head of the teacher is SOLOHead'
 
 
 def test_figures_of_other_heads_say_nothing_of_a_detr():

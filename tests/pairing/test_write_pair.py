@@ -12,7 +12,9 @@ from mmengine.config import Config
 
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.config.pair_config import set_classes
+from mmkd.datasets.data_checks import check_data
 from mmkd_cli.main import main
+from tests import zoo
 from tests.pairing.models import small, write_detector
 from tests.tiny import ROOT, tiny_ssd, write_coco, write_voc
 
@@ -77,11 +79,14 @@ def test_a_teacher_yet_to_be_trained_has_its_own_config(here, capsys):
     assert 'mmkd compare my_pair.py trains the teacher' in capsys.readouterr().out
     config = Config.fromfile('my_pair.py')
     assert config.model.teacher == f'{here}/my_pair_teacher.py'
-    assert config.model.teacher_ckpt == 'work_dirs/my_pair_teacher/epoch_1.pth'
+    trained = f'{here}/work_dirs/my_pair_teacher'
+    assert config.model.teacher_ckpt == f'{trained}/epoch_1.pth'
+    assert config.work_dir == f'{here}/work_dirs/my_pair'
     teacher = Config.fromfile('my_pair_teacher.py')
     assert teacher.model.bbox_head.num_classes == 3
     assert teacher.train_dataloader == config.train_dataloader
-    assert teacher.train_dataloader.dataset.data_root == 'mine/'
+    assert teacher.train_dataloader.dataset.data_root == f'{here}/mine/'
+    assert teacher.work_dir == trained
 
 
 def test_nothing_is_overwritten_without_force(here, capsys):
@@ -97,7 +102,10 @@ def test_what_the_checks_refuse_is_not_left_behind(here, capsys):
     teacher_of(5, small('retinanet', 16), 'teacher.pth')
     Path('my_pair.py').write_text('kept')
     assert pair(*RETINA_FCOS, *OWN, '--force') == 1
-    assert 'teacher_ckpt' in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith('mmkd pair: --teacher-ckpt must hold weights for the 3 classes')
+    assert 'of the config (ant, bee, cat), but those of "teacher.pth" score 5: all keys' in said
+    assert 'fit but the 2 of class layers. Train the teacher on your data first' in said
     assert Path('my_pair.py').read_text() == 'kept'
     assert not Path('my_pair_teacher.py').exists()
 
@@ -140,6 +148,56 @@ def test_what_was_measured_here_decides(here, capsys):
     config = Config.fromfile('sub/my_pair.py')
     assert config.model.distiller.student_recorders.feature.source == 'neck'
     assert config.model.teacher == f'{here}/sub/../large.py', 'it has these classes already'
+    text = Path('sub/my_pair.py').read_text()
+    assert "_base_ = ['../small.py', 'mmkd::_base_/methods/ssd_balanced.py']" in text
+    assert "own = dict(data_root='{{ fileDirname }}/../mine/'" in text
+    assert "teacher_ckpt='{{ fileDirname }}/../teacher.pth'" in text
+
+
+def test_the_written_pair_works_from_another_folder(here, capsys, monkeypatch):
+    """What was named by its whole path stays so."""
+    monkeypatch.setattr('sys.argv', ['mmkd'])
+    whole = ('--teacher-ckpt', here / 'teacher.pth', '--data', 'mine')
+    assert pair(*RETINA_FCOS, *whole) == 0
+    assert f"teacher_ckpt='{here}/teacher.pth'" in Path('my_pair.py').read_text()
+    assert pair('retinanet.py', 'fcos.py', '--out', 'untaught.py', '--data', here / 'mine') == 0
+    assert f"data_root='{here}/mine/'" in Path('untaught.py').read_text()
+    there = here / 'elsewhere'
+    there.mkdir()
+    monkeypatch.chdir(there)
+    for name in ('my_pair', 'untaught', 'untaught_teacher'):
+        config = Config.fromfile(f'../{name}.py')
+        check_data(config, ('train', 'val', 'test'))
+        if name != 'untaught_teacher':
+            assert Path(config.model.teacher).is_file()
+    assert Path(Config.fromfile('../my_pair.py').model.teacher_ckpt).is_file()
+
+
+def test_a_warm_up_that_takes_the_run_is_noted(here, capsys):
+    """With its numbers, of the student and of a teacher that is yet to be trained."""
+    for name in ('retinanet', 'fcos'):
+        with Path(f'{name}.py').open('a') as file:
+            file.write("param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False,"
+                       ' begin=0, end=500)]\n')  # fmt: skip
+    assert pair(*RETINA_FCOS, '--data', 'mine') == 0
+    said = capsys.readouterr().out
+    rule = 'of 4 images, 2 in a step: param_scheduler.0 warms up for 500 of the 2 iterations. Shor'
+    assert f'note: {rule}' in said and f'note: teacher: {rule}' in said
+
+
+def test_detectors_of_masks_need_masks(here, capsys):
+    """Of a teacher whose weights are there nothing is trained, so that it needs none."""
+    write_detector(Path('mask.py'), zoo.small('mask_rcnn').to_dict())
+    text = Path('mask.py').read_text().replace('with_bbox=True)', 'with_bbox=True, with_mask=True)')
+    Path('mask.py').write_text(text)
+    teacher_of(3, zoo.small('mask_rcnn'), 'mask.pth')
+    out = ('--out', 'my_pair.py', '--data', 'mine')
+    assert pair('retinanet.py', 'mask.py', *out) == 1
+    assert 'Faster R-CNN is for Mask R-CNN' in capsys.readouterr().err
+    assert pair('mask.py', 'fcos.py', *out) == 1
+    assert 'Faster R-CNN is for Mask R-CNN' in capsys.readouterr().err
+    assert not list(Path().glob('my_pair*'))
+    assert pair('mask.py', 'fcos.py', *out, '--teacher-ckpt', 'mask.pth') == 0
 
 
 def test_data_in_voc_form_get_their_files(here, capsys):
