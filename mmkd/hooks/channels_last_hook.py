@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmkd.datasets.channels import input_channels
 from mmkd.distributed.unwrapped import unwrapped
+from mmkd.hooks.strided_conv import StridedConv2d
 from mmkd.teachers.lean_teacher import TOLERANCE, deviation, each_tensor, feature_maps
 
 _SIDE = 320  # of the image that the two layouts are compared on
@@ -30,6 +31,9 @@ class ChannelsLastHook(Hook):
     (other heads and losses may ``view`` it, or call ops that are compiled for that layout), initial
     weights are drawn as ever, and checkpoints have the usual layout, so that a run may be resumed
     with or without this hook.
+
+    On a CPU large strided convolutions then find their weights' gradient in another way, whose
+    result differs by rounding (:class:`mmkd.hooks.strided_conv.StridedConv2d`).
 
     Before the first step the maps of an image are compared in both layouts. A model in which they
     differ by more than rounding, or that fails, is left as it is, and the log says so.
@@ -98,6 +102,9 @@ def channels_last(detector: Any) -> str:
         if worst <= TOLERANCE:
             # Before the recorders' own hooks, so that the maps are copied once for all.
             parts[-1].register_forward_hook(_leave, prepend=True)
+            for module in (module for part in parts for module in part.modules()):
+                if StridedConv2d.suits(module):
+                    module.__class__ = StridedConv2d
             return ''
         reason = f'in the other its maps differ by {worst:.1e} of their largest value.'
     except Exception as error:  # of whatever kind: the model is good without
