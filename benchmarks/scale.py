@@ -80,11 +80,11 @@ def work(rank: int, processes: int, rounds: int, images: int, folder: str) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--quick', action='store_true', help='one round of one image')
+    parser.add_argument('--quick', action='store_true', help='one round of two images')
     parser.add_argument('--processes', type=int, default=2)
     parser.add_argument('--rounds', type=int, default=9)
     args = parser.parse_args()
-    rounds, images = (1, 1) if args.quick else (args.rounds, 4)
+    rounds, images = (1, 2) if args.quick else (args.rounds, 4)
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.spawn(work, (args.processes, rounds, images, folder), nprocs=args.processes)
         rows = torch.load(Path(folder, 'rows'))

@@ -16,9 +16,12 @@ from torch import Tensor, nn
 
 from mmkd.datasets.channels import input_channels
 from mmkd.distributed.unwrapped import unwrapped
+from mmkd.hooks.strided_conv import StridedConv2d
 from mmkd.teachers.lean_teacher import TOLERANCE, deviation, each_tensor, feature_maps
 
 _SIDE = 320  # of the image that the two layouts are compared on
+#: Their gradients need what they read: in place they copy it first, and then write it as well.
+_COPYING = nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Threshold
 
 
 @HOOKS.register_module()
@@ -30,6 +33,10 @@ class ChannelsLastHook(Hook):
     (other heads and losses may ``view`` it, or call ops that are compiled for that layout), initial
     weights are drawn as ever, and checkpoints have the usual layout, so that a run may be resumed
     with or without this hook.
+
+    On a CPU large strided convolutions then find their weights' gradient in another way, whose
+    result differs by rounding (:class:`mmkd.hooks.strided_conv.StridedConv2d`), and activations
+    that would copy their input to work in place do not, unless a recorder may read that input.
 
     Before the first step the maps of an image are compared in both layouts. A model in which they
     differ by more than rounding, or that fails, is left as it is, and the log says so.
@@ -89,15 +96,21 @@ def channels_last(detector: Any) -> str:
         return 'it has no backbone of its own.'
     training = {module: module.training for module in detector.modules()}
     parts = [getattr(detector, name) for name in names]
+    in_place = _copying(parts)
     detector.eval()
     try:
         before = _maps(detector)
         for part in parts:
             part.to(memory_format=torch.channels_last)
+        for module in in_place:
+            module.inplace = False
         worst = max(map(deviation, before, _maps(detector)), default=0.0)
         if worst <= TOLERANCE:
             # Before the recorders' own hooks, so that the maps are copied once for all.
             parts[-1].register_forward_hook(_leave, prepend=True)
+            for module in (module for part in parts for module in part.modules()):
+                if StridedConv2d.suits(module):
+                    module.__class__ = StridedConv2d
             return ''
         reason = f'in the other its maps differ by {worst:.1e} of their largest value.'
     except Exception as error:  # of whatever kind: the model is good without
@@ -107,7 +120,17 @@ def channels_last(detector: Any) -> str:
             module.training = mode
     for part in parts:
         part.to(memory_format=torch.contiguous_format)
+    for module in in_place:
+        module.inplace = True
     return reason
+
+
+def _copying(parts: list[nn.Module]) -> list[Any]:
+    """Activations that copy what they read, if no hook sees whether they write over it."""
+    inner = [module for part in parts for module in part.modules() if module is not part]
+    if any(module._forward_hooks for module in inner):
+        return []
+    return [module for module in inner if isinstance(module, _COPYING) and module.inplace]
 
 
 @torch.no_grad()

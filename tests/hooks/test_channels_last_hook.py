@@ -7,9 +7,11 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.hooks import EMAHook
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from mmkd.hooks import ChannelsLastHook
-from mmkd.hooks.channels_last_hook import parts_of
+from mmkd.hooks.channels_last_hook import _COPYING, channels_last, parts_of
+from mmkd.hooks.strided_conv import StridedConv2d
 from mmkd.runner.exact_runner import ExactRunner
 from tests.tiny import raw_batch, tiny_runner, tiny_ssd, tiny_ssd_with_adapters
 from tests.zoo import small
@@ -117,3 +119,86 @@ def test_a_model_that_it_does_not_suit_is_left_as_it_is(kind, reason, tmp_path, 
     runner = train(config, tmp_path, steps=1)
     assert 'The student stays in the usual layout' in logged() and reason in logged()
     assert not any(in_layout(runner.model)) and runner.model.training
+
+
+def copies(activation, inputs):
+    """How often it copies what it reads, a result of something else."""
+    inputs = inputs.requires_grad_() * 2
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        activation(inputs)
+    return sum(event.key == 'aten::clone' for event in found.key_averages())
+
+
+IN_PLACE = (*_COPYING, nn.ReLU6, nn.ReLU, nn.LeakyReLU, nn.ELU)
+
+
+@pytest.mark.parametrize('kind', IN_PLACE)
+def test_which_activations_copy_in_place(kind):
+    """Torch's own; when it copies no longer, the list is not needed."""
+    bounds = (0.1, 0.0) if kind is nn.Threshold else ()
+    assert copies(kind(*bounds, inplace=True), torch.randn(4)) == issubclass(kind, _COPYING)
+    assert not copies(kind(*bounds), torch.randn(4))
+
+
+class Blocks(nn.Sequential):
+    """A backbone of convolutions, one large and strided, and activations in place."""
+
+    def __init__(self, **changes):
+        super().__init__(
+            nn.Conv2d(3, 64, 3, padding=1),
+            nn.BatchNorm2d(64),
+            nn.SiLU(inplace=True),
+            nn.Conv2d(64, 8, 3, stride=2),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x):
+        return (super().forward(x),)
+
+
+class Reusing(Blocks):
+    """Relies on an activation that writes over what it read."""
+
+    def forward(self, x):
+        found = self[1](self[0](x))
+        self[2](found)
+        return (self[4](self[3](found)),)
+
+
+class Detector(nn.Module):
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def extract_feat(self, x):
+        return self.backbone(x)
+
+
+@pytest.mark.parametrize('recorded', [False, True])
+def test_activations_write_over_what_a_recorder_reads_or_not_at_all(recorded):
+    torch.manual_seed(0)
+    model = Detector(Blocks())
+    if recorded:
+        model.backbone[1].register_forward_hook(lambda *_: None)
+    plain, image = copy.deepcopy(model), torch.randn(1, 3, 160, 160)
+    assert channels_last(model) == ''
+    assert model.backbone[2].inplace == recorded and model.backbone[4].inplace
+    assert [type(m) for m in model.backbone.children() if isinstance(m, nn.Conv2d)] == [
+        nn.Conv2d,
+        StridedConv2d,
+    ]
+    gradients = []
+    for detector in (plain, model):
+        (maps,) = detector.extract_feat(image)
+        assert maps.is_contiguous()
+        maps.square().mean().backward()
+        gradients.append([p.grad for p in detector.parameters()])
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_that_relies_on_them_is_left_as_it_is():
+    torch.manual_seed(0)
+    model = Detector(Reusing())
+    assert 'its maps differ by' in channels_last(model)
+    assert model.backbone[2].inplace and type(model.backbone[3]) is nn.Conv2d
