@@ -1,5 +1,6 @@
 """A detector's detections in images, as a file that teaches."""
 
+import hashlib
 import json
 import sys
 import time
@@ -86,17 +87,21 @@ def label_images(
     """
     out, folder = Path(out), None if draw is None else Path(draw)
     found = find_images([images] if isinstance(images, str) else images, root)
-    drawn = [] if folder is None else [_drawn(folder, image) for image in found]
-    check_outputs([out, *drawn], [image.path for image in found], overwrite)
+    drawn = {} if folder is None else {image.file_name: _drawn(folder, image) for image in found}
+    check_outputs([out], [image.path for image in found], overwrite)
     opened = open_detector(detector, checkpoint, device, soft, classes, description)
     told = dict(
-        detector=detector if isinstance(detector, str) else opened.digest,
+        detector=detector if isinstance(detector, str) else opened.name,
         sha256=opened.digest, tta=tta, soft=soft, score_thr=score_thr,
     )  # fmt: skip
-    progress = ProgressFile(out, told, overwrite)
+    progress = ProgressFile(out, {**told, **_besides(opened, found, batch)}, overwrite)
+    own = {line.get('drawn') for line in progress.lines.values()}
+    files = [out, *(target for target in drawn.values() if str(target) not in own)]
+    check_outputs(files, [image.path for image in found], overwrite)
+    progress.begin()
     outcome = Outcome()
     try:
-        _work(opened, found, progress, outcome, tta, soft, score_thr, folder, batch)
+        _work(opened, found, progress, outcome, tta, soft, score_thr, drawn, batch)
     finally:
         progress.close()
     kept = [progress.lines[i.file_name] for i in found if i.file_name in progress.lines]
@@ -116,6 +121,17 @@ def label_images(
     return outcome
 
 
+def _besides(detector: Labels, images: Sequence[ListedImage], batch: int) -> dict[str, Any]:
+    """What else decides the results: work that differs in any of it is other work."""
+    listed = json.dumps([(image.id, image.file_name) for image in images]).encode()
+    besides = dict(
+        classes=list(detector.classes),
+        images=f'{len(images)}, sha256 {hashlib.sha256(listed).hexdigest()}',
+        **detector.settings,
+    )
+    return {**besides, 'batch': batch} if detector.sees_batch else besides
+
+
 def _work(
     detector: Labels,
     images: Sequence[ListedImage],
@@ -124,35 +140,41 @@ def _work(
     tta: bool,
     soft: bool,
     score_thr: float,
-    draw: Path | None,
+    drawn: Mapping[str, Path],
     batch: int,
 ) -> None:
-    digests = {}
-    todo = []
-    for image in images:
-        known = progress.lines.get(image.file_name)
-        digests[image.file_name] = sha256_of(Path(image.path)) if Path(image.path).is_file() else ''
-        if known is None or known['image'].get('sha256') != digests[image.file_name]:
-            todo.append(image)
-    clock = _Clock(len(images), len(images) - len(todo))
-    for first in range(0, len(todo), batch):
-        group = todo[first : first + batch]
-        for image, looked in _looked(detector, group, tta, outcome):
-            found, pixels = looked
+    digests = {
+        i.file_name: sha256_of(Path(i.path)) if Path(i.path).is_file() else '' for i in images
+    }
+
+    def known(image: ListedImage) -> bool:
+        line = progress.lines.get(image.file_name)
+        if line is None or line['image'].get('sha256') != digests[image.file_name]:
+            return False
+        target = drawn.get(image.file_name)
+        return target is None or (line.get('drawn') == str(target) and target.is_file())
+
+    # A batch stays one: what a function finds in an image may follow from those beside it.
+    groups = [images[first : first + batch] for first in range(0, len(images), batch)]
+    todo = [group for group in groups if not all(map(known, group))]
+    clock = _Clock(len(images), len(images) - sum(map(len, todo)))
+    for group in todo:
+        for image, (found, pixels) in _looked(detector, group, tta, outcome):
             height, width = pixels.shape[:2]
             record = dict(id=image.id, file_name=image.file_name, width=width, height=height)
             record['sha256'] = digests[image.file_name]
-            kept = found.scores >= score_thr
-            progress.add(record, _rows(image, found, kept, detector.classes, soft))
-            if draw is not None:
-                sure = found.scores >= DRAWN
-                picture = draw_detections(
-                    pixels, found.boxes[sure], found.scores[sure], found.labels[sure],
-                    detector.classes,
-                )  # fmt: skip
-                target = _drawn(draw, image)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(target, encoded(target.suffix, picture))
+            rows = _rows(image, found, found.scores >= score_thr, detector.classes, soft)
+            target = drawn.get(image.file_name)
+            if target is None:
+                progress.add(record, rows)
+                continue
+            progress.add(record, rows, drawn=str(target))
+            sure = found.scores >= DRAWN
+            picture = draw_detections(
+                pixels, found.boxes[sure], found.scores[sure], found.labels[sure], detector.classes
+            )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(target, encoded(target.suffix, picture))
         clock.add(len(group))
 
 

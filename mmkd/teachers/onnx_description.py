@@ -112,6 +112,10 @@ class Description:
             setattr(made, key, [value] * 3 if isinstance(value, int | float) else list(value))
         return made
 
+    def told(self) -> dict[str, Any]:
+        """All that it says, by key."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != 'session'}
+
     def open(self, path: Path, providers: Sequence[Any] | None = None) -> None:
         """Open the file.
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmkd.checkpoints.fetch import sha256_of
 from mmkd.config.names import first_of
+from mmkd.teachers.function_digest import function_digest
 from mmkd.teachers.onnx_description import Description
 
 Image = NDArray[Any]  # (H, W, 3), uint8, BGR as cv2.imread gives it
@@ -50,6 +51,8 @@ class FunctionDetector:
         TypeError, ValueError: it is no function, or there are no classes.
     """
 
+    sees_batch = True  # it may pad its images to one size
+
     def __init__(self, function: Callable[..., Any] | str, classes: Sequence[str]) -> None:
         found = get_object_from_string(function) if isinstance(function, str) else function
         if not callable(found):
@@ -64,7 +67,20 @@ class FunctionDetector:
             )
         self.function: Any = found
         self.classes = tuple(classes)
-        self.digest = f'{getattr(found, "__module__", "")}.{getattr(found, "__qualname__", found)}'
+        kind = found if hasattr(found, '__qualname__') else getattr(found, 'func', type(found))
+        self.name = f'{getattr(kind, "__module__", "")}.{getattr(kind, "__qualname__", "function")}'
+        self.settings: dict[str, Any] = {'function': self.name}
+        self._digest = ''
+
+    @property
+    def digest(self) -> str:
+        """Of what the function is, or of the weights that it was given."""
+        self._digest = self._digest or function_digest(self.function)
+        return self._digest
+
+    @digest.setter
+    def digest(self, value: str) -> None:
+        self._digest = value
 
     def __call__(self, images: Sequence[Image]) -> list[Found]:
         """Detect in each of the images.
@@ -75,13 +91,13 @@ class FunctionDetector:
         returned = self.function(list(images))
         if not isinstance(returned, tuple | list) or len(returned) != 3:
             raise ValueError(
-                f'{self.digest} must return boxes, scores and labels, but returned '
+                f'{self.name} must return boxes, scores and labels, but returned '
                 f'{type(returned).__name__}. Return three lists, with an entry for each image.'
             )
         counts = [len(part) for part in returned]
         if counts != [len(images)] * 3:
             raise ValueError(
-                f'{self.digest} must return boxes, scores and labels for each of {len(images)} '
+                f'{self.name} must return boxes, scores and labels for each of {len(images)} '
                 f'images, but returned {counts[0]}, {counts[1]} and {counts[2]}.'
             )
         return [self._checked(*found) for found in zip(*returned, strict=True)]
@@ -104,7 +120,7 @@ class FunctionDetector:
         )
         if not valid or (count and not (label.min() >= 0 and label.max() < known)):
             raise ValueError(
-                f'{self.digest} must return boxes (n, 4) of finite numbers, scores from 0 to 1, '
+                f'{self.name} must return boxes (n, 4) of finite numbers, scores from 0 to 1, '
                 f'(n,) or (n, {known}), and labels from 0 to {known - 1}, but of an image returned '
                 f'{box.shape}, {score.shape} from {score.min(initial=1):.3g} to '
                 f'{score.max(initial=0):.3g}, and {label.shape} {first_of(label[:9].tolist())}. '
@@ -117,7 +133,7 @@ class FunctionDetector:
     def _place(self, name: str) -> int:
         if name not in self.classes:
             raise ValueError(
-                f'{self.digest} must return labels among its classes ({first_of(self.classes)}), '
+                f'{self.name} must return labels among its classes ({first_of(self.classes)}), '
                 f'but returned "{name}". Add it to classes.'
             )
         return self.classes.index(name)
@@ -154,6 +170,8 @@ class OnnxDetector:
             what its input and outputs are.
     """
 
+    sees_batch = False  # it is shown one image at a time
+
     def __init__(
         self,
         path: str | Path,
@@ -162,6 +180,7 @@ class OnnxDetector:
     ) -> None:
         self.path = Path(path)
         self._own: Any = None
+        self.settings: dict[str, Any] = {}
         if description is None:
             from mmkd_onnx import ModelFileError, load
 
@@ -181,7 +200,8 @@ class OnnxDetector:
             self._described = Description.of(told)
             self.classes = self._described.classes
             self._described.open(self.path, providers)
-        self.digest = sha256_of(self.path)
+            self.settings = {'description': self._described.told()}
+        self.name, self.digest = str(path), sha256_of(self.path)
 
     def __call__(self, images: Sequence[Image]) -> list[Found]:
         """Detect in each of the images."""
