@@ -76,7 +76,8 @@ class PipelineDetector:
             config = yolov5_config(file)
         if config is not None and not isinstance(config, Config):
             config = read_config(config)
-        self.settings = {} if config is None else {'config': _digest_of(config)}
+        told = None if config is None else _digest_of(config)
+        self.settings: Mapping[str, Any] = {'config': told}
         self.detector = load(checkpoint, config, device)
         self.classes, self.soft = self.detector.classes, soft
         self.name, self.digest = checkpoint, sha256_of(Path(file))
@@ -106,7 +107,8 @@ class PixelDetector:
     def __init__(self, detector: Any) -> None:
         self.detector, self.classes = detector, detector.classes
         self.name, self.digest = detector.name, detector.digest
-        self.settings, self.sees_batch = detector.settings, detector.sees_batch
+        self.settings: Mapping[str, Any] = detector.settings
+        self.sees_batch = detector.sees_batch
 
     def __call__(self, images: Sequence[Image]) -> list[Looked]:
         """What is found in each image."""

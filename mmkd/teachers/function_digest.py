@@ -62,7 +62,9 @@ def _own(value: Any) -> Iterator[bytes]:
             yield name.encode()
             if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
                 yield str((tensor.dtype, tensor.shape)).encode()
-                yield tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+                yield (
+                    tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+                )
     elif (code := _called(value)) is not None:
         yield from _file(code.co_filename)
         yield from _code(code)

@@ -29,7 +29,7 @@ class Description:
         classes: names of the K classes, in the order of scores or labels.
         size: (height, width) of the input.
         boxes: name of the output with boxes (N, 4), or with (N, 4 + K) or (4 + K, N) where scores
-            follow each box.
+            follow each box. Each output may also have an axis of a batch of one image.
         scores: name of the output with scores (N, K), or (N,) beside ``labels``. Defaults to '',
             those that follow the boxes.
         labels: name of the output with labels. Defaults to '', the surest class.
@@ -177,7 +177,7 @@ class Description:
         return placed.back(found), sure, labels, distribution
 
     def _run(self, pixels: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """The outputs for pixels (3, H, W) in BGR, without the axis of the batch."""
+        """The outputs for pixels (3, H, W) in BGR, with or without an axis of the batch."""
         if self.channels == 'RGB':
             pixels = pixels[::-1]
         if self.dtype == 'float32':
@@ -185,15 +185,17 @@ class Description:
             pixels = (pixels.astype(np.float32) - mean) / std
         if self.layout == 'NHWC':
             pixels = pixels.transpose(1, 2, 0)
-        name = self.session.get_inputs()[0].name
-        outputs = self.session.run(None, {name: np.ascontiguousarray(pixels)[None]})
+        entry = self.session.get_inputs()[0]
+        pixels = np.ascontiguousarray(pixels)
+        single = len(entry.shape) == 3  # one image without the axis of a batch
+        outputs = self.session.run(None, {entry.name: pixels if single else pixels[None]})
         names = [output.name for output in self.session.get_outputs()]
-        return dict(zip(names, (np.asarray(output)[0] for output in outputs), strict=True))
+        return dict(zip(names, map(np.asarray, outputs), strict=True))
 
     def _rows(self, outputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Boxes (N, 4) in pixels of the input, and scores (N, K)."""
         known = len(self.classes) + (self.background != 'none')
-        rows = outputs[self.boxes].astype(np.float32)
+        rows = _of_rank(outputs[self.boxes], 2, self.boxes).astype(np.float32)
         if not self.scores:
             width = 4 + known + self.objectness
             rows = rows.T if rows.shape[1] != width and rows.shape[0] == width else rows
@@ -202,9 +204,11 @@ class Description:
                     f'output "{self.boxes}" must have 4 numbers of a box and {width - 4} scores in '
                     f'each row, but is {rows.shape}. Correct classes, background or objectness.'
                 )
-        boxes, scores = rows[:, :4], rows[:, 4:]
+        boxes, scores = (rows, rows) if self.scores else (rows[:, :4], rows[:, 4:])
         if self.scores:
             scores = outputs[self.scores].astype(np.float32)
+            alone = scores.size == len(boxes) and (self.labels or known + self.objectness == 1)
+            scores = scores.reshape(-1, 1) if alone else _of_rank(scores, 2, self.scores)
         if self.activation == 'sigmoid':
             scores = (1 / (1 + np.exp(-scores))).astype(np.float32)
         elif self.activation == 'softmax':
@@ -213,19 +217,32 @@ class Description:
         if self.objectness:
             scores = scores[:, 1:] * scores[:, :1]
         if self.labels:
-            labels = outputs[self.labels].astype(np.int64) - self.first_label
-            kept = (labels >= 0) & (labels < len(self.classes))
-            single = np.zeros((len(labels), len(self.classes)), np.float32)
-            single[np.flatnonzero(kept), labels[kept]] = scores.reshape(len(labels))[kept]
-            scores = single
+            scores = self._of_labels(boxes, scores, outputs[self.labels])
         elif self.background != 'none':
             scores = scores[:, 1:] if self.background == 'first' else scores[:, :-1]
-        if scores.shape != (len(boxes), len(self.classes)):
+        if boxes.shape[1] != 4 or scores.shape != (len(boxes), len(self.classes)):
             raise ValueError(
                 f'scores must be those of {len(self.classes)} classes for each of {len(boxes)} '
-                f'boxes, but are {scores.shape}. Correct classes, labels or background.'
+                f'boxes (N, 4), but are {scores.shape} for boxes {boxes.shape}. Correct classes, '
+                'labels or background.'
             )
         return self._in_pixels(boxes), scores.clip(0, 1)
+
+    def _of_labels(
+        self, boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Scores (N, K): each row has that of its label, and none where that is no class."""
+        labels = _of_rank(labels, 1, self.labels)
+        if not len(labels) == len(boxes) == scores.size:
+            raise ValueError(
+                f'boxes, scores and labels must have a row for each detection, but are '
+                f'{boxes.shape}, {scores.shape} and {labels.shape}. Correct the names of outputs.'
+            )
+        places = labels.astype(np.int64) - self.first_label
+        kept = (places >= 0) & (places < len(self.classes))
+        single = np.zeros((len(places), len(self.classes)), np.float32)
+        single[np.flatnonzero(kept), places[kept]] = scores.reshape(-1)[kept]
+        return single
 
     def _in_pixels(self, boxes: NDArray[Any]) -> NDArray[Any]:
         boxes = boxes.copy()
@@ -234,3 +251,16 @@ class Description:
         if self.box_form != 'xyxy':
             boxes[:, 2:] += boxes[:, :2]
         return boxes * np.tile(self.size[::-1], 2).astype(np.float32) if self.relative else boxes
+
+
+def _of_rank(output: NDArray[Any], rank: int, name: str) -> NDArray[Any]:
+    """An output with ``rank`` axes: those of the batch, and others of a single entry, left out."""
+    found = output
+    while found.ndim > rank and 1 in found.shape:
+        found = found.squeeze(found.shape.index(1))
+    if found.ndim != rank:
+        raise ValueError(
+            f'output "{name}" must have {rank} axes, beside those of a single entry such as a '
+            f'batch of one image, but is {output.shape}. Correct the description.'
+        )
+    return found

@@ -75,23 +75,24 @@ def test_what_is_no_function_is_refused():
             FunctionDetector(brightest, classes)
 
 
-def model(path, outputs, size=(40, 50), layout='NCHW', dtype='float32'):
+def model(path, outputs, size=(40, 50), layout='NCHW', dtype='float32', batch=(1,)):
     """An ONNX file whose outputs are constants; ``most`` is the largest of each channel."""
     from onnx import TensorProto, helper, numpy_helper
 
     kind = getattr(TensorProto, dtype.upper().replace('FLOAT32', 'FLOAT'))
-    shape = [1, 3, *size] if layout == 'NCHW' else [1, *size, 3]
+    shape = [*batch, 3, *size] if layout == 'NCHW' else [*batch, *size, 3]
     nodes, infos = [], []
     for name, value in outputs.items():
-        value = np.asarray(value, np.int64 if name == 'labels' else np.float32)[None]
+        value = np.asarray(value, np.int64 if name == 'labels' else np.float32)
+        value = value.reshape(*batch, *value.shape)
         tensor = numpy_helper.from_array(value, f'{name}_value')
         nodes.append(helper.make_node('Constant', [], [name], value=tensor))
         number = TensorProto.INT64 if name == 'labels' else TensorProto.FLOAT
         infos.append(helper.make_tensor_value_info(name, number, value.shape))
     nodes.append(helper.make_node('Cast', ['input'], ['numbers'], to=TensorProto.FLOAT))
-    axes = [2, 3] if layout == 'NCHW' else [1, 2]
+    axes = [-2, -1] if layout == 'NCHW' else [-3, -2]
     nodes.append(helper.make_node('ReduceMax', ['numbers'], ['most'], axes=axes, keepdims=0))
-    infos.append(helper.make_tensor_value_info('most', TensorProto.FLOAT, [1, 3]))
+    infos.append(helper.make_tensor_value_info('most', TensorProto.FLOAT, [*batch, 3]))
     given = helper.make_tensor_value_info('input', kind, shape)
     graph = helper.make_graph(nodes, 'made', [given], infos)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=8)
@@ -150,6 +151,43 @@ def test_every_form_of_rows_is_read_alike(tmp_path):
         check(detect(tmp_path, outputs, **told))
 
 
+@pytest.mark.parametrize('batch', [(), (1,)])
+def test_outputs_may_come_without_the_axis_of_a_batch(tmp_path, batch):
+    """As those of torchvision's exports, whose input has none either."""
+    rows, scores = np.array(ROWS, float), np.array(SCORES)
+    surest, labels, told = scores.max(1), scores.argmax(1), dict(labels='labels')
+    for outputs, more in (
+        (dict(boxes=rows, scores=scores), {}),
+        (dict(boxes=np.c_[rows, scores]), dict(scores='')),
+        (dict(boxes=np.c_[rows, scores].T), dict(scores='')),
+        (dict(boxes=rows, scores=surest, labels=labels), told),
+        (dict(boxes=rows[:, None], scores=surest[:, None], labels=labels[:, None]), told),
+    ):
+        path = model(tmp_path / 'm.onnx', outputs, batch=batch)
+        check(OnnxDetector(path, {**TOLD, **more})([image()])[0])
+    for count in (0, 1):  # which leaves other axes of one entry
+        outputs = dict(boxes=rows[:count], scores=surest[:count], labels=labels[:count])
+        path = model(tmp_path / 'm.onnx', outputs, batch=batch)
+        [found] = OnnxDetector(path, {**TOLD, **told})([image()])
+        np.testing.assert_allclose(found.scores, surest[:count])
+        path = model(
+            tmp_path / 'm.onnx', dict(boxes=rows[:count], scores=surest[:count]), batch=batch
+        )
+        [found] = OnnxDetector(path, {**TOLD, 'classes': ['ant']})([image()])  # a single class
+        np.testing.assert_allclose(found.scores, surest[:count])
+        assert found.boxes.shape == (count, 4)
+
+
+def test_outputs_of_other_axes_are_refused(tmp_path):
+    for outputs, more, match in (
+        (dict(boxes=[ROWS, ROWS], scores=SCORES), {}, r'"boxes" must have 2 axes.*\(1, 2, 3, 4\)'),
+        (dict(boxes=ROWS, scores=SCORES, labels=[0]), dict(labels='labels'), 'each detection'),
+        (dict(boxes=np.ones((3, 5)), scores=SCORES), {}, r'for boxes \(3, 5\)'),
+    ):
+        with pytest.raises(ValueError, match=match):
+            detect(tmp_path, outputs, **more)
+
+
 def test_rows_that_were_suppressed_in_the_file_stay(tmp_path):
     found = detect(tmp_path, dict(boxes=ROWS, scores=SCORES), iou_thr=None, score_thr=0.65)
     assert found.scores.tolist() == pytest.approx([0.8, 0.7])
@@ -179,7 +217,7 @@ def test_pixels_are_those_that_are_described(tmp_path):
                 described.open(path)
                 red = np.zeros((3, 40, 50), np.uint8)
                 red[2] = 255
-                most = described._run(red)['most']
+                most = described._run(red)['most'][0]
                 wanted = np.full(3, 0.0 if dtype == 'uint8' else -0.55)
                 wanted[place] = 255 if dtype == 'uint8' else 2.0
                 np.testing.assert_allclose(most, wanted, rtol=1e-5)
