@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmkd.config.names import first_of
+from mmkd.teachers.detected import check_scores
 
 _CHOICES = {
     'resize': ('letterbox', 'stretch', 'keep_ratio'),
@@ -226,7 +227,17 @@ class Description:
                 f'boxes (N, 4), but are {scores.shape} for boxes {boxes.shape}. Correct classes, '
                 'labels or background.'
             )
-        return self._in_pixels(boxes), scores.clip(0, 1)
+        hint = f' In the description: activation, which is {self.activation}.'
+        scores = check_scores(scores, f'output "{self.scores or self.boxes}"', hint)
+        boxes = self._in_pixels(boxes)
+        odd = ~np.isfinite(boxes).all(1) & (scores.max(1, initial=0) >= self.score_thr)
+        if odd.any():
+            raise ValueError(
+                f'each box must have four finite numbers, but of output "{self.boxes}" '
+                f'{odd.sum()} of those that score {self.score_thr:g} or more have not. Correct '
+                'the file, or mean and std of the description.'
+            )
+        return boxes, scores
 
     def _of_labels(
         self, boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any]

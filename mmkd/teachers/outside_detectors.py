@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmkd.checkpoints.fetch import sha256_of
 from mmkd.config.names import first_of
+from mmkd.teachers.detected import are_scores, check_scores, upright
 from mmkd.teachers.function_digest import function_digest
 from mmkd.teachers.onnx_description import Description
 
@@ -109,23 +110,24 @@ class FunctionDetector:
         if label.dtype.kind in 'US':
             label = np.array([self._place(str(name)) for name in label], dtype=np.int64)
         box = box.reshape(-1, 4) if not box.size else box
-        label = label.astype(np.int64)
+        named, label = label, _whole(label)
         shaped = (
             box.shape == (count, 4)
             and label.shape == (count,)
             and score.shape in ((count,), (count, known))
         )
-        valid = shaped and bool(
-            np.isfinite(box).all() and (score >= 0).all() and (score <= 1).all()
-        )
+        valid = shaped and are_scores(score) and bool(np.isfinite(box).all())
+        valid = valid and bool(upright(box).all() and (label == named).all())
         if not valid or (count and not (label.min() >= 0 and label.max() < known)):
             raise ValueError(
-                f'{self.name} must return boxes (n, 4) of finite numbers, scores from 0 to 1, '
-                f'(n,) or (n, {known}), and labels from 0 to {known - 1}, but of an image returned '
-                f'{box.shape}, {score.shape} from {score.min(initial=1):.3g} to '
-                f'{score.max(initial=0):.3g}, and {label.shape} {first_of(label[:9].tolist())}. '
-                'Correct it.'
+                f'{self.name} must return boxes (n, 4) of finite numbers, x1 <= x2 and y1 <= y2, '
+                f'scores from 0 to 1, (n,) or (n, {known}), and whole labels from 0 to '
+                f'{known - 1}, '
+                f'but of an image returned {box.shape} {first_of(_odd(box), 2)}, {score.shape} '
+                f'from {score.min(initial=1):.3g} to {score.max(initial=0):.3g}, and '
+                f'{named.shape} {first_of(named[:9].tolist())}. Correct it.'
             )
+        score = score.clip(0, 1)
         if score.ndim == 1:
             return Found(box, score, label)
         return Found(box, score[np.arange(count), label], label, score)
@@ -137,6 +139,21 @@ class FunctionDetector:
                 f'but returned "{name}". Add it to classes.'
             )
         return self.classes.index(name)
+
+
+def _whole(labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels as places; what is no number is none."""
+    if labels.dtype.kind not in 'biuf':
+        return np.full(labels.shape, -1)
+    return np.nan_to_num(labels, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
+
+
+def _odd(boxes: NDArray[Any]) -> list[Any]:
+    """The boxes that are none, else all."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        return boxes.tolist()
+    odd = ~(np.isfinite(boxes).all(1) & upright(boxes))
+    return boxes[odd if odd.any() else slice(None)].tolist()
 
 
 def _read(description: str | os.PathLike[str]) -> Any:
@@ -212,6 +229,8 @@ class OnnxDetector:
     def _detected(self, image: Image) -> Found:
         prepared = self._own.prepare(image)
         outputs = [output[0] for output in self._own.raw(prepared.data['inputs'][None])]
+        if len(outputs) > 1:  # of a two-stage file the third is of labels
+            check_scores(outputs[1], f'"{self.path}"', ' Or export the detector again.')
         boxes, scores, labels = self._own.chosen(outputs)
         distribution = None
         if len(outputs) == 2:  # rows with a score for each class, of which the chosen ones are some

@@ -60,11 +60,25 @@ def test_scores_of_all_classes_are_a_distribution():
         (([[[1, 2, 3, float('nan')]]], [[0.5]], [[0]]), r'finite'),
         (([[[1, 2, 3, 4]]], [[0.5]], [['cow']]), r'its classes \(ant, bee\), but returned "cow"'),
         (([[[1, 2, 3, 4]]], [[0.5, 0.5]], [[0]]), r'boxes \(n, 4\)'),
+        (([[[1, 2, 3, 4]]], [[float('nan')]], [[0]]), r'scores from 0 to 1.*from nan'),
+        (([[[1, 2, 3, 4]]], [[-0.1]], [[0]]), r'scores from 0 to 1'),
+        (([[[1, 2, 3, 4]]], [[[0.5, 1.5]]], [[0]]), r'scores from 0 to 1.*to 1\.5'),
+        (([[[1, 2, 3, 4]]], [[0.5]], [[0.7]]), r'whole labels.*0\.7'),
+        (([[[1, 2, 3, 4]]], [[0.5]], [[None]]), r'whole labels.*None'),
+        (([[[1, 2, 3, 4]]], [[0.5]], [[float('nan')]]), r'whole labels.*nan'),
+        (([[[1, 2, 3, 4], [20, 20, 5, 5]]], [[0.5] * 2], [[0] * 2]), r'x1 <= x2.*\[20\.0, 20\.0'),
     ],
 )
 def test_what_a_function_must_not_return_is_refused(returned, match):
     with pytest.raises(ValueError, match=match):
         FunctionDetector(lambda images: returned, CLASSES)([image()])
+
+
+def test_what_rounding_does_is_no_fault():
+    """A softmax that multiplies by a reciprocal ends a little above 1; a box may be a line."""
+    box, score = np.float32([[1, 2, 1, 2]]), np.float32([1.0000005])
+    [found] = FunctionDetector(lambda images: ([box], [score], [[1.0]]), CLASSES)([image()])
+    assert found.scores.tolist() == [1] and found.labels.tolist() == [1]
 
 
 def test_what_is_no_function_is_refused():
@@ -176,6 +190,30 @@ def test_outputs_may_come_without_the_axis_of_a_batch(tmp_path, batch):
         [found] = OnnxDetector(path, {**TOLD, 'classes': ['ant']})([image()])  # a single class
         np.testing.assert_allclose(found.scores, surest[:count])
         assert found.boxes.shape == (count, 4)
+
+
+@pytest.mark.parametrize(
+    ('scores', 'told', 'match'),
+    [
+        ([[5, -3], [0, 1], [0, 1]], {}, r'"scores" 2 of 6 are not: 5, -3.*sigmoid.*is none'),
+        ([[np.nan, 0.5]] * 3, {}, r'3 of 6 are not: nan, nan, nan'),
+        ([[np.nan, 0.5]] * 3, dict(activation='sigmoid'), r'3 of 6 are not'),
+        ([[99, 1], [0, 1], [0, 1]], {}, r'of scores in percent divide by 100'),
+    ],
+)
+def test_scores_that_are_none_are_refused(tmp_path, scores, told, match):
+    with pytest.raises(ValueError, match=rf'each score must be from 0 to 1, but.*{match}'):
+        detect(tmp_path, dict(boxes=ROWS, scores=scores), **told)
+
+
+def test_scores_of_no_class_and_rounding_are_no_fault(tmp_path):
+    """Rows that fill an output up have no class; a softmax may end a little above 1."""
+    outputs = dict(boxes=ROWS, scores=[0.8, -1, 0.6], labels=[1, -1, 0])
+    check(detect(tmp_path, outputs, labels='labels'))
+    found = detect(tmp_path, dict(boxes=ROWS, scores=[[1.000001, 0], [0, 0], [0, 0]]))
+    assert found.scores.tolist() == [1]
+    with pytest.raises(ValueError, match='four finite numbers'):
+        detect(tmp_path, dict(boxes=[[np.nan] * 4, *ROWS[1:]], scores=SCORES))
 
 
 def test_outputs_of_other_axes_are_refused(tmp_path):
