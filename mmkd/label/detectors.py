@@ -226,9 +226,7 @@ def torchvision_detector(
             f'classes, but does not: {" ".join(str(error).split())[:300]}. Name its classes '
             '(--classes) if it has others.'
         ) from None
-    labels = list(classes)  # of which some stand for none, all of one name
-    names = [n if labels.count(n) == 1 else f'{n} {i}' for i, n in enumerate(labels)]
-    made = FunctionDetector(partial(_look, model.to(place).eval(), place), names)
+    made = FunctionDetector(partial(_look, model.to(place).eval(), place), classes)
     made.name, made.digest = name, sha256_of(Path(checkpoint))
     made.settings = {'torchvision': name}
     return made

@@ -9,17 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmkd.config.names import first_of
+from mmkd.teachers.class_names import class_names
+from mmkd.teachers.description_rules import check_description
 from mmkd.teachers.detected import check_scores
-
-_CHOICES = {
-    'resize': ('letterbox', 'stretch', 'keep_ratio'),
-    'channels': ('RGB', 'BGR'),
-    'layout': ('NCHW', 'NHWC'),
-    'dtype': ('float32', 'uint8'),
-    'box_form': ('xyxy', 'cxcywh', 'xywh'),
-    'activation': ('none', 'sigmoid', 'softmax'),
-    'background': ('none', 'first', 'last'),
-}
 
 
 @dataclass
@@ -92,25 +84,13 @@ class Description:
                 f'a description of an ONNX file must have {", ".join(needed)}, and may have '
                 f'{", ".join(name for name in known if name not in needed)}, but got {given}.'
             )
-        for key, choices in _CHOICES.items():
-            if told.get(key, choices[0]) not in choices:
-                raise ValueError(
-                    f'{key} of a description must be one of {", ".join(choices)}, but got '
-                    f'{told[key]!r}.'
-                )
-        size = told['size']
-        if (
-            not isinstance(size, list | tuple)
-            or len(size) != 2
-            or not all(isinstance(side, int) and side > 0 for side in size)
-        ):
-            raise ValueError(
-                f'size of a description must be the height and width of the input, got {size!r}.'
-            )
-        made = cls(**{**told, 'classes': tuple(told['classes']), 'size': tuple(size)})
+        check_description(told)
+        remedy = 'Correct classes of the description.'
+        made = cls(**{**told, 'classes': class_names(told['classes'], remedy)})
+        made.size = (int(told['size'][0]), int(told['size'][1]))
         for key in ('mean', 'std'):
-            value = getattr(made, key)
-            setattr(made, key, [value] * 3 if isinstance(value, int | float) else list(value))
+            value = np.asarray(getattr(made, key), float).reshape(-1)
+            setattr(made, key, np.broadcast_to(value, 3).tolist())
         return made
 
     def told(self) -> dict[str, Any]:
@@ -141,6 +121,10 @@ class Description:
                 f'a detector must be a file that onnxruntime can run, but of "{path}" it says: '
                 f'{" ".join(str(error).split())[:300]}.'
             ) from None
+        self._check_file(path)
+
+    def _check_file(self, path: Path) -> None:
+        """Hold what the file says of its input and outputs against the description."""
         outputs = [output.name for output in self.session.get_outputs()]
         named = [name for name in (self.boxes, self.scores, self.labels) if name]
         unknown = [name for name in named if name not in outputs]
@@ -148,6 +132,23 @@ class Description:
             raise ValueError(
                 f'boxes, scores and labels of a description must name outputs of "{path}" '
                 f'({", ".join(outputs)}), but it has no {", ".join(unknown)}.'
+            )
+        entry, *others = self.session.get_inputs()
+        sides = (3, *self.size) if self.layout == 'NCHW' else (*self.size, 3)
+        wanted = sides if len(entry.shape) == 3 else (1, *sides)
+        axes = entry.shape or wanted  # a file may leave out what it takes
+        fits = len(axes) == len(wanted) and all(
+            not isinstance(there, int) or there in (side, -1)
+            for there, side in zip(axes, wanted, strict=True)
+        )
+        kind = {'float32': 'tensor(float)', 'uint8': 'tensor(uint8)'}[self.dtype]
+        if others or not fits or entry.type != kind:
+            raise ValueError(
+                f'size, layout and dtype of a description must be those of the one input of '
+                f'"{path}", {entry.name} {entry.shape} {entry.type}'
+                f'{f" beside {len(others)} more" if others else ""}, but are {list(self.size)}, '
+                f'{self.layout} and {self.dtype}, for {list(wanted)} {kind}. Correct them, or '
+                'export the file with such an input.'
             )
 
     def detect(self, image: NDArray[Any]) -> tuple[Any, Any, Any, Any]:

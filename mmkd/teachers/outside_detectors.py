@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmkd.checkpoints.fetch import sha256_of
 from mmkd.config.names import first_of
+from mmkd.teachers.class_names import class_names
 from mmkd.teachers.detected import are_scores, check_scores, upright
 from mmkd.teachers.function_digest import function_digest
 from mmkd.teachers.onnx_description import Description
@@ -46,7 +47,8 @@ class FunctionDetector:
 
     Args:
         function: the function, or its dotted name.
-        classes: names of its K classes, in the order of its labels.
+        classes: names of its K classes, in the order of its labels
+            (:func:`mmkd.teachers.class_names.class_names`).
 
     Raises:
         TypeError, ValueError: it is no function, or there are no classes.
@@ -61,13 +63,8 @@ class FunctionDetector:
                 'a function that detects must be callable, or the dotted name of what is, but got '
                 f'{function!r}. Name it as package.module.function.'
             )
-        if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
-            raise ValueError(
-                'classes must be different names, in the order of the labels, but got '
-                f'{classes!r}. Give classes=[...].'
-            )
         self.function: Any = found
-        self.classes = tuple(classes)
+        self.classes = class_names(classes)
         kind = found if hasattr(found, '__qualname__') else getattr(found, 'func', type(found))
         self.name = f'{getattr(kind, "__module__", "")}.{getattr(kind, "__qualname__", "function")}'
         self.settings: dict[str, Any] = {'function': self.name}

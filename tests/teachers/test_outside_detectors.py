@@ -1,11 +1,15 @@
 """A function and an ONNX file of another program detect as their description says."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mmkd.teachers.class_names import class_names
 from mmkd.teachers.onnx_description import Description
 from mmkd.teachers.outside_detectors import FunctionDetector, OnnxDetector
 
@@ -39,6 +43,18 @@ def test_a_function_detects():
     assert nothing.boxes.shape == (0, 4) and nothing.labels.shape == (0,)
     named = FunctionDetector(f'{__name__}.brightest', CLASSES)
     assert named([image()])[0].boxes.tolist() == [[10, 20, 40, 50]]
+
+
+@given(st.lists(st.sampled_from(['N/A', '', ' ', 'N/A 0', 'class 1', 'cat', 'dog']), min_size=1))
+def test_repeated_and_empty_names_get_the_number_of_their_label(names):
+    """As in tables of labels in which some numbers stand for no class."""
+    found = class_names(names)
+    assert len(set(found)) == len(found) == len(names) and all(name.strip() for name in found)
+    for i, (name, own) in enumerate(zip(names, found, strict=True)):
+        if names.count(name) == 1 and name.strip():
+            assert own == name
+        else:
+            assert own.rstrip('_') == f'{name if name.strip() else "class"} {i}'
 
 
 def test_scores_of_all_classes_are_a_distribution():
@@ -84,7 +100,7 @@ def test_what_rounding_does_is_no_fault():
 def test_what_is_no_function_is_refused():
     with pytest.raises(TypeError, match='must be callable'):
         FunctionDetector(3, CLASSES)
-    for classes in ((), 'ant', ('ant', 'ant')):
+    for classes in ((), 'ant', None, (1, 2), ('ant', None)):
         with pytest.raises(ValueError, match='different names'):
             FunctionDetector(brightest, classes)
 
@@ -261,13 +277,70 @@ def test_pixels_are_those_that_are_described(tmp_path):
                 np.testing.assert_allclose(most, wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ('told', 'match'),
+    [
+        (dict(classes='xy'), "classes of a description must be a list of names.*but got 'xy'"),
+        (dict(classes=[1, 2]), r'classes .*but got \[1, 2\]'),
+        (dict(classes=[]), r'classes .*but got \[\]'),
+        (dict(size=[40, 50.5]), r'size .*height and width.*\[40, 50\.5\]'),
+        (dict(size=[True, 50]), 'size'),
+        (dict(boxes=''), "boxes .*name of an output, but got ''"),
+        (dict(scores=None), 'scores .*but got None'),
+        (dict(mean='123'), "mean .*a number, or one for each of three channels, but got '123'"),
+        (dict(mean=[1, 2]), 'mean'),
+        (dict(std=0), 'std .*other than 0.*but got 0'),
+        (dict(std=[1, 0, 1]), 'std'),
+        (dict(std=float('nan')), 'std'),
+        (dict(relative='false'), "relative .*true or false, but got 'false'"),
+        (dict(objectness=1), 'objectness .*true or false'),
+        (dict(score_thr='high'), "score_thr .*from 0 to 1, but got 'high'"),
+        (dict(score_thr=50), 'score_thr'),
+        (dict(iou_thr=-0.1), 'iou_thr .*or null'),
+        (dict(pad=300), 'pad .*from 0 to 255, but got 300'),
+        (dict(pad=[0, 0, 0]), r'pad .*but got \[0, 0, 0\]'),
+        (dict(max_per_img=0), 'max_per_img'),
+        (dict(first_label=0.5), 'first_label .*whole number'),
+        (dict(resize=['stretch']), r"resize .*one of.*but got \['stretch'\]"),
+        (dict(labels='labels', scores=''), "scores .*those of the labels, but got ''"),
+        (dict(labels='labels', objectness=True), 'objectness .*beside labels'),
+        (dict(labels='labels', activation='softmax'), 'activation .*beside labels'),
+        (dict(size=[40, 60]), r'the one input of .*, but are \[40, 60\]'),
+        (dict(layout='NHWC'), 'the one input'),
+        (dict(dtype='uint8'), r'the one input .*tensor\(float\)'),
+    ],
+)
+def test_a_field_of_another_kind_is_refused_before_work_starts(tmp_path, told, match):
+    path = model(tmp_path / 'm.onnx', dict(boxes=ROWS, scores=SCORES, labels=[0, 1, 0]))
+    with pytest.raises(ValueError, match='of a description must be') as caught:
+        OnnxDetector(path, {**TOLD, **told})
+    assert re.search(match, str(caught.value))
+
+
+def test_what_a_field_may_be_is_taken(tmp_path):
+    path = model(tmp_path / 'm.onnx', dict(boxes=ROWS, scores=SCORES))
+    for told in (
+        dict(classes=list(CLASSES), size=[40, 50], labels=''),
+        dict(size=np.array([40, 50])),
+        dict(pad=0),
+        dict(pad=114.0, mean=[0], std=(255, 255.0, 255)),
+        dict(mean=np.zeros(3), std=np.float32(255)),
+        dict(score_thr=0, iou_thr=1, max_per_img=300),
+        dict(score_thr=np.float64(0.05), first_label=-1),
+        dict(classes=('ant', 'ant')),
+    ):
+        detector = OnnxDetector(path, {**TOLD, **told})
+        assert len(detector([image()])[0].scores) >= 2
+    assert detector.classes == ('ant 0', 'ant 1')
+
+
 def test_what_is_no_description_is_refused(tmp_path):
     path = model(tmp_path / 'm.onnx', dict(boxes=ROWS, scores=SCORES))
     for told, match in (
         (dict(), 'must have classes, size, boxes'),
         ({**TOLD, 'nms': 1}, 'may have'),
         ({**TOLD, 'layout': 'NWHC'}, "must be one of NCHW, NHWC, but got 'NWHC'"),
-        ({**TOLD, 'size': 640}, 'height and width of the input, got 640'),
+        ({**TOLD, 'size': 640}, 'height and width of the input, but got 640'),
         ({**TOLD, 'boxes': 'dets'}, r'outputs of ".*" \(boxes, scores, most\), but it has no dets'),
         (dict(classes=CLASSES, size=(40, 50), boxes='boxes'), 'must have 4 numbers of a box and 2'),
         ({**TOLD, 'classes': ['a']}, 'must be those of 1 classes for each of 3 boxes'),
