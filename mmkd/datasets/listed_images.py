@@ -3,11 +3,13 @@
 import glob
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmkd.datasets.split import Faults
 from mmkd.fileio.files_below import files_below
 from mmkd.fileio.nearby import absent, hint
 
@@ -46,7 +48,7 @@ def find_images(words: Sequence[str], root: str | None = None) -> list[ListedIma
 
     Raises:
         FileNotFoundError: there is no such file or image.
-        ValueError: a COCO file is named beside others, or is none.
+        ValueError: a COCO file is named beside others, is none, or has an id twice.
     """
     coco = [word for word in words if word.lower().endswith('.json')]
     if coco:
@@ -111,7 +113,8 @@ def _of_coco(path: Path, root: str | None) -> list[ListedImage]:
         )
     try:
         content = json.loads(path.read_text(encoding='utf-8-sig'))
-        images = {image['id']: str(image['file_name']) for image in content['images']}
+        listed = [(image['id'], str(image['file_name'])) for image in content['images']]
+        images = dict(listed)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'a COCO file must list images with id and file_name, but "{path}" does not '
@@ -119,6 +122,11 @@ def _of_coco(path: Path, root: str | None) -> list[ListedImage]:
         ) from None
     if not images:
         raise ValueError(f'a COCO file must list images, but "{path}" has none.')
+    Faults('a COCO file', str(path)).refuse(
+        'image ids must differ',
+        [key for key, count in Counter(key for key, _ in listed).items() if count > 1],
+        'Give each image its own id.',
+    )
     folder = _folder(path, list(images.values()), root)
     return [ListedImage(os.path.join(folder, name), key, name) for key, name in images.items()]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +13,18 @@ from typing import Any
 import numpy as np
 
 from mmkd.checkpoints.fetch import sha256_of
+from mmkd.config.config_files import config_files
 from mmkd.config.given_teacher import RESULTS
 from mmkd.datasets.listed_images import ListedImage, find_images
 from mmkd.detections.results_file import CLASSES, DETECTOR, DISTRIBUTION, IMAGES
 from mmkd.errors import ImageError
 from mmkd.fileio.atomic_writes import write_atomic
+from mmkd.fileio.check_not_read import check_not_read
 from mmkd.label.detectors import Labels, Looked, open_detector
 from mmkd.label.mirrored import fused, mirrored_back
-from mmkd.label.progress_file import ProgressFile
-from mmkd.predict.outputs import check_outputs, encoded
+from mmkd.label.progress_file import ProgressFile, part_of
+from mmkd.predict.outputs import check_outputs, drawn_file, encoded
+from mmkd.predict.sources import Source
 from mmkd.teachers.outside_detectors import Found
 from mmkd.visualization.detections import draw_detections
 
@@ -88,7 +92,9 @@ def label_images(
     out, folder = Path(out), None if draw is None else Path(draw)
     found = find_images([images] if isinstance(images, str) else images, root)
     drawn = {} if folder is None else {image.file_name: _drawn(folder, image) for image in found}
-    check_outputs([out], [image.path for image in found], overwrite)
+    read = [*_read(detector, images, checkpoint, description), *(image.path for image in found)]
+    check_outputs([out], read, overwrite)
+    check_not_read([part_of(out), *drawn.values()], read)
     opened = open_detector(detector, checkpoint, device, soft, classes, description)
     told = dict(
         detector=detector if isinstance(detector, str) else opened.name,
@@ -97,14 +103,14 @@ def label_images(
     progress = ProgressFile(out, {**told, **_besides(opened, found, batch)}, overwrite)
     own = {line.get('drawn') for line in progress.lines.values()}
     files = [out, *(target for target in drawn.values() if str(target) not in own)]
-    check_outputs(files, [image.path for image in found], overwrite)
+    check_outputs(files, read, overwrite)
     progress.begin()
     outcome = Outcome()
     try:
         _work(opened, found, progress, outcome, tta, soft, score_thr, drawn, batch)
     finally:
         progress.close()
-    kept = [progress.lines[i.file_name] for i in found if i.file_name in progress.lines]
+    kept = [progress.lines[i.id] for i in found if i.id in progress.lines]
     ids = _category_ids(images, opened.classes)
     results = [
         dict(row, category_id=ids[row['category_name']]) for line in kept for row in line['results']
@@ -119,6 +125,20 @@ def label_images(
     progress.remove()
     outcome.images, outcome.results = len(kept), len(results)
     return outcome
+
+
+def _read(
+    detector: str | Callable[..., Any],
+    images: str | Sequence[str],
+    checkpoint: str | None,
+    description: Any,
+) -> list[Any]:
+    """The files that are read beside the images: lists, the detector and what it needs."""
+    words = [images] if isinstance(images, str) else [*images]
+    described = description if isinstance(description, str | Path) else None
+    if not isinstance(detector, str):
+        return [*words, getattr(getattr(detector, '__code__', None), 'co_filename', None)]
+    return [*words, detector, *config_files(detector), checkpoint, described]
 
 
 def _besides(detector: Labels, images: Sequence[ListedImage], batch: int) -> dict[str, Any]:
@@ -148,7 +168,7 @@ def _work(
     }
 
     def known(image: ListedImage) -> bool:
-        line = progress.lines.get(image.file_name)
+        line = progress.lines.get(image.id)
         if line is None or line['image'].get('sha256') != digests[image.file_name]:
             return False
         target = drawn.get(image.file_name)
@@ -234,7 +254,9 @@ def _category_ids(images: str | Sequence[str], classes: Sequence[str]) -> Mappin
 
 
 def _drawn(folder: Path, image: ListedImage) -> Path:
-    return (folder / image.file_name).with_suffix('.jpg')
+    """As ``mmkd predict`` draws it; a name that leads elsewhere stays in the folder."""
+    parts = [part for part in Path(image.file_name).parts if part not in ('..', os.sep)]
+    return drawn_file(folder, Source('image', image.path, '/'.join(parts)))
 
 
 class _Clock:

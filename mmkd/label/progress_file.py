@@ -23,8 +23,9 @@ class ProgressFile:
 
     def __init__(self, out: Path, told: Mapping[str, Any], anew: bool = False) -> None:
         self.path = part_of(out)
-        self._told = json.loads(json.dumps(told))
-        self.lines: dict[str, dict[str, Any]] = {}
+        self._told = json.loads(json.dumps(told, default=str))
+        #: By the image's id.
+        self.lines: dict[Any, dict[str, Any]] = {}
         self._file: Any = None
         if self.path.exists() and not anew:
             self._read()
@@ -53,7 +54,7 @@ class ProgressFile:
                 found = json.loads(line)
             except ValueError:  # torn: the process was killed while it wrote
                 continue
-            self.lines[found['image']['file_name']] = found
+            self.lines[found['image']['id']] = found
 
     def begin(self) -> None:
         """Write what is known, without a torn last line, to be gone on with."""
@@ -64,7 +65,7 @@ class ProgressFile:
     def add(self, image: Mapping[str, Any], results: list[dict[str, Any]], **beside: Any) -> None:
         """Keep what was found in an image."""
         line = dict(image=dict(image), results=results, **beside)
-        self.lines[image['file_name']] = line
+        self.lines[image['id']] = line
         self._file.write(f'{json.dumps(line, allow_nan=False)}\n')
         self._file.flush()
 

@@ -1,5 +1,7 @@
 """Interrupted, ``mmkd label`` goes on with its own work, and with no other."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from mmkd.config.read_config import read_config
 from mmkd.label import label_images
 from mmkd.label.detectors import open_detector
 from mmkd.label.progress_file import ProgressFile
+from tests.fileio.test_check_not_read import kept
 from tests.label.test_label import folder, read  # noqa: F401
 from tests.predict.conftest import place  # noqa: F401
 from tests.teachers.test_outside_detectors import ROWS, SCORES, TOLD, model
@@ -81,15 +84,48 @@ def test_drawing_goes_on_as_well(folder):  # noqa: F811
     """Images that were drawn are not in the way, those that were not are drawn, others stay."""
     out, drawn, settings = folder / 'teacher.json', folder / 'drawn', dict(classes=['x'])
     begin(folder, constant(stop=2), draw=drawn, **settings)
-    assert len(list(drawn.rglob('*.jpg'))) == 2
+    assert len(list(drawn.rglob('*.png'))) == 2
     label_images(constant(), str(folder / 'images'), out, draw=drawn, **settings)
-    assert len(list(drawn.rglob('*.jpg'))) == 3
+    assert len(list(drawn.rglob('*.png'))) == 3
     out.unlink()
     begin(folder, constant(stop=2), **settings)
-    with pytest.raises(FileExistsError, match=r'a\.jpg'):
+    with pytest.raises(FileExistsError, match=r'a\.png'):
         label_images(constant(), str(folder / 'images'), out, draw=drawn, **settings)
     label_images(constant(), str(folder / 'images'), out, draw=folder / 'more', **settings)
-    assert len(list((folder / 'more').rglob('*.jpg'))) == 3
+    assert len(list((folder / 'more').rglob('*.png'))) == 3
+
+
+def test_images_of_one_stem_are_drawn_apart(folder):  # noqa: F811
+    """Each into a file of its own name, and none outside of the folder."""
+    cv2.imwrite(str(folder / 'images/a.jpg'), np.zeros((30, 40, 3), np.uint8))
+    cv2.imwrite(str(folder / 'outside.png'), np.zeros((30, 40, 3), np.uint8))
+    names = ['a.png', 'a.jpg', '../outside.png', str(folder / 'images/b.png')]
+    listed = [dict(id=i, file_name=name) for i, name in enumerate(names)]
+    (folder / 'images/list.json').write_text(json.dumps(dict(images=listed)))
+    before = kept(folder)
+    drawn, settings = folder / 'drawn', dict(classes=['x'], root=str(folder / 'images'))
+    label_images(
+        constant(), str(folder / 'images/list.json'), folder / 't.json', draw=drawn, **settings
+    )
+    found = kept(folder)
+    assert all(found[path] == content for path, content in before.items())
+    made = sorted(str(path.relative_to(drawn)) for path in found if drawn in path.parents)
+    own = str((folder / 'images/b.png').relative_to('/'))
+    assert made == sorted(['a.jpg', 'a.png', 'outside.png', own])
+
+
+def test_a_coco_file_loses_no_image(folder):  # noqa: F811
+    """Two entries may name one file; two entries of one id are refused."""
+    listed = [dict(id=i, file_name=name) for i, name in ((1, 'b.png'), (2, 'b.png'), (3, 'a.png'))]
+    path, out = folder / 'images/list.json', folder / 't.json'
+    path.write_text(json.dumps(dict(images=listed)))
+    made = label_images(constant(), str(path), out, classes=['x'])
+    found = read(out)
+    assert made.images == 3 and [one['id'] for one in found['images']] == [1, 2, 3]
+    assert [row['image_id'] for row in found['results']] == [1, 2, 3]
+    path.write_text(json.dumps(dict(images=[*listed, dict(id=2, file_name='a.png')])))
+    with pytest.raises(ValueError, match=r'image ids must differ.*1 does not: 2'):
+        label_images(constant(), str(path), folder / 'other.json', classes=['x'])
 
 
 def test_a_batch_stays_one(folder):  # noqa: F811
