@@ -90,7 +90,7 @@ def label_images(
         OSError, ValueError: before work starts, whatever would end it.
     """
     out, folder = Path(out), None if draw is None else Path(draw)
-    found = find_images([images] if isinstance(images, str) else images, root)
+    found = find_images([images] if isinstance(images, str) else images, root, folder)
     drawn = {} if folder is None else {image.file_name: _drawn(folder, image) for image in found}
     read = [*_read(detector, images, checkpoint, description), *(image.path for image in found)]
     check_outputs([out], read, overwrite)
@@ -138,7 +138,7 @@ def _read(
     described = description if isinstance(description, str | Path) else None
     if not isinstance(detector, str):
         return [*words, getattr(getattr(detector, '__code__', None), 'co_filename', None)]
-    return [*words, detector, *config_files(detector), checkpoint, described]
+    return [*words, detector, f'{detector}.data', *config_files(detector), checkpoint, described]
 
 
 def _besides(detector: Labels, images: Sequence[ListedImage], batch: int) -> dict[str, Any]:

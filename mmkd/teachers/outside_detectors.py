@@ -216,6 +216,9 @@ class OnnxDetector:
             self._described.open(self.path, providers)
             self.settings = {'description': self._described.told()}
         self.name, self.digest = str(path), sha256_of(self.path)
+        beside = Path(f'{path}.data')  # where PyTorch's exporter may put the weights
+        if beside.is_file():
+            self.settings['data'] = sha256_of(beside)
 
     def __call__(self, images: Sequence[Image]) -> list[Found]:
         """Detect in each of the images."""

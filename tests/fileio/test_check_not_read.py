@@ -15,6 +15,7 @@ from mmkd.datasets.split_coco import write_parts
 from mmkd.export.export_graph import export_graph
 from mmkd.export.export_student import export_student
 from mmkd.fileio.check_not_read import check_not_read
+from mmkd_cli.convert import convert
 from mmkd_cli.main import main
 
 
@@ -64,6 +65,8 @@ def test_no_command_writes_over_what_it_reads(here):
         lambda: export_student('b.json', read_config('deep/s.py'), 's.pth', True),  # and s.py
         lambda: export_graph('s.onnx', None, out=Path('s.onnx'), overwrite=True),
         lambda: export_graph('s.pth', None, images=['s.onnx'], overwrite=True),
+        lambda: convert('s.pth', Path('s.pth'), force=True),
+        lambda: convert('s.pth', Path('base.py'), 'deep/s.py', force=True),
     ):
         with pytest.raises(FileExistsError, match='is read'):
             call()

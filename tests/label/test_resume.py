@@ -1,6 +1,7 @@
 """Interrupted, ``mmkd label`` goes on with its own work, and with no other."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -70,6 +71,8 @@ def test_a_description_or_a_config_that_changed_is_other_work(folder, place):  #
     )
     assert first.settings == again.settings and first.digest == form.digest
     assert first.settings != order.settings and first.settings != form.settings
+    Path(f'{path}.data').write_bytes(b'weights')
+    assert open_detector(path, description=told).settings != first.settings
     opened = open_detector(place.pair__py, place.epoch_1__pth)
     cfg = read_config(place.pair__py)
     student = cfg.model.architecture
@@ -93,6 +96,20 @@ def test_drawing_goes_on_as_well(folder):  # noqa: F811
         label_images(constant(), str(folder / 'images'), out, draw=drawn, **settings)
     label_images(constant(), str(folder / 'images'), out, draw=folder / 'more', **settings)
     assert len(list((folder / 'more').rglob('*.png'))) == 3
+
+
+def test_what_is_drawn_below_the_images_is_none_of_them(folder):  # noqa: F811
+    out, drawn, settings = folder / 'teacher.json', folder / 'images/c', dict(classes=['x'])
+    begin(folder, constant(stop=2), draw=drawn, **settings)
+    label_images(constant(), str(folder / 'images'), out, draw=drawn, **settings)
+    assert [one['file_name'] for one in read(out)['images']] == ['a.png', 'b.png', 'deep/c.png']
+    globbed = [str(folder / 'images/**/*.png')]
+    again = label_images(constant(), globbed, folder / 'g.json', draw=drawn / 'c', **settings)
+    assert again.images == 6  # those of another folder are images as any
+    last = label_images(
+        constant(), globbed, folder / 'h.json', draw=drawn, overwrite=True, **settings
+    )
+    assert last.images == 3
 
 
 def test_images_of_one_stem_are_drawn_apart(folder):  # noqa: F811
