@@ -81,7 +81,7 @@ def _files(word: str, besides: str | Path | None) -> list[str]:
         return [path]
     matches = [path] if os.path.isdir(path) else sorted(glob.glob(path, recursive=True))
     left_out = set() if besides is None else {os.path.realpath(besides)}
-    found = []
+    found: list[str] = []
     for match in matches:
         if os.path.isdir(match):
             found += files_below(match, ENDINGS, left_out)
