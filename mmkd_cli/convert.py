@@ -44,10 +44,13 @@ def convert(
         load_yolov5_state_dict,
         read_yolov5_file,
     )
+    from mmkd.config.config_files import config_files
+    from mmkd.fileio.check_not_read import check_not_read
 
     if target.exists() and not force:
         raise CheckpointError(f'{target}: exists; give another name, or --force to overwrite it')
     source = find_checkpoint(source, 'the file to convert')
+    check_not_read([target], [source, *config_files(config)])
     foreign = describe_foreign(source)
     if foreign is not None:
         raise CheckpointError(

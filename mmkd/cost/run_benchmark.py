@@ -12,11 +12,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from mmkd.checkpoints.fetch import is_address
 from mmkd.checkpoints.reader import find_checkpoint
+from mmkd.config.config_files import config_files
 from mmkd.cost.contender import Contender
 from mmkd.cost.measure_costs import ROUNDS, measure_costs
 from mmkd.cost.measured_map import find_map
 from mmkd.cost.write_costs import cost_notes, cost_table, write_costs
 from mmkd.doctor.report import Section, show_table
+from mmkd.fileio.check_not_read import check_not_read
 
 
 def run_benchmark(
@@ -52,6 +54,10 @@ def run_benchmark(
         images = 0
     if out is not None:
         check_out(out, overwrite)
+        sources = [one.config for one in contenders] + [data]
+        read = [file for config in sources for file in config_files(config)]
+        named = [one.checkpoint for one in contenders]
+        check_not_read((out, out.with_suffix('.png')), [*read, *named, *results])
     console = Console(stderr=True)
     columns = (TextColumn('{task.description}'), BarColumn(), TimeElapsedColumn())
     with (

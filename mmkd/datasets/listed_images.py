@@ -3,11 +3,13 @@
 import glob
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmkd.datasets.split import Faults
 from mmkd.fileio.files_below import files_below
 from mmkd.fileio.nearby import absent, hint
 
@@ -35,7 +37,9 @@ class ListedImage:
     file_name: str
 
 
-def find_images(words: Sequence[str], root: str | None = None) -> list[ListedImage]:
+def find_images(
+    words: Sequence[str], root: str | None = None, besides: str | Path | None = None
+) -> list[ListedImage]:
     """The images that words of a command line name, in order, each once.
 
     Args:
@@ -43,10 +47,11 @@ def find_images(words: Sequence[str], root: str | None = None) -> list[ListedIma
             ``.txt`` file with a path in each line, seen from its folder.
         root: the folder of a COCO file's images. Defaults to None: its own folder, or the first of
             the folders beside and above it that has them.
+        besides: a folder that is left out where a folder or a glob would find it. Defaults to None.
 
     Raises:
         FileNotFoundError: there is no such file or image.
-        ValueError: a COCO file is named beside others, or is none.
+        ValueError: a COCO file is named beside others, is none, or has an id twice.
     """
     coco = [word for word in words if word.lower().endswith('.json')]
     if coco:
@@ -57,7 +62,7 @@ def find_images(words: Sequence[str], root: str | None = None) -> list[ListedIma
         return _of_coco(Path(coco[0]), root)
     files: dict[str, str] = {}
     for word in words:
-        for path in _files(word):
+        for path in _files(word, besides):
             files.setdefault(os.path.realpath(path), path)
     paths = [os.path.abspath(path) for path in files.values()]
     shared = os.path.commonpath([os.path.dirname(path) for path in paths])
@@ -68,18 +73,20 @@ def find_images(words: Sequence[str], root: str | None = None) -> list[ListedIma
     ]
 
 
-def _files(word: str) -> list[str]:
+def _files(word: str, besides: str | Path | None) -> list[str]:
     path = os.path.expanduser(word)
     if path.lower().endswith('.txt'):
         return _listed(Path(path))
     if os.path.isfile(path):
         return [path]
     matches = [path] if os.path.isdir(path) else sorted(glob.glob(path, recursive=True))
-    found = [
-        file
-        for match in matches
-        for file in (files_below(match, ENDINGS) if os.path.isdir(match) else [match])
-    ]
+    left_out = set() if besides is None else {os.path.realpath(besides)}
+    found: list[str] = []
+    for match in matches:
+        if os.path.isdir(match):
+            found += files_below(match, ENDINGS, left_out)
+        elif not left_out & set(map(str, Path(os.path.realpath(match)).parents)):
+            found.append(match)
     if not found:
         raise FileNotFoundError(
             f'images must be a folder, files, a glob, a list (.txt) or a COCO file (.json), but '
@@ -117,10 +124,18 @@ def _of_coco(path: Path, root: str | None) -> list[ListedImage]:
             f'a COCO file must list images with id and file_name, but "{path}" does not '
             f'({type(error).__name__}: {error}). Name the images themselves, or their folder.'
         ) from None
+    _check_ids(path, [image['id'] for image in content['images']])
     if not images:
         raise ValueError(f'a COCO file must list images, but "{path}" has none.')
     folder = _folder(path, list(images.values()), root)
     return [ListedImage(os.path.join(folder, name), key, name) for key, name in images.items()]
+
+
+def _check_ids(path: Path, ids: Sequence[Any]) -> None:
+    twice = [key for key, count in Counter(ids).items() if count > 1]
+    Faults('a COCO file', str(path)).refuse(
+        'image ids must differ', twice, 'Give each image its own id.'
+    )
 
 
 def _folder(path: Path, names: list[str], root: str | None) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def write_parts(
         raise ValueError(f'--shares must name each part once and add up to 1, got {shares}.')
     out = {name: path.with_name(f'{name}.json') for name in by_name}
     for part in out.values():
-        if part == path:
+        if os.path.realpath(part) == os.path.realpath(path):
             raise ValueError(f'{part} is what is split: no part may have its name.')
         if part.exists() and not force:
             raise FileExistsError(f'{part} must not exist yet, but it does; --force overwrites it.')

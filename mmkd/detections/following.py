@@ -22,6 +22,10 @@ from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
 #: loaded.
 DETECTIONS = 'teacher_detections'
 
+#: Where they stay, should the annotations be loaded once more: MMYOLO's mixing transforms may load
+#: again what they have kept.
+_LOADED = f'{DETECTIONS}_loaded'
+
 #: They draw without looking at boxes, and make new ones, or move none where there are none: run
 #: once more, with the same draws and the detections for ground truth.
 AGAIN = frozenset(('RandomAffine', 'YOLOv5RandomAffine', 'Albu', 'RandomErasing'))
@@ -62,10 +66,16 @@ def follow(call: Callable[[Any, Any], Any], transform: Any, results: Any) -> Any
             f'{type(transform).__name__} pastes objects by their masks, which detections do not '
             'have. Take it out of the pipeline, or let the teacher run in training.'
         )
+    if 'LoadAnnotations' in names and _LOADED in results:
+        results[DETECTIONS], truth = results.pop(_LOADED), None
     if not isinstance(truth, CarryingBoxes) or hasattr(transform, 'transforms'):
         loads = DETECTIONS in results and truth is None
+        held = results.get(DETECTIONS)
         outcome = call(transform, results)
-        return _attached(outcome) if loads else outcome
+        if loads and isinstance(outcome, dict) and outcome.get('gt_bboxes') is not None:
+            outcome = _attached(outcome)
+            outcome[_LOADED] = held
+        return outcome
     foreign = type(transform).__module__.partition('.')[0] not in _KNOWN
     again = deepcopy(transform) if 'Albu' in names else transform  # it has its own generators
     makes_anew = foreign or 'gt_masks' in results  # boxes, perhaps, of arrays or of masks

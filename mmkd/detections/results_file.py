@@ -27,6 +27,13 @@ DISTRIBUTION = 'distribution'
 
 WHERE = 'model.teacher'
 
+#: A number beyond it is none that a box can have.
+LARGEST = float(np.finfo(np.float32).max)
+
+#: The rule for scores, whatever they come from, and what mends those that break it.
+SCORE_RULE = 'each score must be from 0 to 1'
+SCORE_REMEDY = 'Give probabilities: of scores in percent divide by 100, of logits take the sigmoid.'
+
 
 @dataclass(frozen=True, eq=False)
 class Results:
@@ -160,13 +167,13 @@ def _check_rows(rows: Sequence[Mapping[str, Any]], faults: Faults, classes: int)
         'the others.',
     )
     faults.refuse(
-        'each score must be from 0 to 1',
+        SCORE_RULE,
         (
             f'{row["score"]} (result {i})'
             for i, row in enumerate(rows)
             if not 0 <= row['score'] <= 1
         ),
-        'Give probabilities: of scores in percent divide by 100, of logits take the sigmoid.',
+        SCORE_REMEDY,
     )
     faults.refuse(
         'file_name and category_name must be text, if they are given',
@@ -198,7 +205,9 @@ def _is_whole(row: Mapping[str, Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -LARGEST <= value <= LARGEST  # also of whole numbers that no float can hold
 
 
 def _is_distribution(row: Mapping[str, Any], classes: int) -> bool:

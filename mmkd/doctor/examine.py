@@ -86,9 +86,9 @@ def _examine(
         models.check_preprocessing(section, pair)
     with part('Models', 'part', 'student', 'teacher', 'equal') as section:
         models.check_heads(section, pair)
-    if any(pair.class_maps.values()):
+    if models.paired_classes(pair, classes):
         with part('Classes', 'class', 'taught by') as section:
-            models.check_classes(section, pair)
+            models.check_classes(section, pair, classes)
     with part('Priors against objects', *check_priors.COLUMNS) as section:
         check_priors.check_priors(section, pair.student, dataset, classes)
     title, teaches = 'mAP on validation images', True

@@ -14,6 +14,7 @@ from mmkd.checkpoints.weight_meaning import shown
 from mmkd.config.names import first_of
 from mmkd.doctor.report import Section
 from mmkd.heads import Description, describe_head, predicting_head
+from mmkd.heads.class_map import ClassMap
 from mmkd.rules.distiller_rules import DIFFERENCE
 from mmkd.teachers.given_detections import GivenDetections
 
@@ -122,17 +123,41 @@ def check_preprocessing(section: Section, pair: DetectionDistill) -> None:
             section.notes.append(f'{who} sees the images at {source.scale:g} times their size.')
 
 
-def check_classes(section: Section, pair: DetectionDistill) -> None:
+def paired_classes(
+    pair: DetectionDistill, classes: Sequence[str] | None = None
+) -> dict[str, ClassMap]:
+    """By teacher which of its classes is which of the student's, where they are not the same.
+
+    Args:
+        pair: the built pair.
+        classes: names of the data set's classes.
+    """
+    found = {}
+    for name, paired in pair.class_maps.items():
+        model: Any = pair.teachers.get(name)
+        known = model.known_classes if isinstance(model, GivenDetections) else None
+        named = pair.class_names.get(name)
+        own = classes or (named.student if named is not None else None)
+        if known and own:  # its detections come with the student's classes
+            told = ClassMap.from_names(known, own, model.class_map)
+            paired = None if paired is None and told.identity else told
+        if paired is not None:
+            found[name] = paired
+    return found
+
+
+def check_classes(
+    section: Section, pair: DetectionDistill, classes: Sequence[str] | None = None
+) -> None:
     """Which classes of a teacher are which of the student, and what is left out."""
-    found = {name: classes for name, classes in pair.class_maps.items() if classes is not None}
-    for name, classes in found.items():
+    for name, found in paired_classes(pair, classes).items():
         owned = getattr(pair.class_names[name], 'only', None)
-        for own, partners in classes.partners():
+        for own, partners in found.partners():
             shown_partners = partners if owned is None or own in owned else []
             row = own if len(pair.class_maps) == 1 else f'{own} ({name})'
             section.rows.append([row, shown_partners or None])
         who = '' if len(pair.class_maps) == 1 else f'{name}: '
-        section.notes += [f'{who}{line[0].upper()}{line[1:]}.' for line in tell(classes)]
+        section.notes += [f'{who}{line[0].upper()}{line[1:]}.' for line in tell(found)]
 
 
 def check_heads(section: Section, pair: DetectionDistill) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmkd.config.config_files import config_files
 from mmkd.export.converters import check_converter, convert, converted_files, open_in_openvino
 from mmkd.export.export_onnx import (
     DEFAULTS,
@@ -22,6 +23,7 @@ from mmkd.export.int8.export_int8 import check_int8, make_int8
 from mmkd.export.int8.learned import fixed, make_learned
 from mmkd.export.onnx_file import need
 from mmkd.export.trained import open_trained
+from mmkd.fileio.check_not_read import check_not_read
 from mmkd.quantization.quantized import ranges_in
 
 
@@ -73,6 +75,7 @@ def export_graph(
         file = Path(checkpoint).with_suffix('.onnx')
     besides = converted_files(kind, file)
     report = check_outputs(file, overwrite, besides)
+    check_not_read((file, report, *besides), [checkpoint, *config_files(config), *images])
     parity: Any
     ranges = ranges_in(checkpoint) if int8 and calibration is None else {}
     if ranges:

@@ -10,8 +10,10 @@ from mmengine.registry import DefaultScope
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.checkpoints.detector_checkpoint import load_detector, read_checkpoint, save_checkpoint
 from mmkd.checkpoints.state_keys import STUDENT_PREFIX, student_state_dict
+from mmkd.config.config_files import config_files
 from mmkd.export.student_config import student_config
 from mmkd.fileio.atomic_writes import write_atomic
+from mmkd.fileio.check_not_read import check_not_read
 from mmkd.quantization.quantized import KEY as QUANTIZATION
 from mmkd.quantization.quantized import learned_ranges, split_ranges
 
@@ -36,6 +38,7 @@ def export_student(
     out = Path(out)
     beside = out.with_suffix('.py')
     _check_name(out)
+    check_not_read((out, beside), [checkpoint, *config_files(config)])
     for path in (out, beside):
         if path.exists() and not overwrite:
             raise FileExistsError(

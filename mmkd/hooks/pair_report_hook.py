@@ -66,9 +66,9 @@ class PairReportHook(Hook):
             models.check_preprocessing(section, pair)
         with report.section('Models', 'part', 'student', 'teacher', 'equal') as section:
             models.check_heads(section, pair)
-        if any(pair.class_maps.values()):
+        if models.paired_classes(pair, classes):
             with report.section('Classes', 'class', 'taught by') as section:
-                models.check_classes(section, pair)
+                models.check_classes(section, pair, classes)
         with report.section('Layers', *LAYER_COLUMNS) as section:
             check_layers(section, pair.student)
         lines = [line for section in report.sections for line in section.lines()]

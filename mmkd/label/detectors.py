@@ -1,7 +1,9 @@
 """Detectors of all kinds, opened to label images."""
 
+import hashlib
 import importlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +11,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.hub import get_config
 from numpy.typing import NDArray
 
@@ -16,6 +19,8 @@ from mmkd.checkpoints.fetch import sha256_of
 from mmkd.checkpoints.reader import find_checkpoint
 from mmkd.checkpoints.ultralytics import is_yolov5_file, read_yolov5_file
 from mmkd.config.names import nearest
+from mmkd.config.read_config import read_config
+from mmkd.datasets.measured_sets import measured_sets
 from mmkd.errors import ImageError
 from mmkd.label.distributions import detect_with_distributions
 from mmkd.predict.detector import groups
@@ -31,10 +36,21 @@ Looked = tuple[Found, NDArray[Any]]
 
 
 class Labels(Protocol):
-    """Detects in images."""
+    """Detects in images.
+
+    Args:
+        classes: names, in the order of its labels.
+        name: what it is called in messages.
+        digest: of its weights, or of what else it is.
+        settings: what decides its results besides: text or numbers by name.
+        sees_batch: whether what it finds in an image may depend on those beside it.
+    """
 
     classes: tuple[str, ...]
+    name: str
     digest: str
+    settings: Mapping[str, Any]
+    sees_batch: bool
 
     def __call__(self, images: Sequence[Image]) -> list[Looked]:
         """What is found in each, and its pixels."""
@@ -50,15 +66,21 @@ class PipelineDetector:
         soft: whether the score of each class is wanted. Defaults to False.
     """
 
+    sees_batch = False  # of a batch all images have one prepared size
+
     def __init__(
         self, checkpoint: str, config: Any = None, device: str | None = None, soft: bool = False
     ) -> None:
         file = find_checkpoint(checkpoint, 'the detector')
         if config is None and is_yolov5_file(file):
             config = yolov5_config(file)
+        if config is not None and not isinstance(config, Config):
+            config = read_config(config)
+        told = None if config is None else _digest_of(config)
+        self.settings: Mapping[str, Any] = {'config': told}
         self.detector = load(checkpoint, config, device)
         self.classes, self.soft = self.detector.classes, soft
-        self.digest = sha256_of(Path(file))
+        self.name, self.digest = checkpoint, sha256_of(Path(file))
 
     def __call__(self, images: Sequence[Image]) -> list[Looked]:
         """What is found in each image."""
@@ -83,13 +105,26 @@ class PixelDetector:
     """
 
     def __init__(self, detector: Any) -> None:
-        self.detector = detector
-        self.classes, self.digest = detector.classes, detector.digest
+        self.detector, self.classes = detector, detector.classes
+        self.name, self.digest = detector.name, detector.digest
+        self.settings: Mapping[str, Any] = detector.settings
+        self.sees_batch = detector.sees_batch
 
     def __call__(self, images: Sequence[Image]) -> list[Looked]:
         """What is found in each image."""
         pixels = [pixels_of(image) for image in images]
         return list(zip(self.detector(pixels), pixels, strict=True))
+
+
+def _digest_of(config: Config) -> str:
+    """Of what a config says of detecting: the model, and how an image is prepared."""
+    keys = ('model', 'default_scope', 'test_pipeline')
+    prepared = [
+        {key: one.get(key) for key in ('pipeline', 'batch_shapes_cfg', 'metainfo')}
+        for one in measured_sets(config)[:1]
+    ]
+    told = json.dumps([{key: config.get(key) for key in keys}, prepared], default=str)
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def pixels_of(image: Image) -> NDArray[Any]:
@@ -191,10 +226,9 @@ def torchvision_detector(
             f'classes, but does not: {" ".join(str(error).split())[:300]}. Name its classes '
             '(--classes) if it has others.'
         ) from None
-    labels = list(classes)  # of which some stand for none, all of one name
-    names = [n if labels.count(n) == 1 else f'{n} {i}' for i, n in enumerate(labels)]
-    made = FunctionDetector(partial(_look, model.to(place).eval(), place), names)
-    made.digest = sha256_of(Path(checkpoint))
+    made = FunctionDetector(partial(_look, model.to(place).eval(), place), classes)
+    made.name, made.digest = name, sha256_of(Path(checkpoint))
+    made.settings = {'torchvision': name}
     return made
 
 

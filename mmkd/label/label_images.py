@@ -1,6 +1,8 @@
 """A detector's detections in images, as a file that teaches."""
 
+import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,15 +13,18 @@ from typing import Any
 import numpy as np
 
 from mmkd.checkpoints.fetch import sha256_of
+from mmkd.config.config_files import config_files
 from mmkd.config.given_teacher import RESULTS
 from mmkd.datasets.listed_images import ListedImage, find_images
 from mmkd.detections.results_file import CLASSES, DETECTOR, DISTRIBUTION, IMAGES
 from mmkd.errors import ImageError
 from mmkd.fileio.atomic_writes import write_atomic
+from mmkd.fileio.check_not_read import check_not_read
 from mmkd.label.detectors import Labels, Looked, open_detector
 from mmkd.label.mirrored import fused, mirrored_back
-from mmkd.label.progress_file import ProgressFile
-from mmkd.predict.outputs import check_outputs, encoded
+from mmkd.label.progress_file import ProgressFile, part_of
+from mmkd.predict.outputs import check_outputs, drawn_file, encoded
+from mmkd.predict.sources import Source
 from mmkd.teachers.outside_detectors import Found
 from mmkd.visualization.detections import draw_detections
 
@@ -85,21 +90,27 @@ def label_images(
         OSError, ValueError: before work starts, whatever would end it.
     """
     out, folder = Path(out), None if draw is None else Path(draw)
-    found = find_images([images] if isinstance(images, str) else images, root)
-    drawn = [] if folder is None else [_drawn(folder, image) for image in found]
-    check_outputs([out, *drawn], [image.path for image in found], overwrite)
+    found = find_images([images] if isinstance(images, str) else images, root, folder)
+    drawn = {} if folder is None else {image.file_name: _drawn(folder, image) for image in found}
+    read = [*_read(detector, images, checkpoint, description), *(image.path for image in found)]
+    check_outputs([out], read, overwrite)
+    check_not_read([part_of(out), *drawn.values()], read)
     opened = open_detector(detector, checkpoint, device, soft, classes, description)
     told = dict(
-        detector=detector if isinstance(detector, str) else opened.digest,
+        detector=detector if isinstance(detector, str) else opened.name,
         sha256=opened.digest, tta=tta, soft=soft, score_thr=score_thr,
     )  # fmt: skip
-    progress = ProgressFile(out, told, overwrite)
+    progress = ProgressFile(out, {**told, **_besides(opened, found, batch)}, overwrite)
+    own = {line.get('drawn') for line in progress.lines.values()}
+    files = [out, *(target for target in drawn.values() if str(target) not in own)]
+    check_outputs(files, read, overwrite)
+    progress.begin()
     outcome = Outcome()
     try:
-        _work(opened, found, progress, outcome, tta, soft, score_thr, folder, batch)
+        _work(opened, found, progress, outcome, tta, soft, score_thr, drawn, batch)
     finally:
         progress.close()
-    kept = [progress.lines[i.file_name] for i in found if i.file_name in progress.lines]
+    kept = [progress.lines[i.id] for i in found if i.id in progress.lines]
     ids = _category_ids(images, opened.classes)
     results = [
         dict(row, category_id=ids[row['category_name']]) for line in kept for row in line['results']
@@ -116,6 +127,31 @@ def label_images(
     return outcome
 
 
+def _read(
+    detector: str | Callable[..., Any],
+    images: str | Sequence[str],
+    checkpoint: str | None,
+    description: Any,
+) -> list[Any]:
+    """The files that are read beside the images: lists, the detector and what it needs."""
+    words = [images] if isinstance(images, str) else [*images]
+    described = description if isinstance(description, str | Path) else None
+    if not isinstance(detector, str):
+        return [*words, getattr(getattr(detector, '__code__', None), 'co_filename', None)]
+    return [*words, detector, f'{detector}.data', *config_files(detector), checkpoint, described]
+
+
+def _besides(detector: Labels, images: Sequence[ListedImage], batch: int) -> dict[str, Any]:
+    """What else decides the results: work that differs in any of it is other work."""
+    listed = json.dumps([(image.id, image.file_name) for image in images]).encode()
+    besides = dict(
+        classes=list(detector.classes),
+        images=f'{len(images)}, sha256 {hashlib.sha256(listed).hexdigest()}',
+        **detector.settings,
+    )
+    return {**besides, 'batch': batch} if detector.sees_batch else besides
+
+
 def _work(
     detector: Labels,
     images: Sequence[ListedImage],
@@ -124,35 +160,41 @@ def _work(
     tta: bool,
     soft: bool,
     score_thr: float,
-    draw: Path | None,
+    drawn: Mapping[str, Path],
     batch: int,
 ) -> None:
-    digests = {}
-    todo = []
-    for image in images:
-        known = progress.lines.get(image.file_name)
-        digests[image.file_name] = sha256_of(Path(image.path)) if Path(image.path).is_file() else ''
-        if known is None or known['image'].get('sha256') != digests[image.file_name]:
-            todo.append(image)
-    clock = _Clock(len(images), len(images) - len(todo))
-    for first in range(0, len(todo), batch):
-        group = todo[first : first + batch]
-        for image, looked in _looked(detector, group, tta, outcome):
-            found, pixels = looked
+    digests = {
+        i.file_name: sha256_of(Path(i.path)) if Path(i.path).is_file() else '' for i in images
+    }
+
+    def known(image: ListedImage) -> bool:
+        line = progress.lines.get(image.id)
+        if line is None or line['image'].get('sha256') != digests[image.file_name]:
+            return False
+        target = drawn.get(image.file_name)
+        return target is None or (line.get('drawn') == str(target) and target.is_file())
+
+    # A batch stays one: what a function finds in an image may follow from those beside it.
+    groups = [images[first : first + batch] for first in range(0, len(images), batch)]
+    todo = [group for group in groups if not all(map(known, group))]
+    clock = _Clock(len(images), len(images) - sum(map(len, todo)))
+    for group in todo:
+        for image, (found, pixels) in _looked(detector, group, tta, outcome):
             height, width = pixels.shape[:2]
             record = dict(id=image.id, file_name=image.file_name, width=width, height=height)
             record['sha256'] = digests[image.file_name]
-            kept = found.scores >= score_thr
-            progress.add(record, _rows(image, found, kept, detector.classes, soft))
-            if draw is not None:
-                sure = found.scores >= DRAWN
-                picture = draw_detections(
-                    pixels, found.boxes[sure], found.scores[sure], found.labels[sure],
-                    detector.classes,
-                )  # fmt: skip
-                target = _drawn(draw, image)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(target, encoded(target.suffix, picture))
+            rows = _rows(image, found, found.scores >= score_thr, detector.classes, soft)
+            target = drawn.get(image.file_name)
+            if target is None:
+                progress.add(record, rows)
+                continue
+            progress.add(record, rows, drawn=str(target))
+            sure = found.scores >= DRAWN
+            picture = draw_detections(
+                pixels, found.boxes[sure], found.scores[sure], found.labels[sure], detector.classes
+            )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(target, encoded(target.suffix, picture))
         clock.add(len(group))
 
 
@@ -212,7 +254,9 @@ def _category_ids(images: str | Sequence[str], classes: Sequence[str]) -> Mappin
 
 
 def _drawn(folder: Path, image: ListedImage) -> Path:
-    return (folder / image.file_name).with_suffix('.jpg')
+    """As ``mmkd predict`` draws it; a name that leads elsewhere stays in the folder."""
+    parts = [part for part in Path(image.file_name).parts if part not in ('..', os.sep)]
+    return drawn_file(folder, Source('image', image.path, '/'.join(parts)))
 
 
 class _Clock:

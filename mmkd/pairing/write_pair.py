@@ -19,11 +19,13 @@ from mmkd.algorithms.class_names import names_of_given, of_config
 from mmkd.checkpoints.detector_checkpoint import load_detector
 from mmkd.checkpoints.fetch import is_address
 from mmkd.config.config_errors import config_errors
+from mmkd.config.config_files import config_files
 from mmkd.config.names import nearest
 from mmkd.config.pair_config import is_distillation, set_classes, stated_classes
 from mmkd.config.read_config import read_config
 from mmkd.datasets.data_checks import check_data, name_classes
 from mmkd.fileio.atomic_writes import write_atomic
+from mmkd.fileio.check_not_read import check_not_read
 from mmkd.heads.class_map import ClassNames
 from mmkd.pairing.choose_method import choose_method
 from mmkd.pairing.own_data import find_own_data
@@ -98,7 +100,7 @@ def write_pair(request: Request) -> Written:
         own = [work_dir_line(request.out)]
     texts[request.out] = pair_text(request, method, data, models, taught_by, ckpt, own)
     for path in texts:
-        _check_new(path, request.force)
+        _check_new(path, request)
     before = {path: path.read_bytes() if path.exists() else None for path in texts}
     try:
         for path, text in texts.items():
@@ -223,11 +225,14 @@ def _check_request(request: Request) -> None:
         raise ValueError('--classes are those of --data, which is missing. Name the folder.')
     if request.out.suffix != '.py':
         raise ValueError(f'--out must be a file that ends with .py, but got "{request.out}".')
-    _check_new(request.out, request.force)
+    _check_new(request.out, request)
 
 
-def _check_new(path: Path, force: bool) -> None:
-    if path.exists() and not force:
+def _check_new(path: Path, request: Request) -> None:
+    named = (request.teacher, request.student, request.description, request.teacher_ckpt)
+    bases = [*config_files(request.teacher), *config_files(request.student)]
+    check_not_read([path], [*named, *bases])
+    if path.exists() and not request.force:
         raise FileExistsError(
             f'a file must not be overwritten, but {path} exists. Name another --out, or --force '
             'to overwrite it.'

@@ -76,10 +76,15 @@ def _encoded(mask: Any) -> dict[str, Any]:
     return {**found, 'counts': found['counts'].decode()}
 
 
+def listed_at(dataset: Mapping[str, Any]) -> str:
+    """The annotation file of a data set's config."""
+    return os.path.join(str(dataset.get('data_root') or ''), str(dataset.get('ann_file') or ''))
+
+
 def _ids(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The ids of a COCO annotation file: of categories by name, of images by path."""
     root = str(dataset.get('data_root') or '')
-    path = os.path.join(root, str(dataset.get('ann_file') or ''))
+    path = listed_at(dataset)
     if not path.endswith('.json') or not os.path.isfile(path):
         return {}, {}
     folder = os.path.join(root, str((dataset.get('data_prefix') or {}).get('img') or ''))

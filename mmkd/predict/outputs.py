@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmkd.config.names import first_of
 from mmkd.fileio.atomic_writes import PARTIAL, put_in_place, write_atomic
+from mmkd.fileio.check_not_read import check_not_read
 from mmkd.predict.frames import Frame
 from mmkd.predict.sources import Source
 
@@ -43,21 +44,18 @@ def check_outputs(files: Sequence[Path], inputs: Iterable[str | Path], overwrite
         FileExistsError: one is there already, or is read.
         NotADirectoryError, PermissionError: one cannot be written.
     """
-    read = {os.path.realpath(path) for path in inputs}
     twice = [path for path, count in Counter(files).items() if count > 1]
     if twice:
         raise FileExistsError(
-            f'each result must have a name of its own, but two would be "{twice[0]}". Predict the '
-            'files one by one.'
+            f'each result must have a name of its own, but two would be "{twice[0]}". Take '
+            'them one by one.'
         )
-    own = [path for path in files if os.path.realpath(path) in read]
+    check_not_read(files, inputs)
     there = [path for path in files if os.path.lexists(path)]
     folders = [path for path in there if path.is_dir()]
-    if own or folders or (there and not overwrite):
-        faults, why = (own, 'is read') if own else (folders, 'is a folder')
-        if not faults:
-            faults, why = there, 'exists'
-        remedy = 'Name another place' + ('' if own or folders else ', or allow it (--force)')
+    if folders or (there and not overwrite):
+        faults, why = (folders, 'is a folder') if folders else (there, 'exists')
+        remedy = 'Name another place' + ('' if folders else ', or allow it (--force)')
         raise FileExistsError(
             'results must not replace what is there, but of the files to be written '
             f'{first_of(faults, 3, counted=True)} {why}. {remedy}.'

@@ -1,6 +1,5 @@
 """The command ``mmkd predict``: what is checked before work starts, progress, and the summary."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,9 @@ from rich.progress import (
 
 from mmkd.checkpoints.fetch import is_address
 from mmkd.checkpoints.reader import find_checkpoint
-from mmkd.predict.coco_results import CocoResults
+from mmkd.config.config_files import config_files
+from mmkd.fileio.check_not_read import check_not_read
+from mmkd.predict.coco_results import CocoResults, listed_at
 from mmkd.predict.frames import Frame, count_frames, open_camera
 from mmkd.predict.load import find_device, load
 from mmkd.predict.outputs import check_outputs, drawn_file
@@ -59,7 +60,7 @@ def run_predict(
         OSError, ValueError: before work starts, whatever would end it.
     """
     find_device(device)
-    inputs = [name for name in (checkpoint, config) if name and os.path.exists(name)]
+    inputs: list[str | Path] = [checkpoint, *config_files(config)]
     if not is_address(checkpoint):
         find_checkpoint(checkpoint, 'the detector')
     sources = find_sources(words, [out] if out is not None else [])
@@ -70,6 +71,7 @@ def run_predict(
     detector = load(checkpoint, config, device)
     results = None
     if json is not None:
+        check_not_read([json], map(listed_at, detector.datasets))
         results = (json, CocoResults(detector.classes, detector.datasets, sources))
     with _shown(sources, quiet=bool(files)) as watch:
         outcome = predict(detector, sources, watch, out, results, score, batch, camera)

@@ -11,10 +11,12 @@ from mmengine.registry import DefaultScope
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.config.read_config import read_config
 from mmkd.fileio.atomic_writes import write_atomic
+from mmkd.fileio.check_not_read import check_not_read
 from mmkd.pairing.choose_method import choose_method
 from mmkd.pairing.pair_text import Request, pair_text
 from mmkd.pairing.write_pair import check_pair
 from mmkd.scaffold.coco_parts import write_parts
+from mmkd.scaffold.coco_source import coco_files
 from mmkd.scaffold.config_text import Plan, literal, student_text, teacher_checkpoint, teacher_text
 from mmkd.scaffold.draw_parts import Parts, parts_of
 from mmkd.scaffold.fit_plan import fit_plan
@@ -55,6 +57,8 @@ def write_new(request: NewRequest) -> WrittenNew:
             f'{"exists" if len(there) == 1 else "exist"}. Name another --out, or --force to '
             'overwrite.'
         )
+    if there:
+        check_not_read(there, coco_files(request.data))
     _check_installed(request.head)
     source = read_source(request.data, request.images)
     parts = parts_of(source)

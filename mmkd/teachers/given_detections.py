@@ -140,7 +140,7 @@ class LiveDetections(GivenDetections):
     @property
     def shown(self) -> str:
         """The detector."""
-        return str(getattr(self.detector, 'path', self.detector.digest))
+        return str(self.detector.name)
 
     def take_classes(self, classes: Sequence[str]) -> None:
         """Find the partners of the student's classes.

@@ -9,16 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmkd.config.names import first_of
-
-_CHOICES = {
-    'resize': ('letterbox', 'stretch', 'keep_ratio'),
-    'channels': ('RGB', 'BGR'),
-    'layout': ('NCHW', 'NHWC'),
-    'dtype': ('float32', 'uint8'),
-    'box_form': ('xyxy', 'cxcywh', 'xywh'),
-    'activation': ('none', 'sigmoid', 'softmax'),
-    'background': ('none', 'first', 'last'),
-}
+from mmkd.teachers.class_names import class_names
+from mmkd.teachers.description_rules import check_description
+from mmkd.teachers.detected import check_scores
 
 
 @dataclass
@@ -29,7 +22,7 @@ class Description:
         classes: names of the K classes, in the order of scores or labels.
         size: (height, width) of the input.
         boxes: name of the output with boxes (N, 4), or with (N, 4 + K) or (4 + K, N) where scores
-            follow each box.
+            follow each box. Each output may also have an axis of a batch of one image.
         scores: name of the output with scores (N, K), or (N,) beside ``labels``. Defaults to '',
             those that follow the boxes.
         labels: name of the output with labels. Defaults to '', the surest class.
@@ -91,26 +84,18 @@ class Description:
                 f'a description of an ONNX file must have {", ".join(needed)}, and may have '
                 f'{", ".join(name for name in known if name not in needed)}, but got {given}.'
             )
-        for key, choices in _CHOICES.items():
-            if told.get(key, choices[0]) not in choices:
-                raise ValueError(
-                    f'{key} of a description must be one of {", ".join(choices)}, but got '
-                    f'{told[key]!r}.'
-                )
-        size = told['size']
-        if (
-            not isinstance(size, list | tuple)
-            or len(size) != 2
-            or not all(isinstance(side, int) and side > 0 for side in size)
-        ):
-            raise ValueError(
-                f'size of a description must be the height and width of the input, got {size!r}.'
-            )
-        made = cls(**{**told, 'classes': tuple(told['classes']), 'size': tuple(size)})
+        check_description(told)
+        remedy = 'Correct classes of the description.'
+        made = cls(**{**told, 'classes': class_names(told['classes'], remedy)})
+        made.size = (int(told['size'][0]), int(told['size'][1]))
         for key in ('mean', 'std'):
-            value = getattr(made, key)
-            setattr(made, key, [value] * 3 if isinstance(value, int | float) else list(value))
+            value = np.asarray(getattr(made, key), float).reshape(-1)
+            setattr(made, key, np.broadcast_to(value, 3).tolist())
         return made
+
+    def told(self) -> dict[str, Any]:
+        """All that it says, by key."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != 'session'}
 
     def open(self, path: Path, providers: Sequence[Any] | None = None) -> None:
         """Open the file.
@@ -136,6 +121,10 @@ class Description:
                 f'a detector must be a file that onnxruntime can run, but of "{path}" it says: '
                 f'{" ".join(str(error).split())[:300]}.'
             ) from None
+        self._check_file(path)
+
+    def _check_file(self, path: Path) -> None:
+        """Hold what the file says of its input and outputs against the description."""
         outputs = [output.name for output in self.session.get_outputs()]
         named = [name for name in (self.boxes, self.scores, self.labels) if name]
         unknown = [name for name in named if name not in outputs]
@@ -143,6 +132,23 @@ class Description:
             raise ValueError(
                 f'boxes, scores and labels of a description must name outputs of "{path}" '
                 f'({", ".join(outputs)}), but it has no {", ".join(unknown)}.'
+            )
+        entry, *others = self.session.get_inputs()
+        sides = (3, *self.size) if self.layout == 'NCHW' else (*self.size, 3)
+        wanted = sides if len(entry.shape) == 3 else (1, *sides)
+        axes = entry.shape or wanted  # a file may leave out what it takes
+        fits = len(axes) == len(wanted) and all(
+            not isinstance(there, int) or there in (side, -1)
+            for there, side in zip(axes, wanted, strict=True)
+        )
+        kind = {'float32': 'tensor(float)', 'uint8': 'tensor(uint8)'}[self.dtype]
+        if others or not fits or entry.type != kind:
+            raise ValueError(
+                f'size, layout and dtype of a description must be those of the one input of '
+                f'"{path}", {entry.name} {entry.shape} {entry.type}'
+                f'{f" beside {len(others)} more" if others else ""}, but are {list(self.size)}, '
+                f'{self.layout} and {self.dtype}, for {list(wanted)} {kind}. Correct them, or '
+                'export the file with such an input.'
             )
 
     def detect(self, image: NDArray[Any]) -> tuple[Any, Any, Any, Any]:
@@ -173,7 +179,7 @@ class Description:
         return placed.back(found), sure, labels, distribution
 
     def _run(self, pixels: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """The outputs for pixels (3, H, W) in BGR, without the axis of the batch."""
+        """The outputs for pixels (3, H, W) in BGR, with or without an axis of the batch."""
         if self.channels == 'RGB':
             pixels = pixels[::-1]
         if self.dtype == 'float32':
@@ -181,15 +187,17 @@ class Description:
             pixels = (pixels.astype(np.float32) - mean) / std
         if self.layout == 'NHWC':
             pixels = pixels.transpose(1, 2, 0)
-        name = self.session.get_inputs()[0].name
-        outputs = self.session.run(None, {name: np.ascontiguousarray(pixels)[None]})
+        entry = self.session.get_inputs()[0]
+        pixels = np.ascontiguousarray(pixels)
+        single = len(entry.shape) == 3  # one image without the axis of a batch
+        outputs = self.session.run(None, {entry.name: pixels if single else pixels[None]})
         names = [output.name for output in self.session.get_outputs()]
-        return dict(zip(names, (np.asarray(output)[0] for output in outputs), strict=True))
+        return dict(zip(names, map(np.asarray, outputs), strict=True))
 
     def _rows(self, outputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Boxes (N, 4) in pixels of the input, and scores (N, K)."""
         known = len(self.classes) + (self.background != 'none')
-        rows = outputs[self.boxes].astype(np.float32)
+        rows = _of_rank(outputs[self.boxes], 2, self.boxes).astype(np.float32)
         if not self.scores:
             width = 4 + known + self.objectness
             rows = rows.T if rows.shape[1] != width and rows.shape[0] == width else rows
@@ -198,9 +206,11 @@ class Description:
                     f'output "{self.boxes}" must have 4 numbers of a box and {width - 4} scores in '
                     f'each row, but is {rows.shape}. Correct classes, background or objectness.'
                 )
-        boxes, scores = rows[:, :4], rows[:, 4:]
+        boxes, scores = (rows, rows) if self.scores else (rows[:, :4], rows[:, 4:])
         if self.scores:
             scores = outputs[self.scores].astype(np.float32)
+            alone = scores.size == len(boxes) and (self.labels or known + self.objectness == 1)
+            scores = scores.reshape(-1, 1) if alone else _of_rank(scores, 2, self.scores)
         if self.activation == 'sigmoid':
             scores = (1 / (1 + np.exp(-scores))).astype(np.float32)
         elif self.activation == 'softmax':
@@ -209,19 +219,42 @@ class Description:
         if self.objectness:
             scores = scores[:, 1:] * scores[:, :1]
         if self.labels:
-            labels = outputs[self.labels].astype(np.int64) - self.first_label
-            kept = (labels >= 0) & (labels < len(self.classes))
-            single = np.zeros((len(labels), len(self.classes)), np.float32)
-            single[np.flatnonzero(kept), labels[kept]] = scores.reshape(len(labels))[kept]
-            scores = single
+            scores = self._of_labels(boxes, scores, outputs[self.labels])
         elif self.background != 'none':
             scores = scores[:, 1:] if self.background == 'first' else scores[:, :-1]
-        if scores.shape != (len(boxes), len(self.classes)):
+        if boxes.shape[1] != 4 or scores.shape != (len(boxes), len(self.classes)):
             raise ValueError(
                 f'scores must be those of {len(self.classes)} classes for each of {len(boxes)} '
-                f'boxes, but are {scores.shape}. Correct classes, labels or background.'
+                f'boxes (N, 4), but are {scores.shape} for boxes {boxes.shape}. Correct classes, '
+                'labels or background.'
             )
-        return self._in_pixels(boxes), scores.clip(0, 1)
+        hint = f' In the description: activation, which is {self.activation}.'
+        scores = check_scores(scores, f'output "{self.scores or self.boxes}"', hint)
+        boxes = self._in_pixels(boxes)
+        odd = ~np.isfinite(boxes).all(1) & (scores.max(1, initial=0) >= self.score_thr)
+        if odd.any():
+            raise ValueError(
+                f'each box must have four finite numbers, but of output "{self.boxes}" '
+                f'{odd.sum()} of those that score {self.score_thr:g} or more have not. Correct '
+                'the file, or mean and std of the description.'
+            )
+        return boxes, scores
+
+    def _of_labels(
+        self, boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Scores (N, K): each row has that of its label, and none where that is no class."""
+        labels = _of_rank(labels, 1, self.labels)
+        if not len(labels) == len(boxes) == scores.size:
+            raise ValueError(
+                f'boxes, scores and labels must have a row for each detection, but are '
+                f'{boxes.shape}, {scores.shape} and {labels.shape}. Correct the names of outputs.'
+            )
+        places = labels.astype(np.int64) - self.first_label
+        kept = (places >= 0) & (places < len(self.classes))
+        single = np.zeros((len(places), len(self.classes)), np.float32)
+        single[np.flatnonzero(kept), places[kept]] = scores.reshape(-1)[kept]
+        return single
 
     def _in_pixels(self, boxes: NDArray[Any]) -> NDArray[Any]:
         boxes = boxes.copy()
@@ -230,3 +263,16 @@ class Description:
         if self.box_form != 'xyxy':
             boxes[:, 2:] += boxes[:, :2]
         return boxes * np.tile(self.size[::-1], 2).astype(np.float32) if self.relative else boxes
+
+
+def _of_rank(output: NDArray[Any], rank: int, name: str) -> NDArray[Any]:
+    """An output with ``rank`` axes: those of the batch, and others of a single entry, left out."""
+    found = output
+    while found.ndim > rank and 1 in found.shape:
+        found = found.squeeze(found.shape.index(1))
+    if found.ndim != rank:
+        raise ValueError(
+            f'output "{name}" must have {rank} axes, beside those of a single entry such as a '
+            f'batch of one image, but is {output.shape}. Correct the description.'
+        )
+    return found

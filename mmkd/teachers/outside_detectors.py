@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from mmkd.checkpoints.fetch import sha256_of
 from mmkd.config.names import first_of
+from mmkd.teachers.class_names import class_names
+from mmkd.teachers.detected import are_scores, check_scores, upright
+from mmkd.teachers.function_digest import function_digest
 from mmkd.teachers.onnx_description import Description
 
 Image = NDArray[Any]  # (H, W, 3), uint8, BGR as cv2.imread gives it
@@ -44,11 +47,14 @@ class FunctionDetector:
 
     Args:
         function: the function, or its dotted name.
-        classes: names of its K classes, in the order of its labels.
+        classes: names of its K classes, in the order of its labels
+            (:func:`mmkd.teachers.class_names.class_names`).
 
     Raises:
         TypeError, ValueError: it is no function, or there are no classes.
     """
+
+    sees_batch = True  # it may pad its images to one size
 
     def __init__(self, function: Callable[..., Any] | str, classes: Sequence[str]) -> None:
         found = get_object_from_string(function) if isinstance(function, str) else function
@@ -57,14 +63,22 @@ class FunctionDetector:
                 'a function that detects must be callable, or the dotted name of what is, but got '
                 f'{function!r}. Name it as package.module.function.'
             )
-        if isinstance(classes, str) or not classes or len(set(classes)) < len(classes):
-            raise ValueError(
-                'classes must be different names, in the order of the labels, but got '
-                f'{classes!r}. Give classes=[...].'
-            )
         self.function: Any = found
-        self.classes = tuple(classes)
-        self.digest = f'{getattr(found, "__module__", "")}.{getattr(found, "__qualname__", found)}'
+        self.classes = class_names(classes)
+        kind = found if hasattr(found, '__qualname__') else getattr(found, 'func', type(found))
+        self.name = f'{getattr(kind, "__module__", "")}.{getattr(kind, "__qualname__", "function")}'
+        self.settings: dict[str, Any] = {'function': self.name}
+        self._digest = ''
+
+    @property
+    def digest(self) -> str:
+        """Of what the function is, or of the weights that it was given."""
+        self._digest = self._digest or function_digest(self.function)
+        return self._digest
+
+    @digest.setter
+    def digest(self, value: str) -> None:
+        self._digest = value
 
     def __call__(self, images: Sequence[Image]) -> list[Found]:
         """Detect in each of the images.
@@ -75,13 +89,13 @@ class FunctionDetector:
         returned = self.function(list(images))
         if not isinstance(returned, tuple | list) or len(returned) != 3:
             raise ValueError(
-                f'{self.digest} must return boxes, scores and labels, but returned '
+                f'{self.name} must return boxes, scores and labels, but returned '
                 f'{type(returned).__name__}. Return three lists, with an entry for each image.'
             )
         counts = [len(part) for part in returned]
         if counts != [len(images)] * 3:
             raise ValueError(
-                f'{self.digest} must return boxes, scores and labels for each of {len(images)} '
+                f'{self.name} must return boxes, scores and labels for each of {len(images)} '
                 f'images, but returned {counts[0]}, {counts[1]} and {counts[2]}.'
             )
         return [self._checked(*found) for found in zip(*returned, strict=True)]
@@ -93,23 +107,24 @@ class FunctionDetector:
         if label.dtype.kind in 'US':
             label = np.array([self._place(str(name)) for name in label], dtype=np.int64)
         box = box.reshape(-1, 4) if not box.size else box
-        label = label.astype(np.int64)
+        named, label = label, _whole(label)
         shaped = (
             box.shape == (count, 4)
             and label.shape == (count,)
             and score.shape in ((count,), (count, known))
         )
-        valid = shaped and bool(
-            np.isfinite(box).all() and (score >= 0).all() and (score <= 1).all()
-        )
+        valid = shaped and are_scores(score) and bool(np.isfinite(box).all())
+        valid = valid and bool(upright(box).all() and (label == named).all())
         if not valid or (count and not (label.min() >= 0 and label.max() < known)):
             raise ValueError(
-                f'{self.digest} must return boxes (n, 4) of finite numbers, scores from 0 to 1, '
-                f'(n,) or (n, {known}), and labels from 0 to {known - 1}, but of an image returned '
-                f'{box.shape}, {score.shape} from {score.min(initial=1):.3g} to '
-                f'{score.max(initial=0):.3g}, and {label.shape} {first_of(label[:9].tolist())}. '
-                'Correct it.'
+                f'{self.name} must return boxes (n, 4) of finite numbers, x1 <= x2 and y1 <= y2, '
+                f'scores from 0 to 1, (n,) or (n, {known}), and whole labels from 0 to '
+                f'{known - 1}, '
+                f'but of an image returned {box.shape} {first_of(_odd(box), 2)}, {score.shape} '
+                f'from {score.min(initial=1):.3g} to {score.max(initial=0):.3g}, and '
+                f'{named.shape} {first_of(named[:9].tolist())}. Correct it.'
             )
+        score = score.clip(0, 1)
         if score.ndim == 1:
             return Found(box, score, label)
         return Found(box, score[np.arange(count), label], label, score)
@@ -117,10 +132,25 @@ class FunctionDetector:
     def _place(self, name: str) -> int:
         if name not in self.classes:
             raise ValueError(
-                f'{self.digest} must return labels among its classes ({first_of(self.classes)}), '
+                f'{self.name} must return labels among its classes ({first_of(self.classes)}), '
                 f'but returned "{name}". Add it to classes.'
             )
         return self.classes.index(name)
+
+
+def _whole(labels: NDArray[Any]) -> NDArray[Any]:
+    """Labels as places; what is no number is none."""
+    if labels.dtype.kind not in 'biuf':
+        return np.full(labels.shape, -1)
+    return np.nan_to_num(labels, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
+
+
+def _odd(boxes: NDArray[Any]) -> list[Any]:
+    """The boxes that are none, else all."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        return boxes.tolist()
+    odd = ~(np.isfinite(boxes).all(1) & upright(boxes))
+    return boxes[odd if odd.any() else slice(None)].tolist()
 
 
 def _read(description: str | os.PathLike[str]) -> Any:
@@ -154,6 +184,8 @@ class OnnxDetector:
             what its input and outputs are.
     """
 
+    sees_batch = False  # it is shown one image at a time
+
     def __init__(
         self,
         path: str | Path,
@@ -162,6 +194,7 @@ class OnnxDetector:
     ) -> None:
         self.path = Path(path)
         self._own: Any = None
+        self.settings: dict[str, Any] = {}
         if description is None:
             from mmkd_onnx import ModelFileError, load
 
@@ -181,7 +214,11 @@ class OnnxDetector:
             self._described = Description.of(told)
             self.classes = self._described.classes
             self._described.open(self.path, providers)
-        self.digest = sha256_of(self.path)
+            self.settings = {'description': self._described.told()}
+        self.name, self.digest = str(path), sha256_of(self.path)
+        beside = Path(f'{path}.data')  # where PyTorch's exporter may put the weights
+        if beside.is_file():
+            self.settings['data'] = sha256_of(beside)
 
     def __call__(self, images: Sequence[Image]) -> list[Found]:
         """Detect in each of the images."""
@@ -192,6 +229,8 @@ class OnnxDetector:
     def _detected(self, image: Image) -> Found:
         prepared = self._own.prepare(image)
         outputs = [output[0] for output in self._own.raw(prepared.data['inputs'][None])]
+        if len(outputs) > 1:  # of a two-stage file the third is of labels
+            check_scores(outputs[1], f'"{self.path}"', ' Or export the detector again.')
         boxes, scores, labels = self._own.chosen(outputs)
         distribution = None
         if len(outputs) == 2:  # rows with a score for each class, of which the chosen ones are some

@@ -253,6 +253,23 @@ def test_through_mosaic_and_mix_up_of_mmyolo(folder):
     check(dataset, with_detections(folder, copy.deepcopy(dataset)))
 
 
+def test_annotations_that_are_loaded_again_bring_them_again(folder):
+    """As ``pre_transform`` of a Mosaic does with the images that its cache keeps."""
+    flip = dict(type='RandomFlip', prob=1.0)
+    check(*build_again(folder, [flip, *LOAD]))
+    mosaic = dict(
+        type='mmyolo.Mosaic', img_scale=(96, 96), use_cached=True, max_cached_images=6,
+        pre_transform=[flip, *LOAD],
+    )  # fmt: skip
+    pytest.importorskip('mmyolo')
+    check(*build_again(folder, [mosaic]))
+
+
+def build_again(folder, pipeline):
+    dataset = build(folder, [*LOAD, *pipeline, PACK])
+    return dataset, with_detections(folder, copy.deepcopy(dataset))
+
+
 @pytest.mark.parametrize('name', ['SSD', 'affine', 'RandomCrop'])
 def test_of_a_pipeline_with_arrays_the_ground_truth_stays_an_array(folder, name):
     dataset = build(folder, [*ARRAYS, *PIPELINES[name], PACK])

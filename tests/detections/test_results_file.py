@@ -81,6 +81,9 @@ def test_results_of_coco_serve_as_they_are(tmp_path):
         (dict(bbox=[1, 2, 3]), r'a bbox of four finite numbers.*bbox=\[1, 2, 3\]'),
         (dict(bbox=[1, 2, 3, float('nan')]), 'four finite numbers'),
         (dict(bbox=[1, 2, 3, 'x']), 'four finite numbers'),
+        (dict(bbox=[1, 2, 3, 10**400]), 'four finite numbers'),  # as a float it overflows
+        (dict(bbox=[1, 2, 3, -1e300]), 'four finite numbers'),
+        (dict(score=10**400), 'and a score'),
         (dict(image_id=None), 'must have image_id'),
         (dict(image_id=1.5), 'must have image_id'),
         (dict(category_id=[1]), 'category_id'),

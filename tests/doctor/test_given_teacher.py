@@ -18,6 +18,32 @@ def test_a_file_of_detections_is_told_and_its_fit(tmp_path):
     assert 'distill.loss_taught: value' in text and list((tmp_path / 'shown').iterdir())
 
 
+def test_the_classes_of_a_detector_are_those_of_its_own(tmp_path):
+    """Also where each of the student's has a partner, by another name."""
+    teacher_file(tmp_path)
+    cfg = config(tmp_path, tmp_path / 'run', **{'model.teacher': None})
+    names = dict(fly='ant', moth='bee', wasp='bee', tiger='cat')
+    told = dict(function='tests.detections.live.bright', classes=[*names], class_map=names)
+    cfg.model.teacher = told
+    for left, shown in (((), '[tiger]'), (('tiger',), '-')):
+        cfg.model.teacher = {
+            **told,
+            'classes': [name for name in names if name not in left],
+            'class_map': {k: v for k, v in names.items() if k not in left},
+        }
+        report = examine(cfg, images=0)
+        [section] = [one for one in report.sections if one.title == 'Classes']
+        lines = [' '.join(str(line).split()) for line in section.lines()]
+        assert lines[:3] == [
+            f'Classes: {row}'
+            for row in (
+                'ant: taught by [fly]',
+                'bee: taught by [moth, wasp]',
+                f'cat: taught by {shown}',
+            )
+        ]
+
+
 def test_a_file_that_does_not_fit_is_the_finding(tmp_path):
     path = teacher_file(tmp_path)
     path.write_text(path.read_text().replace('"image_id": ', '"image_id": 9'))

@@ -140,6 +140,14 @@ def test_the_model_is_never_overwritten(student, here):
         main(['predict', 'model', 'photos', '--json', 'model', '--force'])
 
 
+def test_the_annotations_that_give_the_ids_are_never_overwritten(place, here):
+    listed = place.folder / 'annotations/val.json'
+    before = listed.read_bytes()
+    with pytest.raises(FileExistsError, match=r'val\.json is read'):
+        predict(place.student__pth, 'photos', '--json', listed, '--force')
+    assert listed.read_bytes() == before
+
+
 def test_results_beside_the_images_are_not_looked_at(place, here, capsys):
     for _ in range(2):
         predict(place.student__pth, 'photos', '--out', 'photos/drawn', '--force')

@@ -1,11 +1,15 @@
 """A function and an ONNX file of another program detect as their description says."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mmkd.teachers.class_names import class_names
 from mmkd.teachers.onnx_description import Description
 from mmkd.teachers.outside_detectors import FunctionDetector, OnnxDetector
 
@@ -41,6 +45,18 @@ def test_a_function_detects():
     assert named([image()])[0].boxes.tolist() == [[10, 20, 40, 50]]
 
 
+@given(st.lists(st.sampled_from(['N/A', '', ' ', 'N/A 0', 'class 1', 'cat', 'dog']), min_size=1))
+def test_repeated_and_empty_names_get_the_number_of_their_label(names):
+    """As in tables of labels in which some numbers stand for no class."""
+    found = class_names(names)
+    assert len(set(found)) == len(found) == len(names) and all(name.strip() for name in found)
+    for i, (name, own) in enumerate(zip(names, found, strict=True)):
+        if names.count(name) == 1 and name.strip():
+            assert own == name
+        else:
+            assert own.rstrip('_') == f'{name if name.strip() else "class"} {i}'
+
+
 def test_scores_of_all_classes_are_a_distribution():
     boxes, scores = torch.tensor([[1.0, 2, 3, 4]]), torch.tensor([[0.25, 0.5]])
     detector = FunctionDetector(lambda images: ([boxes], [scores], [torch.tensor([1])]), CLASSES)
@@ -60,6 +76,13 @@ def test_scores_of_all_classes_are_a_distribution():
         (([[[1, 2, 3, float('nan')]]], [[0.5]], [[0]]), r'finite'),
         (([[[1, 2, 3, 4]]], [[0.5]], [['cow']]), r'its classes \(ant, bee\), but returned "cow"'),
         (([[[1, 2, 3, 4]]], [[0.5, 0.5]], [[0]]), r'boxes \(n, 4\)'),
+        (([[[1, 2, 3, 4]]], [[float('nan')]], [[0]]), r'scores from 0 to 1.*from nan'),
+        (([[[1, 2, 3, 4]]], [[-0.1]], [[0]]), r'scores from 0 to 1'),
+        (([[[1, 2, 3, 4]]], [[[0.5, 1.5]]], [[0]]), r'scores from 0 to 1.*to 1\.5'),
+        (([[[1, 2, 3, 4]]], [[0.5]], [[0.7]]), r'whole labels.*0\.7'),
+        (([[[1, 2, 3, 4]]], [[0.5]], [[None]]), r'whole labels.*None'),
+        (([[[1, 2, 3, 4]]], [[0.5]], [[float('nan')]]), r'whole labels.*nan'),
+        (([[[1, 2, 3, 4], [20, 20, 5, 5]]], [[0.5] * 2], [[0] * 2]), r'x1 <= x2.*\[20\.0, 20\.0'),
     ],
 )
 def test_what_a_function_must_not_return_is_refused(returned, match):
@@ -67,31 +90,39 @@ def test_what_a_function_must_not_return_is_refused(returned, match):
         FunctionDetector(lambda images: returned, CLASSES)([image()])
 
 
+def test_what_rounding_does_is_no_fault():
+    """A softmax that multiplies by a reciprocal ends a little above 1; a box may be a line."""
+    box, score = np.float32([[1, 2, 1, 2]]), np.float32([1.0000005])
+    [found] = FunctionDetector(lambda images: ([box], [score], [[1.0]]), CLASSES)([image()])
+    assert found.scores.tolist() == [1] and found.labels.tolist() == [1]
+
+
 def test_what_is_no_function_is_refused():
     with pytest.raises(TypeError, match='must be callable'):
         FunctionDetector(3, CLASSES)
-    for classes in ((), 'ant', ('ant', 'ant')):
+    for classes in ((), 'ant', None, (1, 2), ('ant', None)):
         with pytest.raises(ValueError, match='different names'):
             FunctionDetector(brightest, classes)
 
 
-def model(path, outputs, size=(40, 50), layout='NCHW', dtype='float32'):
+def model(path, outputs, size=(40, 50), layout='NCHW', dtype='float32', batch=(1,)):
     """An ONNX file whose outputs are constants; ``most`` is the largest of each channel."""
     from onnx import TensorProto, helper, numpy_helper
 
     kind = getattr(TensorProto, dtype.upper().replace('FLOAT32', 'FLOAT'))
-    shape = [1, 3, *size] if layout == 'NCHW' else [1, *size, 3]
+    shape = [*batch, 3, *size] if layout == 'NCHW' else [*batch, *size, 3]
     nodes, infos = [], []
     for name, value in outputs.items():
-        value = np.asarray(value, np.int64 if name == 'labels' else np.float32)[None]
+        value = np.asarray(value, np.int64 if name == 'labels' else np.float32)
+        value = value.reshape(*batch, *value.shape)
         tensor = numpy_helper.from_array(value, f'{name}_value')
         nodes.append(helper.make_node('Constant', [], [name], value=tensor))
         number = TensorProto.INT64 if name == 'labels' else TensorProto.FLOAT
         infos.append(helper.make_tensor_value_info(name, number, value.shape))
     nodes.append(helper.make_node('Cast', ['input'], ['numbers'], to=TensorProto.FLOAT))
-    axes = [2, 3] if layout == 'NCHW' else [1, 2]
+    axes = [-2, -1] if layout == 'NCHW' else [-3, -2]
     nodes.append(helper.make_node('ReduceMax', ['numbers'], ['most'], axes=axes, keepdims=0))
-    infos.append(helper.make_tensor_value_info('most', TensorProto.FLOAT, [1, 3]))
+    infos.append(helper.make_tensor_value_info('most', TensorProto.FLOAT, [*batch, 3]))
     given = helper.make_tensor_value_info('input', kind, shape)
     graph = helper.make_graph(nodes, 'made', [given], infos)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=8)
@@ -150,6 +181,67 @@ def test_every_form_of_rows_is_read_alike(tmp_path):
         check(detect(tmp_path, outputs, **told))
 
 
+@pytest.mark.parametrize('batch', [(), (1,)])
+def test_outputs_may_come_without_the_axis_of_a_batch(tmp_path, batch):
+    """As those of torchvision's exports, whose input has none either."""
+    rows, scores = np.array(ROWS, float), np.array(SCORES)
+    surest, labels, told = scores.max(1), scores.argmax(1), dict(labels='labels')
+    for outputs, more in (
+        (dict(boxes=rows, scores=scores), {}),
+        (dict(boxes=np.c_[rows, scores]), dict(scores='')),
+        (dict(boxes=np.c_[rows, scores].T), dict(scores='')),
+        (dict(boxes=rows, scores=surest, labels=labels), told),
+        (dict(boxes=rows[:, None], scores=surest[:, None], labels=labels[:, None]), told),
+    ):
+        path = model(tmp_path / 'm.onnx', outputs, batch=batch)
+        check(OnnxDetector(path, {**TOLD, **more})([image()])[0])
+    for count in (0, 1):  # which leaves other axes of one entry
+        outputs = dict(boxes=rows[:count], scores=surest[:count], labels=labels[:count])
+        path = model(tmp_path / 'm.onnx', outputs, batch=batch)
+        [found] = OnnxDetector(path, {**TOLD, **told})([image()])
+        np.testing.assert_allclose(found.scores, surest[:count])
+        path = model(
+            tmp_path / 'm.onnx', dict(boxes=rows[:count], scores=surest[:count]), batch=batch
+        )
+        [found] = OnnxDetector(path, {**TOLD, 'classes': ['ant']})([image()])  # a single class
+        np.testing.assert_allclose(found.scores, surest[:count])
+        assert found.boxes.shape == (count, 4)
+
+
+@pytest.mark.parametrize(
+    ('scores', 'told', 'match'),
+    [
+        ([[5, -3], [0, 1], [0, 1]], {}, r'"scores" 2 of 6 are not: 5, -3.*sigmoid.*is none'),
+        ([[np.nan, 0.5]] * 3, {}, r'3 of 6 are not: nan, nan, nan'),
+        ([[np.nan, 0.5]] * 3, dict(activation='sigmoid'), r'3 of 6 are not'),
+        ([[99, 1], [0, 1], [0, 1]], {}, r'of scores in percent divide by 100'),
+    ],
+)
+def test_scores_that_are_none_are_refused(tmp_path, scores, told, match):
+    with pytest.raises(ValueError, match=rf'each score must be from 0 to 1, but.*{match}'):
+        detect(tmp_path, dict(boxes=ROWS, scores=scores), **told)
+
+
+def test_scores_of_no_class_and_rounding_are_no_fault(tmp_path):
+    """Rows that fill an output up have no class; a softmax may end a little above 1."""
+    outputs = dict(boxes=ROWS, scores=[0.8, -1, 0.6], labels=[1, -1, 0])
+    check(detect(tmp_path, outputs, labels='labels'))
+    found = detect(tmp_path, dict(boxes=ROWS, scores=[[1.000001, 0], [0, 0], [0, 0]]))
+    assert found.scores.tolist() == [1]
+    with pytest.raises(ValueError, match='four finite numbers'):
+        detect(tmp_path, dict(boxes=[[np.nan] * 4, *ROWS[1:]], scores=SCORES))
+
+
+def test_outputs_of_other_axes_are_refused(tmp_path):
+    for outputs, more, match in (
+        (dict(boxes=[ROWS, ROWS], scores=SCORES), {}, r'"boxes" must have 2 axes.*\(1, 2, 3, 4\)'),
+        (dict(boxes=ROWS, scores=SCORES, labels=[0]), dict(labels='labels'), 'each detection'),
+        (dict(boxes=np.ones((3, 5)), scores=SCORES), {}, r'for boxes \(3, 5\)'),
+    ):
+        with pytest.raises(ValueError, match=match):
+            detect(tmp_path, outputs, **more)
+
+
 def test_rows_that_were_suppressed_in_the_file_stay(tmp_path):
     found = detect(tmp_path, dict(boxes=ROWS, scores=SCORES), iou_thr=None, score_thr=0.65)
     assert found.scores.tolist() == pytest.approx([0.8, 0.7])
@@ -179,10 +271,67 @@ def test_pixels_are_those_that_are_described(tmp_path):
                 described.open(path)
                 red = np.zeros((3, 40, 50), np.uint8)
                 red[2] = 255
-                most = described._run(red)['most']
+                most = described._run(red)['most'][0]
                 wanted = np.full(3, 0.0 if dtype == 'uint8' else -0.55)
                 wanted[place] = 255 if dtype == 'uint8' else 2.0
                 np.testing.assert_allclose(most, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('told', 'match'),
+    [
+        (dict(classes='xy'), "classes of a description must be a list of names.*but got 'xy'"),
+        (dict(classes=[1, 2]), r'classes .*but got \[1, 2\]'),
+        (dict(classes=[]), r'classes .*but got \[\]'),
+        (dict(size=[40, 50.5]), r'size .*height and width.*\[40, 50\.5\]'),
+        (dict(size=[True, 50]), 'size'),
+        (dict(boxes=''), "boxes .*name of an output, but got ''"),
+        (dict(scores=None), 'scores .*but got None'),
+        (dict(mean='123'), "mean .*a number, or one for each of three channels, but got '123'"),
+        (dict(mean=[1, 2]), 'mean'),
+        (dict(std=0), 'std .*other than 0.*but got 0'),
+        (dict(std=[1, 0, 1]), 'std'),
+        (dict(std=float('nan')), 'std'),
+        (dict(relative='false'), "relative .*true or false, but got 'false'"),
+        (dict(objectness=1), 'objectness .*true or false'),
+        (dict(score_thr='high'), "score_thr .*from 0 to 1, but got 'high'"),
+        (dict(score_thr=50), 'score_thr'),
+        (dict(iou_thr=-0.1), 'iou_thr .*or null'),
+        (dict(pad=300), 'pad .*from 0 to 255, but got 300'),
+        (dict(pad=[0, 0, 0]), r'pad .*but got \[0, 0, 0\]'),
+        (dict(max_per_img=0), 'max_per_img'),
+        (dict(first_label=0.5), 'first_label .*whole number'),
+        (dict(resize=['stretch']), r"resize .*one of.*but got \['stretch'\]"),
+        (dict(labels='labels', scores=''), "scores .*those of the labels, but got ''"),
+        (dict(labels='labels', objectness=True), 'objectness .*beside labels'),
+        (dict(labels='labels', activation='softmax'), 'activation .*beside labels'),
+        (dict(size=[40, 60]), r'the one input of .*, but are \[40, 60\]'),
+        (dict(layout='NHWC'), 'the one input'),
+        (dict(dtype='uint8'), r'the one input .*tensor\(float\)'),
+    ],
+)
+def test_a_field_of_another_kind_is_refused_before_work_starts(tmp_path, told, match):
+    path = model(tmp_path / 'm.onnx', dict(boxes=ROWS, scores=SCORES, labels=[0, 1, 0]))
+    with pytest.raises(ValueError, match='of a description must be') as caught:
+        OnnxDetector(path, {**TOLD, **told})
+    assert re.search(match, str(caught.value))
+
+
+def test_what_a_field_may_be_is_taken(tmp_path):
+    path = model(tmp_path / 'm.onnx', dict(boxes=ROWS, scores=SCORES))
+    for told in (
+        dict(classes=list(CLASSES), size=[40, 50], labels=''),
+        dict(size=np.array([40, 50])),
+        dict(pad=0),
+        dict(pad=114.0, mean=[0], std=(255, 255.0, 255)),
+        dict(mean=np.zeros(3), std=np.float32(255)),
+        dict(score_thr=0, iou_thr=1, max_per_img=300),
+        dict(score_thr=np.float64(0.05), first_label=-1),
+        dict(classes=('ant', 'ant')),
+    ):
+        detector = OnnxDetector(path, {**TOLD, **told})
+        assert len(detector([image()])[0].scores) >= 2
+    assert detector.classes == ('ant 0', 'ant 1')
 
 
 def test_what_is_no_description_is_refused(tmp_path):
@@ -191,7 +340,7 @@ def test_what_is_no_description_is_refused(tmp_path):
         (dict(), 'must have classes, size, boxes'),
         ({**TOLD, 'nms': 1}, 'may have'),
         ({**TOLD, 'layout': 'NWHC'}, "must be one of NCHW, NHWC, but got 'NWHC'"),
-        ({**TOLD, 'size': 640}, 'height and width of the input, got 640'),
+        ({**TOLD, 'size': 640}, 'height and width of the input, but got 640'),
         ({**TOLD, 'boxes': 'dets'}, r'outputs of ".*" \(boxes, scores, most\), but it has no dets'),
         (dict(classes=CLASSES, size=(40, 50), boxes='boxes'), 'must have 4 numbers of a box and 2'),
         ({**TOLD, 'classes': ['a']}, 'must be those of 1 classes for each of 3 boxes'),
