@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.hooks import Hook
 from mmrazor.registry import MODELS
 
@@ -15,10 +16,12 @@ from mmkd.algorithms.labelled_loss import samples_of
 from mmkd.cache import draw_cached_views, fill_cache
 from mmkd.datasets.drawn_objects import draw_objects
 from mmkd.datasets.mixed_batches import MixedSampler, mixed_loader
+from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.doctor.examine import examine
 from mmkd.runner.exact_runner import ExactRunner
 from mmkd.runner.resume import prepare_resume
+from mmkd.teachers.given_detections import FileOfDetections
 from tests.detections.pairs import config, teacher_file
 from tests.tiny import fast_batch, freeze_bn, method, raw_batch, scene, tiny_ssd, tiny_yolov5
 from tests.zoo import taught
@@ -373,3 +376,76 @@ def test_a_hook_that_exchanges_the_pipeline_keeps_them(folder, tmp_path, kind):
             assert any(len(boxes) for boxes, _ in batch['teacher_detections'])
         ends.append(torch.load(tmp_path / name / 'epoch_2.pth')['state_dict'])
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+
+
+@pytest.mark.parametrize('kind', ['retinanet', 'ssd', 'faster_rcnn', 'detr'])
+def test_unlabelled_images_are_no_background_for_classes_that_the_teacher_does_not_know(kind):
+    """Where such a class has columns of its own they have no gradient; else the image has none."""
+    torch.manual_seed(0)
+    cfg = taught(kind, 'ssd', 'soft_ground_truth', unlabelled='x', classes=['ant', 'bee', 'cat'])
+    cfg.teacher = dict(function='tests.detections.live.middle', classes=['ant', 'bee'])
+    pair = freeze_bn(MODELS.build(cfg))
+    pair.teacher.take_classes(['ant', 'bee', 'cat'])
+    data = pair.data_preprocessor(batch_of(), True)
+    data['inputs'].requires_grad_()
+    maps = []
+
+    dense = kind in ('retinanet', 'ssd')
+    if dense:
+        maker = pair.student.bbox_head
+        forward = maker.forward
+        maker.forward = lambda *args: kept_of(forward(*args), maps)
+    terms = pair(**data, mode='loss')
+    taught_terms = {k: v for k, v in terms.items() if 'loss' in k and k.startswith('distill.')}
+    total = pair.parse_losses(taught_terms)[0]
+    total.backward()
+    moved = data['inputs'].grad.abs().flatten(1).sum(1)
+    assert moved[0] > 0 and moved[2] > 0
+    assert (moved[1] > 0) == dense
+    classes = 3 if kind == 'retinanet' else 4
+    levels = [one.grad.unflatten(1, (-1, classes)) for one in maps if one.grad is not None]
+    levels = [level for level in levels if len(level) == 3]
+    assert bool(levels) == dense
+    if dense:  # of a softmax that mines, not each level has a gradient
+        assert not any(level[1, :, 2].any() for level in levels)
+        assert any(level[1, :, :2].any() for level in levels)
+        assert any(level[0, :, 2].any() for level in levels)
+
+
+def kept_of(outputs, maps):
+    for level in outputs[0]:
+        level.retain_grad()
+        maps.append(level)
+    return outputs
+
+
+@pytest.mark.parametrize('name', ['soft_ground_truth', 'prediction_rows'])
+def test_an_image_that_a_file_did_not_look_at_teaches_nothing(name):
+    torch.manual_seed(0)
+    cfg = taught('retinanet', 'ssd', name)
+    cfg.teacher = FileOfDetections(3, 'teacher.json')
+    pair = freeze_bn(MODELS.build(cfg))
+    one = torch.tensor([[8.0, 8, 40, 44]]), torch.tensor([[0.0, 0.9, 0.0]])
+    nothing = torch.zeros(0, 4), torch.zeros(0, 3)
+    for given, moving in (
+        ([one, None, nothing], [True, False, True]),  # nothing found is not the same
+        ([None] * 3, [False] * 3),
+    ):
+        batch = raw_batch(3, seed=2)
+        data = pair.data_preprocessor(dict(batch, teacher_detections=given), True)
+        data['inputs'].requires_grad_()
+        terms = pair(**data, mode='loss')
+        told = {k: v for k, v in terms.items() if 'loss' in k and k.startswith('distill.')}
+        pair.parse_losses(told)[0].backward()
+        moved = data['inputs'].grad.abs().flatten(1).sum(1) > 0
+        assert moved.tolist() == moving
+
+
+def test_of_mixed_images_all_must_have_been_looked_at():
+    def of(unseen):
+        carried = Carried(HorizontalBoxes(torch.zeros(0, 4)), torch.zeros(0, 3), unseen=unseen)
+        return CarryingBoxes.of(HorizontalBoxes(torch.zeros(0, 4)), carried)
+
+    both = CarryingBoxes.cat([of(frozenset()), of(frozenset((1,))), of(frozenset((0,)))])
+    assert both.carried.unseen == {0, 1}
+    assert copy.deepcopy(both)[:0].carried.unseen == {0, 1}
