@@ -160,14 +160,10 @@ def narrow(node):
 
 DENSE = {
     **STUDENTS,
-    **{name: lambda name=name: small(name) for name in ('fcos', 'atss', 'yolox')},
+    **{name: lambda name=name: small(name) for name in ('fcos', 'yolox')},
     **{
         name.split('/')[0]: lambda name=name: narrow(of_mmdet(name))
-        for name in (
-            'paa/paa_r50_fpn_1x_coco',
-            'rtmdet/rtmdet_tiny_8xb32-300e_coco',
-            'free_anchor/freeanchor_r50_fpn_1x_coco',
-        )
+        for name in ('paa/paa_r50_fpn_1x_coco',)
     },
 }
 
@@ -225,7 +221,7 @@ def boxes_in(size):
 @pytest.mark.parametrize('name', DENSE)
 @example(truth=[29.0, 29, 35, 35], missed=[4.0, 4, 60, 60])  # between cells
 @example(truth=[25.0, 25, 31, 31], missed=[4.0, 4, 60, 60])
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=1, deadline=None)
 @given(truth=boxes_in(64), missed=boxes_in(64))
 def test_what_is_assigned_to_an_object_is_left_alone(pairs, name, truth, missed):
     """Wherever its centre lies; and no term is raised, as by the entropy of a masked object."""

@@ -15,12 +15,13 @@ from mmrazor.registry import MODELS
 from mmkd.algorithms.labelled_loss import samples_of
 from mmkd.cache import draw_cached_views, fill_cache
 from mmkd.datasets.drawn_objects import draw_objects
-from mmkd.datasets.mixed_batches import MixedSampler, mixed_loader
+from mmkd.datasets.mixed_batches import MixedDataset, MixedSampler, mixed_loader
 from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.doctor.examine import examine
 from mmkd.runner.exact_runner import ExactRunner
 from mmkd.runner.resume import prepare_resume
+from mmkd.runner.shared_images import note_shared_images
 from mmkd.teachers.given_detections import FileOfDetections
 from tests.detections.pairs import config, teacher_file
 from tests.tiny import fast_batch, freeze_bn, method, raw_batch, scene, tiny_ssd, tiny_yolov5
@@ -449,3 +450,24 @@ def test_of_mixed_images_all_must_have_been_looked_at():
     both = CarryingBoxes.cat([of(frozenset()), of(frozenset((1,))), of(frozenset((0,)))])
     assert both.carried.unseen == {0, 1}
     assert copy.deepcopy(both)[:0].carried.unseen == {0, 1}
+
+
+class Listed:
+    """A data set of which the files of its images are known."""
+
+    def __init__(self, *paths):
+        self.paths = paths
+
+    def __len__(self):
+        return len(self.paths)
+
+    def get_data_info(self, index):
+        return dict(img_path=self.paths[index])
+
+
+def test_images_that_are_annotated_and_named_as_unlabelled_are_noted(tmp_path):
+    a, b, c = (str(tmp_path / name) for name in 'abc')
+    [line] = note_shared_images(MixedDataset([Listed(a, b), Listed(str(tmp_path / './b'), c)]))
+    assert f'1 of 2 images are among the annotated ones, too, such as "{b}"' in line
+    assert not note_shared_images(MixedDataset([Listed(a, b), Listed(c)]))
+    assert not note_shared_images(Listed(a)) and not note_shared_images(None)
