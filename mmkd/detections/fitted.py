@@ -47,20 +47,31 @@ class Tally:
     unlabelled_not_looked_at: int = 0
     never_found: list[str] = field(default_factory=list)
 
+    @property
+    def lost(self) -> int:
+        """How many images were not looked at, with annotations or without."""
+        return self.not_looked_at + self.unlabelled_not_looked_at
+
+    def warning(self, path: str) -> str:
+        """What to do of images that were not looked at."""
+        return (
+            f'{WHERE}: {self.unlabelled_not_looked_at} of {self.unlabelled} images without '
+            f'annotations and {self.not_looked_at} of the {self.images - self.unlabelled} '
+            f'others were not looked at by what wrote "{path}", and its terms leave them out. '
+            'Label these images, too, with "mmkd label", or name others.'
+        )
+
     def notes(self, path: str) -> list[str]:
         """Lines for the log."""
-        lost = self.not_looked_at + self.unlabelled_not_looked_at
         lines = [
             f'{WHERE}: "{path}" has detections in {self.with_detections} of {self.images} '
             'training images'
-            + (f'; {lost} were not looked at, and it teaches nothing there' if lost else '')
-        ]
-        if lost:
-            lines.append(
-                f'{WHERE}: label the {lost} images that "{path}" was not made of, too ("mmkd '
-                f'label"), or leave them out: {self.unlabelled_not_looked_at} of '
-                f'{self.unlabelled} without annotations, {self.not_looked_at} of the others'
+            + (
+                f'; {self.lost} were not looked at, and it teaches nothing there'
+                if self.lost
+                else ''
             )
+        ]
         if self.never_found:
             lines.append(
                 f'{WHERE}: class_map names {first_of(self.never_found)}, but no detection of '

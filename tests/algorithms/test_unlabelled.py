@@ -2,14 +2,18 @@
 
 import copy
 import json
+import random
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
+from mmengine.registry import DATASETS
 from mmrazor.registry import MODELS
 
 from mmkd.algorithms.labelled_loss import samples_of
@@ -17,6 +21,9 @@ from mmkd.cache import draw_cached_views, fill_cache
 from mmkd.datasets.drawn_objects import draw_objects
 from mmkd.datasets.mixed_batches import MixedDataset, MixedSampler, mixed_loader
 from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
+from mmkd.detections.feed import feed_detections
+from mmkd.detections.following import DETECTIONS
+from mmkd.detections.results_file import read_results
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.doctor.examine import examine
 from mmkd.runner.exact_runner import ExactRunner
@@ -471,3 +478,32 @@ def test_images_that_are_annotated_and_named_as_unlabelled_are_noted(tmp_path):
     assert f'1 of 2 images are among the annotated ones, too, such as "{b}"' in line
     assert not note_shared_images(MixedDataset([Listed(a, b), Listed(c)]))
     assert not note_shared_images(Listed(a)) and not note_shared_images(None)
+
+
+def test_a_list_of_results_finds_a_coco_file_of_unlabelled_images(folder, tmp_path):
+    """By its ids; boxes beyond its images are clipped; what has no result was not looked at."""
+    images = [dict(id=100 + i, file_name=f'{i}.png', width=160, height=120) for i in range(5)]
+    (tmp_path / 'more.json').write_text(json.dumps(dict(images=images)))
+    cfg = mixed(folder, tmp_path)
+    cfg.model.unlabelled = dict(images=str(tmp_path / 'more.json'), root=str(folder / 'more'))
+    row = dict(category_id=1, bbox=[20, 20, 900, 900], score=0.9)
+    rows = [dict(row, image_id=1), *(dict(row, image_id=100 + i) for i in (0, 1, 2, 4))]
+    (tmp_path / 'own.json').write_text(json.dumps(rows))
+    loader = mixed_loader(cfg)
+    dataset = DATASETS.build(loader['dataset'])
+    held = SimpleNamespace(dataset=dataset, collate_fn=pseudo_collate)
+    [tally] = feed_detections(held, {DETECTIONS: (read_results(tmp_path / 'own.json'), None)})
+    assert tally.left_out == {'boxes clipped to the image': 5}
+    assert (tally.unlabelled, tally.unlabelled_not_looked_at, tally.not_looked_at) == (5, 1, 0)
+    bare = dataset.datasets[1]
+    while 'dataset' in vars(bare):
+        bare = bare.dataset
+    given = [bare.get_data_info(i)[DETECTIONS] for i in range(5)]
+    assert [len(one[0]) for one in given] == [1, 1, 1, 0, 1]
+    assert [bool(one[2]) for one in given] == [False, False, False, True, False]
+    torch.testing.assert_close(given[0][0], torch.tensor([[20.0, 20, 160, 120]]))
+    random.seed(0)
+    np.random.seed(0)
+    batch = held.collate_fn([dataset[i] for i in range(len(dataset))])
+    unseen = [one is None for one in batch[DETECTIONS]]  # mosaics of four, one of them not seen
+    assert not any(unseen[: dataset.labelled]) and unseen[dataset.labelled + 3]
