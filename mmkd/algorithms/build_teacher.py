@@ -1,10 +1,12 @@
 """The teacher of a pair: a network, or only what it detects."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS
 from torch import nn
@@ -184,7 +186,11 @@ def begin_teaching(pair: Any, loader: Any) -> list[str]:
         return []
     files = {part.key: (read_results(part.model.file), part.model.class_map) for part in taught}
     tallies = feed_detections(loader, files)
-    told = zip(taught, tallies, strict=True)
+    told = list(zip(taught, tallies, strict=True))
+    for part, tally in told:
+        if tally.lost:
+            text = tally.warning(part.model.file)
+            print_log(text, logger='current', level=logging.WARNING)
     return [line for part, tally in told for line in tally.notes(part.model.file)]
 
 

@@ -19,7 +19,7 @@ from mmkd.algorithms.distill_terms import (
     let_overwrite,
 )
 from mmkd.algorithms.gradient_balance import GradientBalance, check_balanced
-from mmkd.algorithms.labelled_loss import LabelledLoss, copied
+from mmkd.algorithms.labelled_loss import LabelledLoss, copied, tell_bare, warn_of_left_out
 from mmkd.algorithms.loss_watch import LossWatch
 from mmkd.algorithms.missed_objects import MissedObjects
 from mmkd.algorithms.student_terms import StudentTerms
@@ -57,9 +57,9 @@ class DetectionDistill(SingleTeacherDistill):
     Args:
         architecture (dict | str | BaseModel): the student: a model config, the path of a config
             file (its ``model`` is built) or a built detector.
-        teacher (dict | str | BaseModel | list): the teacher, likewise; what is known by its
-            detections: a file, or a dict with ``results``, ``onnx`` or ``function``; or several, as
-            dicts for :class:`mmkd.teachers.teacher_list.TeacherEntry` (docs/any_teacher.md).
+        teacher (dict | str | BaseModel | list): the teacher, likewise; a file of detections, a dict
+            with ``results``, ``onnx`` or ``function``; or several, as dicts for
+            :class:`mmkd.teachers.teacher_list.TeacherEntry` (docs/any_teacher.md).
         distiller (dict): config of an MMRazor distiller. What it leaves out and the two models tell
             (classes, priors, coders, channels) is taken from them: :func:`mmkd.binding.bind`.
         teacher_ckpt (str, optional): the teacher's plain mmdet checkpoint, path or URL. Without
@@ -82,13 +82,11 @@ class DetectionDistill(SingleTeacherDistill):
         lean_teacher (dict | str, optional): arguments of
             :class:`mmkd.teachers.lean_teacher.LeanTeacher`: BatchNorm folded,
             channels last, reduced precision, compiled; a ``.json`` file with them; or 'auto':
-            :class:`mmkd.hooks.LeanTeacherHook` measures them in the first step and takes the
-            fastest that teaches the same. Defaults to None, as it is.
+            :class:`mmkd.hooks.LeanTeacherHook` takes the fastest that teaches the same.
         shuffle_teacher (bool): the control: the teacher looks at another image of the batch than
             the student, so that what is gained is not what the teacher sees. Defaults to False.
-        teacher_cache (str | dict, optional): folder of a cache that ``mmkd cache`` filled:
-            its records take the place of the running teacher. Or ``dict(folder=..., codecs=...)``,
-            see docs/cache.md. Defaults to None.
+        teacher_cache (str | dict, optional): folder of a cache that ``mmkd cache`` filled, in the
+            place of the running teacher, or ``dict(folder=..., codecs=...)``: docs/cache.md.
         unlabelled (dict | str, optional): images without annotations, which the teacher's terms
             see and the student's own loss does not (docs/any_teacher.md). Defaults to None.
         missed_objects (dict | float, optional): arguments of
@@ -162,6 +160,7 @@ class DetectionDistill(SingleTeacherDistill):
         self.lean_teacher_is_open = is_open(lean_teacher) and teachers.may_be_lean(teacher_cache)
         missed = MissedObjects.of(missed_objects, self.student, self.distiller)
         self.labelled_loss = LabelledLoss.of(self.data_preprocessor, unlabelled, missed)
+        warn_of_left_out(unlabelled, self.distiller, self.student)
         let_overwrite(self.distiller)
         self.loss_watch = LossWatch(self.distiller, teachers.distiller)
         self.student_terms = StudentTerms(student_loss_weights)
@@ -285,6 +284,7 @@ class DetectionDistill(SingleTeacherDistill):
             ):
                 seen = samples if own is None else copied(samples)
                 losses = self.student(inputs, seen, mode='loss')
+            tell_bare(self.distiller, own)
         return losses if own is None else own(self.student, inputs, samples)
 
     def _release_records(self) -> None:

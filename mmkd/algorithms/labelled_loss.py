@@ -1,16 +1,23 @@
 """The student's own loss of those images of a batch that have annotations."""
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmkd.algorithms.missed_objects import MissedObjects
+from mmkd.connectors import SharedClasses
+from mmkd.datasets.data_samples import maps_of, samples_of
 from mmkd.datasets.mixed_batches import UNLABELLED
+from mmkd.recorders.classes_left_out import has_class_columns
 from mmkd.recorders.head_watch import tapped
-from mmkd.recorders.loss_pass import replaced, untouched
+from mmkd.recorders.loss_pass import untouched
+from mmkd.recorders.loss_pass_recorder import LossPassRecorder
+from mmkd.recorders.replaced import replaced
 
 
 class LabelledLoss:
@@ -31,7 +38,8 @@ class LabelledLoss:
         self, preprocessor: nn.Module, mixed: bool = True, missed: MissedObjects | None = None
     ) -> None:
         self.mixed, self.missed = mixed, missed
-        self._bare: Tensor | None = None
+        #: (B,), which images of the batch have no annotations; None where it does not say.
+        self.bare: Tensor | None = None
         self._features: list[Any] = []
         preprocessor.register_forward_pre_hook(self._take)
 
@@ -46,7 +54,7 @@ class LabelledLoss:
         data = args[0]
         if not isinstance(data, Mapping):
             return None
-        self._bare = data.get(UNLABELLED)
+        self.bare = data.get(UNLABELLED)
         return {k: v for k, v in data.items() if k != UNLABELLED}, *args[1:]
 
     def labelled(self, images: int) -> Tensor:
@@ -57,13 +65,13 @@ class LabelledLoss:
         """
         if not self.mixed:
             return torch.arange(images)
-        if self._bare is None or len(self._bare) != images:
+        if self.bare is None or len(self.bare) != images:
             raise ValueError(
                 'with unlabelled=dict(...) a batch must say which of its images have no '
                 'annotations, but this one does not. Train with "mmkd train", or with the loader '
                 'that mmkd.datasets.mixed_batches.mixed_loader(cfg) gives.'
             )
-        return (~self._bare.cpu()).nonzero().flatten()
+        return (~self.bare.cpu()).nonzero().flatten()
 
     @contextmanager
     def watch(self, student: nn.Module) -> Iterator[None]:
@@ -85,27 +93,27 @@ class LabelledLoss:
         features, self._features = self._features, []
         if not features:  # no loss asks for the other images
             return student(inputs[kept.to(inputs.device)], own, mode='loss')
-        parts = iter([_of(maps, kept, len(inputs)) for maps in features])
+        parts = [maps_of(maps, kept, len(inputs)) for maps in features]
+        images = inputs[kept.to(inputs.device)]
+
+        def loss(parts: Sequence[Any] = parts, samples: Any = own) -> dict[str, Any]:
+            left = iter(parts)
+            with replaced(student, 'extract_feat', lambda *_, **__: next(left)):
+                return dict(student(images, samples, mode='loss'))
+
         with ExitStack() as stack:
-            stack.enter_context(untouched(student))
-            stack.enter_context(replaced(student, 'extract_feat', lambda *_, **__: next(parts)))
             if self.missed is not None:
                 regions = self.missed.regions(samples, len(inputs))
                 regions = [regions[i] for i in kept.tolist()]
-                stack.enter_context(self.missed.left_out(regions, own, inputs.shape[-2:]))
-            return student(inputs[kept.to(inputs.device)], own, mode='loss')
 
+                def trial() -> dict[str, Any]:
+                    with untouched(student):
+                        return loss(samples=copied(own))
 
-def _of(maps: Any, kept: Tensor, images: int) -> Any:
-    """Of maps, in whatever holds them, those of some images."""
-    if isinstance(maps, Tensor):
-        return maps[kept.to(maps.device)] if maps.dim() and len(maps) == images else maps
-    if isinstance(maps, Mapping):
-        return {key: _of(value, kept, images) for key, value in maps.items()}
-    if isinstance(maps, list | tuple):
-        found = [_of(value, kept, images) for value in maps]
-        return found if isinstance(maps, list) else tuple(found)
-    return maps
+                size = inputs.shape[-2:]
+                stack.enter_context(self.missed.left_out(regions, own, size, trial))
+            stack.enter_context(untouched(student))
+            return loss()
 
 
 def copied(samples: Any) -> Any:
@@ -115,25 +123,26 @@ def copied(samples: Any) -> Any:
     return samples
 
 
-def samples_of(samples: Any, kept: Tensor) -> Any:
-    """The samples of some images: of mmdet's list, or of MMYOLO's dict.
+def tell_bare(distiller: Any, own: LabelledLoss | None) -> None:
+    """Let a student's recorded pass know which of its images have no annotations."""
+    for recorder in distiller.student_recorders.recorders.values():
+        if own is not None and isinstance(recorder, LossPassRecorder):
+            recorder.tell(own.bare if own.mixed else None)
 
-    Args:
-        samples: of a batch.
-        kept: (n,), places of the images, in order.
-    """
-    if not isinstance(samples, Mapping):
-        return [samples[i] for i in kept.tolist()]
-    rows = samples['bboxes_labels']
-    places = kept.to(rows.device)
-    own = torch.isin(rows[:, 0].long(), places)
-    made = {**samples, 'bboxes_labels': rows[own].clone()}
-    made['bboxes_labels'][:, 0] = torch.searchsorted(places, rows[own, 0].long()).to(rows)
-    metas = samples.get('img_metas')
-    if metas is not None:
-        made['img_metas'] = [metas[i] for i in kept.tolist()]
-    for name in ('masks', 'keypoints', 'keypoints_visible'):
-        value = samples.get(name)
-        if isinstance(value, Tensor):
-            made[name] = value[own.to(value.device)] if len(value) == len(rows) else value[places]
-    return made
+
+def warn_of_left_out(unlabelled: Any, distiller: Any, student: Any) -> None:
+    """Say it where images without annotations cannot be shown to a student's own loss."""
+    recorders = distiller.student_recorders.recorders.values()
+    passes = any(isinstance(one, LossPassRecorder) for one in recorders)
+    feeds = distiller.connectors.values()
+    untaught = any(isinstance(one, SharedClasses) and not all(one.taught) for one in feeds)
+    if unlabelled and passes and untaught and not has_class_columns(student):
+        print_log(
+            'model.unlabelled: the teacher does not know all classes of the student, and '
+            f'{type(student).__name__} finds objects of any class by the same objectness, '
+            'proposals or queries: by its own loss (soft_ground_truth) it learns nothing of the '
+            'images without annotations, in which the other classes would be background. Take '
+            'prediction_rows, or a teacher of all classes.',
+            logger='current',
+            level=logging.WARNING,
+        )

@@ -1,6 +1,6 @@
 """Objects that the ground truth misses: what the teacher is sure of is no background."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,11 +8,12 @@ import torch
 from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
+from mmkd.algorithms.own_positives import OwnPositives
 from mmkd.datasets.data_samples import ground_truth
 from mmkd.geometry.multi_level_maps import upcast
 from mmkd.heads import describe_head, detections, predicting_head
-from mmkd.recorders.loss_pass import replaced
 from mmkd.recorders.predictions_recorder import records_rows
+from mmkd.recorders.replaced import replaced
 
 _SURE = 20.0  # a logit whose loss, and its gradient, are nothing in float32
 _NMS, _MOST = 0.6, 100  # of the teacher's rows
@@ -21,10 +22,18 @@ _NMS, _MOST = 0.6, 100  # of the teacher's rows
 class MissedObjects:
     """Leaves out of a student's negatives where the teacher is sure and no box is.
 
-    In the student's own loss the scores of such cells are those of a certain background: they cost
-    nothing, have no gradient, and no mining of hard negatives takes them. A cell is such a one if
-    its centre lies in a box of the teacher and in none of the ground truth. Cells that are assigned
-    to an object by its box are so left alone.
+    A cell lies in such a region if its centre does, and is in no box of the ground truth. There the
+    scores of priors that the head assigns to no object are, in the student's own loss, those of a
+    certain background: they cost nothing, have no gradient, and no mining of hard negatives takes
+    them. For any dense head this is guaranteed: the same priors are assigned to the same objects
+    as without; the gradient of each of them stays what it was; and no term of the loss is higher.
+    Mining, which takes a set number, takes the hardest of the other negatives instead. Losses that
+    weigh an example by how many are like it (``GHMC``) count the others anew.
+
+    A prior is an object's by what the head's loss itself says of it
+    (:class:`mmkd.algorithms.own_positives.OwnPositives`), wherever its centre lies: an object that
+    is smaller than the stride is often assigned to a cell beside it. For that the loss of the
+    head's outputs is computed twice; the head itself runs once.
 
     Args:
         student: a dense detector.
@@ -85,53 +94,65 @@ class MissedObjects:
         return regions
 
     @contextmanager
-    def left_out(self, regions: Sequence[Tensor], samples: Any, size: Any) -> Iterator[None]:
+    def left_out(
+        self, regions: Sequence[Tensor], samples: Any, size: Any, loss: Callable[[], dict[str, Any]]
+    ) -> Iterator[None]:
         """While the head runs, its scores in the regions are those of background.
 
         Args:
             regions: of each image, boxes (n, 4).
             samples: of these images, with their ground truth.
             size: (H, W) of the batch.
+            loss: runs the student's own loss, for a trial.
         """
         truth, of = ground_truth(samples)
         own = [truth[of.to(truth.device) == i] for i in range(len(regions))]
-        forward = self._head.forward
+        softmax = not self._known.sigmoid
+        positives = OwnPositives(self._head, self._known.class_channels, softmax)
+        assigned = positives.find(loss)
 
-        def masked(*args: Any, **kwargs: Any) -> Any:
-            outputs = list(forward(*args, **kwargs))
-            outputs[0] = [self._background(level, regions, own, size) for level in outputs[0]]
+        def masked(*_: Any, **__: Any) -> Any:
+            outputs = list(positives.outputs)
+            masks = [
+                self._mask(level, regions, own, size) & ~kept
+                for level, kept in zip(outputs[0], assigned, strict=True)
+            ]
+            background = self._background(outputs[0][0], self._known.class_channels, softmax)
+            outputs[0] = _put(background, masks, outputs[0])
             if self._known.factor == 'objectness' and len(outputs) > 2:
-                outputs[2] = [
-                    self._background(level, regions, own, size, objectness=True)
-                    for level in outputs[2]
-                ]
+                outputs[2] = _put(self._background(outputs[2][0], 1), masks, outputs[2])
             return tuple(outputs)
 
-        with replaced(self._head, 'forward', masked):
+        with positives.chosen(), replaced(self._head, 'forward', masked):
             yield
 
-    def _background(
-        self,
-        scores: Tensor,
-        regions: Sequence[Tensor],
-        own: Sequence[Tensor],
-        size: Any,
-        objectness: bool = False,
+    @staticmethod
+    def _mask(
+        scores: Tensor, regions: Sequence[Tensor], own: Sequence[Tensor], size: Any
     ) -> Tensor:
-        """A map (B, A * K, H, W) that says background in the regions."""
+        """(B, 1, H, W), the cells in the regions."""
         masks = [
             _inside(boxes, scores, size) & ~_inside(truth.to(boxes), scores, size)
             for boxes, truth in zip(regions, own, strict=True)
         ]
-        mask = torch.stack(masks)[:, None]  # (B, 1, H, W)
-        if self._known.probabilities:
-            nothing = scores.new_full((scores.size(1),), 1e-6)
-        else:
-            nothing = scores.new_full((scores.size(1),), -_SURE)
-        if not self._known.sigmoid and not objectness:
-            width = self._known.class_channels
-            nothing[width - 1 :: width] = _SURE  # the background, last of each prior's classes
-        return torch.where(mask, nothing[None, :, None, None], scores)
+        return torch.stack(masks)[:, None]
+
+    def _background(self, scores: Tensor, width: int, softmax: bool = False) -> Tensor:
+        """(K,), what a prior's scores are of a certain background."""
+        nothing = scores.new_full((width,), 1e-6 if self._known.probabilities else -_SURE)
+        if softmax:
+            nothing[-1] = _SURE
+        return nothing
+
+
+def _put(nothing: Tensor, masks: Sequence[Tensor], levels: Sequence[Tensor]) -> list[Tensor]:
+    """Maps (B, A * K, H, W) that say ``nothing`` (K,) where the masks (B, A, H, W) are."""
+    return [
+        torch.where(
+            mask[:, :, None], nothing[:, None, None], level.unflatten(1, (-1, len(nothing)))
+        ).flatten(1, 2)
+        for mask, level in zip(masks, levels, strict=True)
+    ]
 
 
 def _inside(boxes: Tensor, scores: Tensor, size: Any) -> Tensor:

@@ -107,3 +107,39 @@ def _listed(metas: Sequence[Mapping[str, Any]]) -> list[Any]:
             sample.set_metainfo(dict(known, scale_factor=(1.0, 1.0)))
         listed.append(sample)
     return listed
+
+
+def samples_of(samples: Any, kept: Tensor) -> Any:
+    """The samples of some images: of mmdet's list, or of MMYOLO's dict.
+
+    Args:
+        samples: of a batch.
+        kept: (n,), places of the images, in order.
+    """
+    if not isinstance(samples, Mapping):
+        return [samples[i] for i in kept.tolist()]
+    rows = samples['bboxes_labels']
+    places = kept.to(rows.device)
+    own = torch.isin(rows[:, 0].long(), places)
+    made = {**samples, 'bboxes_labels': rows[own].clone()}
+    made['bboxes_labels'][:, 0] = torch.searchsorted(places, rows[own, 0].long()).to(rows)
+    metas = samples.get('img_metas')
+    if metas is not None:
+        made['img_metas'] = [metas[i] for i in kept.tolist()]
+    for name in ('masks', 'keypoints', 'keypoints_visible'):
+        value = samples.get(name)
+        if isinstance(value, Tensor):
+            made[name] = value[own.to(value.device)] if len(value) == len(rows) else value[places]
+    return made
+
+
+def maps_of(maps: Any, kept: Tensor, images: int) -> Any:
+    """Of maps, in whatever holds them, those of some images."""
+    if isinstance(maps, Tensor):
+        return maps[kept.to(maps.device)] if maps.dim() and len(maps) == images else maps
+    if isinstance(maps, Mapping):
+        return {key: maps_of(value, kept, images) for key, value in maps.items()}
+    if isinstance(maps, list | tuple):
+        found = [maps_of(value, kept, images) for value in maps]
+        return found if isinstance(maps, list) else tuple(found)
+    return maps

@@ -30,11 +30,22 @@ class ListedImage:
         path: of its file.
         id: by which its results name it.
         file_name: in the results: as its COCO file has it, or seen from the folder of all.
+        of_coco: whether a COCO file lists it.
+        width, height: in pixels, where the COCO file tells them.
     """
 
     path: str
     id: Any
     file_name: str
+    of_coco: bool = False
+    width: int | None = None
+    height: int | None = None
+
+    def told(self) -> dict[str, Any]:
+        """As plain values, for a config; the id if a COCO file gives it."""
+        key = self.id if self.of_coco else None
+        sides = dict(width=self.width, height=self.height)
+        return dict(path=self.path, name=self.file_name, id=key, **sides)
 
 
 def find_images(
@@ -119,6 +130,7 @@ def _of_coco(path: Path, root: str | None) -> list[ListedImage]:
     try:
         content = json.loads(path.read_text(encoding='utf-8-sig'))
         images = {image['id']: str(image['file_name']) for image in content['images']}
+        sizes = {image['id']: _size(image) for image in content['images']}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'a COCO file must list images with id and file_name, but "{path}" does not '
@@ -128,7 +140,17 @@ def _of_coco(path: Path, root: str | None) -> list[ListedImage]:
     if not images:
         raise ValueError(f'a COCO file must list images, but "{path}" has none.')
     folder = _folder(path, list(images.values()), root)
-    return [ListedImage(os.path.join(folder, name), key, name) for key, name in images.items()]
+    return [
+        ListedImage(os.path.join(folder, name), key, name, True, *sizes[key])
+        for key, name in images.items()
+    ]
+
+
+def _size(image: Any) -> tuple[int | None, int | None]:
+    """Width and height, where they are told."""
+    sides = [image.get(key) for key in ('width', 'height')]
+    width, height = (int(s) if isinstance(s, int | float) and s > 0 else None for s in sides)
+    return width, height
 
 
 def _check_ids(path: Path, ids: Sequence[Any]) -> None:

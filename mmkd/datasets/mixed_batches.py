@@ -209,7 +209,7 @@ def mixed_loader(cfg: Mapping[str, Any]) -> Any:
         )
     images = settings['images']
     words = [images] if isinstance(images, str) else list(images)
-    listed = [dict(path=i.path, name=i.file_name) for i in find_images(words, settings.get('root'))]
+    listed = [one.told() for one in find_images(words, settings.get('root'))]
     scope = cfg.get('default_scope')
     others = _without_annotations(loader['dataset'], listed, scope)
     sampler = loader.get('sampler') or dict(type='DefaultSampler', shuffle=True)
@@ -249,7 +249,7 @@ def mixed_anew(cfg: Mapping[str, Any], dataset: Any) -> tuple[Any, Any]:
     return mixed, MixedDataset([dataset, others])
 
 
-def _without_annotations(dataset: Any, listed: list[dict[str, str]], scope: str | None) -> Any:
+def _without_annotations(dataset: Any, listed: list[dict[str, Any]], scope: str | None) -> Any:
     """The config of a data set with other images, which have none; mixing transforms mix these."""
     if str(dataset.get('type')).split('.')[-1] == 'MultiImageMixDataset':
         inner = _without_annotations(dataset['dataset'], listed, scope)

@@ -22,11 +22,13 @@ class Carried:
             number of the file first.
         placed: (n, 4), where the boxes were before the present transform clipped them to its
             image. Defaults to None, it did not.
+        unseen: numbers of the files that did not look at the image, or at one that is mixed in.
     """
 
     boxes: HorizontalBoxes
     scores: Tensor
     placed: Tensor | None = None
+    unseen: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -34,12 +36,12 @@ class Carried:
     def copy(self) -> 'Carried':
         """The same, which may be moved without moving these."""
         placed = None if self.placed is None else self.placed.clone()
-        return Carried(self.boxes.clone(), self.scores, placed)
+        return Carried(self.boxes.clone(), self.scores, placed, self.unseen)
 
     def kept(self, index: Any) -> 'Carried':
         """Those at ``index``."""
         placed = None if self.placed is None else self.placed[index]
-        return Carried(self.boxes[index], self.scores[index], placed)
+        return Carried(self.boxes[index], self.scores[index], placed, self.unseen)
 
     @staticmethod
     def cat(parts: Sequence['Carried']) -> 'Carried':
@@ -50,6 +52,7 @@ class Carried:
             HorizontalBoxes.cat([part.boxes for part in parts]),
             torch.cat([part.scores for part in parts]),
             torch.cat(places) if clipped else None,
+            frozenset().union(*(part.unseen for part in parts)),
         )
 
 

@@ -8,6 +8,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from torch import Tensor
 
+from mmkd.datasets.mixed_batches import UNLABELLED
 from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
 from mmkd.detections.fitted import JoinedResults, Tally, fit_results
 from mmkd.detections.following import DETECTIONS
@@ -85,7 +86,8 @@ def give_detections(
 
 
 def _of_image(info: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: info.get(key) for key in ('img_id', 'img_path', 'height', 'width')}
+    keys = ('img_id', 'img_path', 'height', 'width', 'listed_id', UNLABELLED)
+    return {key: info.get(key) for key in keys}
 
 
 def leaf_datasets(dataset: Any) -> Iterator[Any]:
@@ -113,16 +115,30 @@ def collate(
 ) -> dict[str, Any]:
     """A batch, with the detections beside it; its ground truth carries them no longer.
 
+    Of an image that a file did not look at they are None.
+
     Args:
         items: of a data set that was given them.
         collate_fn: the loader's own.
         keys: of the batch, one for each file. Defaults to that of a single one.
     """
+    unseen = [_unseen(item['data_samples']) for item in items]
     detections = [unload(item['data_samples']) for item in items]
     files = {keys[0]: detections}
     if len(keys) > 1:
         files = {key: [_of(i, *found) for found in detections] for i, key in enumerate(keys)}
-    return {**collate_fn(items), **files}
+    looked: dict[str, list[Any]] = {
+        key: [None if i in out else one for one, out in zip(files[key], unseen, strict=True)]
+        for i, key in enumerate(keys)
+    }
+    return {**collate_fn(items), **looked}
+
+
+def _unseen(sample: Any) -> frozenset[int]:
+    """The numbers of the files that did not look at what a packed sample shows."""
+    truth = sample.gt_instances.get('bboxes')
+    carried = truth.carried if isinstance(truth, CarryingBoxes) else None
+    return frozenset() if carried is None else carried.unseen
 
 
 def _of(file: int, boxes: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:

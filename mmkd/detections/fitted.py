@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mmkd.config.names import first_of
+from mmkd.datasets.mixed_batches import UNLABELLED
 from mmkd.detections.places import Places
 from mmkd.detections.results_file import WHERE, Results
 from mmkd.detections.student_classes import student_classes
@@ -32,7 +33,9 @@ class Tally:
         left_out: how many detections, by why.
         images: how many the data set has.
         with_detections: in how many of them something is detected.
-        not_looked_at: how many the file does not list as looked at.
+        not_looked_at: how many annotated ones the file does not list as looked at.
+        unlabelled: how many images without annotations the data set has, of these...
+        unlabelled_not_looked_at: so many were not looked at, as far as the file tells.
         never_found: classes that ``class_map`` names, and no detection is of.
     """
 
@@ -40,7 +43,23 @@ class Tally:
     images: int = 0
     with_detections: int = 0
     not_looked_at: int = 0
+    unlabelled: int = 0
+    unlabelled_not_looked_at: int = 0
     never_found: list[str] = field(default_factory=list)
+
+    @property
+    def lost(self) -> int:
+        """How many images were not looked at, with annotations or without."""
+        return self.not_looked_at + self.unlabelled_not_looked_at
+
+    def warning(self, path: str) -> str:
+        """What to do of images that were not looked at."""
+        return (
+            f'{WHERE}: {self.unlabelled_not_looked_at} of {self.unlabelled} images without '
+            f'annotations and {self.not_looked_at} of the {self.images - self.unlabelled} '
+            f'others were not looked at by what wrote "{path}", and its terms leave them out. '
+            'Label these images, too, with "mmkd label", or name others.'
+        )
 
     def notes(self, path: str) -> list[str]:
         """Lines for the log."""
@@ -48,8 +67,8 @@ class Tally:
             f'{WHERE}: "{path}" has detections in {self.with_detections} of {self.images} '
             'training images'
             + (
-                f'; {self.not_looked_at} were not looked at, and will teach that nothing is there'
-                if self.not_looked_at
+                f'; {self.lost} were not looked at, and it teaches nothing there'
+                if self.lost
                 else ''
             )
         ]
@@ -70,15 +89,22 @@ class FittedResults:
     Args:
         by_image: detections by ``img_id``.
         classes: C, how many the student has.
+        not_seen: ``img_id`` of the images that were not looked at. Defaults to (), all were.
     """
 
-    def __init__(self, by_image: Mapping[Any, ImageDetections], classes: int) -> None:
-        self.by_image = dict(by_image)
+    def __init__(
+        self, by_image: Mapping[Any, ImageDetections], classes: int, not_seen: Collection[Any] = ()
+    ) -> None:
+        self.by_image, self.not_seen = dict(by_image), set(not_seen)
         self.none = (torch.zeros(0, 4), torch.zeros(0, classes))
 
     def of(self, info: Mapping[str, Any]) -> ImageDetections:
         """The boxes and scores of an image."""
         return self.by_image.get(info.get('img_id'), self.none)
+
+    def unseen(self, info: Mapping[str, Any]) -> frozenset[int]:
+        """The number of this file, 0, where it did not look at an image."""
+        return frozenset((0,) if info.get('img_id') in self.not_seen else ())
 
 
 class JoinedResults:
@@ -97,6 +123,10 @@ class JoinedResults:
         told = [pad(scores, (1, 0), value=float(i)) for i, (_, scores) in enumerate(found)]
         return torch.cat([boxes for boxes, _ in found]), torch.cat(told)
 
+    def unseen(self, info: Mapping[str, Any]) -> frozenset[int]:
+        """The numbers of the files that did not look at an image."""
+        return frozenset(i for i, file in enumerate(self.files) if file.unseen(info))
+
 
 def fit_results(
     results: Results,
@@ -107,14 +137,15 @@ def fit_results(
 ) -> tuple[list[FittedResults], Tally]:
     """Bring a file's detections to the images and classes of data sets.
 
-    An image is known by its file name, where the file tells one, else by its id. Boxes are clipped
-    to their image. Left out, with a count, are detections of other images, of classes that the
+    Which image is which :class:`mmkd.detections.places.Places` finds. Boxes are clipped to their
+    image. Left out, with a count, are detections of other images, of classes that the
     student does not have, and boxes of which less than a pixel lies in the image.
 
     Args:
         results: of the file.
         datasets: of each data set what it knows of each image: ``img_id``, ``img_path``,
-            ``height``, ``width``.
+            ``height``, ``width``; of one without annotations that it is ``unlabelled``, and its
+            ``listed_id`` in a COCO file.
         classes: the names of the student's classes, in the order of its labels.
         categories: the name of each category id, for results that tell none. Defaults to None.
         class_map: the student's name for classes of the teacher that it calls otherwise. Defaults
@@ -122,7 +153,7 @@ def fit_results(
 
     Raises:
         ValueError: the file has no detection, none is of one of the images, or none of one of the
-            classes; or images that it looked at have changed.
+            classes; images that it looked at have changed; or a detection may be of several images.
     """
     if not len(results):
         raise ValueError(
@@ -131,22 +162,34 @@ def fit_results(
         )
     tally, fitted, served = Tally(), [], np.zeros(len(results), bool)
     labels, scores = _labels_and_scores(results, classes, categories, class_map, tally)
-    places = [Places(infos, results) for infos in datasets]
-    for infos, place in zip(datasets, places, strict=True):
-        place.check_images()
+    infos = [info for dataset in datasets for info in dataset]
+    places = Places(infos, results)
+    places.check_images()
+    by_image, looked_at = places.rows(), places.looked_at()
+    first = 0
+    for dataset in datasets:
         found: dict[Any, ImageDetections] = {}
-        for index, rows in place.rows().items():
+        not_seen = []
+        for index in range(first, first + len(dataset)):
+            key, bare = infos[index].get('img_id'), bool(infos[index].get(UNLABELLED))
+            tally.unlabelled += bare
+            if not looked_at(index):
+                not_seen.append(key)
+                tally.unlabelled_not_looked_at += bare
+                tally.not_looked_at += not bare
+            rows = by_image.get(index)
+            if rows is None:
+                continue
             served[rows] = True
-            kept, boxes = _inside(results, rows, infos[index], tally)
+            kept, boxes = _inside(results, rows, places.size(index), tally)
             known = labels[kept] >= 0
             tally.left_out[OTHER_CLASSES] += int((~known).sum())
             if known.any():
-                detections = torch.from_numpy(boxes[known]), torch.from_numpy(scores[kept[known]])
-                found[infos[index].get('img_id')] = detections
-        fitted.append(FittedResults(found, len(classes)))
-        tally.images += len(infos)
+                found[key] = torch.from_numpy(boxes[known]), torch.from_numpy(scores[kept[known]])
+        fitted.append(FittedResults(found, len(classes), not_seen))
+        first += len(dataset)
+        tally.images += len(dataset)
         tally.with_detections += len(found)
-        tally.not_looked_at += place.not_looked_at()
     if not served.any():
         raise ValueError(_no_image(results, datasets))
     tally.left_out['detections of other images left out'] += int((~served).sum())
@@ -171,12 +214,12 @@ def _no_image(results: Results, datasets: Sequence[Sequence[Mapping[str, Any]]])
 
 
 def _inside(
-    results: Results, rows: Sequence[int], info: Mapping[str, Any], tally: Tally
+    results: Results, rows: Sequence[int], size: tuple[Any, Any], tally: Tally
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Which of the rows lie in their image, and their boxes, clipped to it."""
     index = np.array(rows)
     boxes = results.boxes[index]
-    height, width = info.get('height'), info.get('width')
+    height, width = size
     limit = [np.inf if side is None else side for side in (width, height, width, height)]
     clipped = np.minimum(np.maximum(boxes, 0), np.array(limit, np.float32))
     whole = ((clipped[:, 2:] - clipped[:, :2]) >= 1).all(1)
@@ -216,4 +259,4 @@ def _labels_and_scores(
         raise ValueError(
             f'{WHERE}: of "{results.path}", {error} Or give each result its category_name.'
         ) from None
-    return student_classes(found, own, results.scores, distributions)
+    return student_classes(found, own, results.scores, distributions, results.softmax)

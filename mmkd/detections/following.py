@@ -120,8 +120,9 @@ def _attached(outcome: Any) -> Any:
     """Let the ground truth that has been loaded carry the detections."""
     if isinstance(outcome, dict) and outcome.get('gt_bboxes') is not None:
         truth = outcome['gt_bboxes']
-        boxes, scores = outcome.pop(DETECTIONS)
+        boxes, scores, *unseen = outcome.pop(DETECTIONS)
         carried = Carried(HorizontalBoxes(boxes.clone(), clone=False), scores)
+        carried.unseen = frozenset().union(*unseen)
         as_array = isinstance(truth, np.ndarray)
         outcome['gt_bboxes'] = CarryingBoxes.of(_boxes(truth), carried, as_array)
     return outcome
@@ -191,7 +192,8 @@ class _Before:
                 "move boxes by the methods of mmdet's HorizontalBoxes alone."
             )
         kept = torch.from_numpy(np.asarray(outcome['gt_bboxes_labels'], dtype=np.int64))
-        return Carried(_boxes(outcome['gt_bboxes']), self.carried.scores[kept])
+        boxes, scores = _boxes(outcome['gt_bboxes']), self.carried.scores[kept]
+        return Carried(boxes, scores, unseen=self.carried.unseen)
 
     def shifted(
         self, call: Callable[..., Any], transform: Any, carried: Carried | None

@@ -1,70 +1,144 @@
-"""Which image of a data set each detection of a file is of."""
+"""Which images of data sets each detection of a file is of."""
 
 import os
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from mmkd.checkpoints.fetch import sha256_of
 from mmkd.config.names import first_of
+from mmkd.datasets.mixed_batches import UNLABELLED
 from mmkd.detections.results_file import WHERE, Results
 
 #: So many images, evenly spread, are read before a run, to see whether they are those that were
 #: looked at. Of all others their size is compared.
 READ = 8
 
+_ORIENTATION = 0x0112  # the EXIF tag
+
 
 class Places:
-    """The images of a data set that a file's detections are of.
+    """The images of data sets that a file's detections are of.
+
+    An image is known by its file name, where the file tells one, else by its id. Of files of one
+    name it is that whose folders are called alike, from the last one up. A folder of images goes
+    with those folders of the file alone whose names are most like its own. What is still that of
+    several images is decided by their content, where the file tells it, and by the id.
 
     Args:
-        infos: what the data set knows of each image.
+        infos: what the data sets know of each image, one after the other.
         results: of the file.
     """
 
     def __init__(self, infos: Sequence[Mapping[str, Any]], results: Results) -> None:
         self.infos, self.results = infos, results
-        self._by_id = {info.get('img_id'): i for i, info in enumerate(infos)}
+        self._paths = [Path(str(info.get('img_path'))) for info in infos]
+        self._by_id: dict[Any, list[int]] = defaultdict(list)
         self._by_name: dict[str, list[int]] = defaultdict(list)
         for i, info in enumerate(infos):
-            self._by_name[os.path.basename(str(info.get('img_path')))].append(i)
+            self._by_id[info.get('img_id')].append(i)
+            if info.get('listed_id') is not None:
+                self._by_id[info['listed_id']].append(i)
+            self._by_name[self._paths[i].name].append(i)
         self._listed = [image for image in results.images or () if isinstance(image, Mapping)]
         self._named = {image.get('id'): image.get('file_name') for image in self._listed}
+        self._digests = {image.get('id'): image.get('sha256') for image in self._listed}
+        names = set(filter(None, [*results.file_names, *self._named.values()]))
+        folders = {tuple(_folders(name)) for name in names}
+        tails = {folder[i:] for folder in folders for i in range(len(folder))}
+        self._alike = {
+            folder: next(
+                (n for n in range(len(folder.parts), 0, -1) if folder.parts[-n:] in tails), 0
+            )
+            for folder in {path.parent for path in self._paths}
+        }
+        self._times = Counter(self._named.values())
+        self._sizes: dict[int, tuple[Any, Any]] | None = None
+        self._known: dict[tuple[Any, str | None], list[int]] = {}
 
     def rows(self) -> dict[int, list[int]]:
-        """By the place of an image, the results that are of it."""
+        """By the place of an image, the results that are of it.
+
+        Raises:
+            ValueError: a result may be of several images.
+        """
         found = defaultdict(list)
-        known: dict[tuple[Any, str | None], int | None] = {}
         keys = zip(self.results.image_ids, self.results.file_names, strict=True)
         for row, key in enumerate(keys):
-            if key not in known:
-                known[key] = self.of(*key)
-            place = known[key]
-            if place is not None:
+            for place in self.of(*key):
                 found[place].append(row)
         return found
 
-    def of(self, image_id: Any, name: str | None) -> int | None:
-        """The place of an image, by its file name or else its id; None where it is not there."""
-        name = name or self._named.get(image_id)
-        if not name:
-            return self._by_id.get(image_id)
-        wanted = Path(name).parts
-        same = self._by_name.get(wanted[-1], []) if wanted else []
-        if len(same) > 1:  # of files of one name, the one in folders of that name
-            paths = {i: Path(str(self.infos[i]['img_path'])).parts for i in same}
-            same = [i for i in same if paths[i][-len(wanted) :] == wanted]
-        if len(same) > 1:
-            own = self._by_id.get(image_id)
-            return own if own in same else None
-        return same[0] if same else None
+    def of(self, image_id: Any, name: str | None) -> list[int]:
+        """The places of an image, several where data sets share it; none where it is not there.
 
-    def not_looked_at(self) -> int:
-        """How many images of the data set the file does not list, if it lists any."""
-        if self.results.images is None:
-            return 0
-        return len(self.infos) - len({place for place, _ in self._pairs()})
+        Raises:
+            ValueError: it may be several images.
+        """
+        name = name or self._named.get(image_id)
+        if (image_id, name) not in self._known:
+            self._known[image_id, name] = self._found(image_id, name)
+        return self._known[image_id, name]
+
+    def _found(self, image_id: Any, name: str | None) -> list[int]:
+        if not name:
+            found = self._by_id.get(image_id, [])
+            if self._are_several(found):
+                raise ValueError(
+                    f'{WHERE}: an image_id must be that of one training image, but {image_id!r} of '
+                    f'"{self.results.path}" is that of {self._shown(found)}. Give each result its '
+                    'file_name, or label the images with "mmkd label", which tells it.'
+                )
+            return found
+        found = self._by_name.get(Path(name).name, [])
+        tails = {i: self._tail(name, i) for i in found}
+        if _folders(name):
+            found = [i for i in found if tails[i] >= self._alike[self._paths[i].parent]]
+        found = [i for i in found if tails[i] == max(tails[k] for k in found)]
+        told = self._digests.get(image_id)
+        if not self._are_several(found) and (self._times[name] < 2 or not told):
+            return found
+        if told:
+            return [i for i in found if self._digest(i) == told]
+        same = [i for i in found if i in self._by_id.get(image_id, ())]
+        if same and not self._are_several(same):
+            return same
+        raise ValueError(
+            f'{WHERE}: a file_name must be that of one training image, but "{name}" of '
+            f'"{self.results.path}" is that of {self._shown(found)}. Write it with its folder, or '
+            'label the images with "mmkd label", which tells their content.'
+        )
+
+    def _tail(self, name: str, place: int) -> int:
+        """How many folders of a name are those of an image, from the last one up."""
+        own = reversed(self._paths[place].parts[:-1])
+        pairs = zip(reversed(_folders(name)), own, strict=False)
+        return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+
+    def _are_several(self, places: Sequence[int]) -> bool:
+        return len(places) > 1 and len({os.path.realpath(self._paths[i]) for i in places}) > 1
+
+    def _shown(self, places: Sequence[int]) -> str:
+        return first_of([str(self._paths[i]) for i in places], 3)
+
+    def _digest(self, place: int) -> str:
+        return sha256_of(self._paths[place]) if self._paths[place].is_file() else ''
+
+    def looked_at(self) -> Callable[[int], bool]:
+        """Whether the file looked at the image at a place.
+
+        A list of results does not say at what it looked. There an image without annotations was
+        looked at if something is detected in it, and each annotated one was.
+        """
+        if self.results.images is not None:
+            listed = {place for place, _ in self._pairs()}
+            return listed.__contains__
+        found = self.rows()
+        return lambda place: place in found or not self.infos[place].get(UNLABELLED)
 
     def check_images(self) -> None:
         """Compare the images with what the file says of those that were looked at.
@@ -80,15 +154,17 @@ class Places:
             names = [str(self.infos[place].get('img_path')) for place in dict.fromkeys(changed)]
             raise ValueError(
                 f'{WHERE}: the training images must be those in which "{self.results.path}" was '
-                f'detected, but {first_of(names, 3, counted=True)} changed since. Label them again.'
+                f'detected, but {first_of(names, 3, counted=True)} changed since, or have but the '
+                'name of one. Label them again.'
             )
 
     def _pairs(self) -> list[tuple[int, Mapping[str, Any]]]:
-        """The images of both, and where they are in the data set."""
-        placed = [
-            (self.of(image.get('id'), image.get('file_name')), image) for image in self._listed
+        """The images of both, and where they are in the data sets."""
+        return [
+            (place, image)
+            for image in self._listed
+            for place in self.of(image.get('id'), image.get('file_name'))
         ]
-        return [(place, image) for place, image in placed if place is not None]
 
     def _resized(self, place: int, image: Mapping[str, Any]) -> bool:
         info = self.infos[place]
@@ -96,6 +172,31 @@ class Places:
         return any(told and own and told != own for told, own in sides)
 
     def _rewritten(self, place: int, image: Mapping[str, Any]) -> bool:
-        told = image.get('sha256')
-        path = Path(str(self.infos[place].get('img_path')))
-        return bool(told) and path.is_file() and sha256_of(path) != told
+        told, path = image.get('sha256'), self._paths[place]
+        return bool(told) and path.is_file() and self._digest(place) != told
+
+    def size(self, place: int) -> tuple[Any, Any]:
+        """Height and width of an image: of its data set, of the file, or of the image itself."""
+        info = self.infos[place]
+        if info.get('height') and info.get('width'):
+            return info['height'], info['width']
+        if self._sizes is None:
+            told = self._pairs()
+            self._sizes = {i: (image.get('height'), image.get('width')) for i, image in told}
+        sides = self._sizes.get(place, (None, None))
+        return sides if all(sides) else _size_of(self._paths[place])
+
+
+def _folders(name: str) -> list[str]:
+    return [part for part in Path(name).parts[:-1] if part not in ('.', '..')]
+
+
+def _size_of(path: Path) -> tuple[Any, Any]:
+    """Height and width of an image as it is shown; None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION, 1) >= 5
+    except (OSError, ValueError):
+        return None, None
+    return (width, height) if turned else (height, width)

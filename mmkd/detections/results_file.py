@@ -22,6 +22,9 @@ from mmkd.fileio.nearby import hint
 #: names of the classes, and what looked at them.
 IMAGES, CLASSES, DETECTOR = 'images', 'classes', 'detector'
 
+#: Whether the scores of a distribution exclude each other; files without the key do not say.
+SOFTMAX = 'softmax'
+
 #: Of a result that has it: the score of each class, in the order of the file's ``classes``.
 DISTRIBUTION = 'distribution'
 
@@ -51,6 +54,7 @@ class Results:
             told. None where no result has one.
         classes: the names of all classes that the teacher knows; None where they are not told.
         images: what the file says of the images that were looked at; None of a list of results.
+        softmax: whether the scores of a distribution are known to exclude each other.
     """
 
     path: str
@@ -63,6 +67,7 @@ class Results:
     distributions: NDArray[Any] | None
     classes: tuple[str, ...] | None
     images: list[dict[str, Any]] | None
+    softmax: bool = False
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -128,6 +133,7 @@ def _read(path: str, time: int, size: int, where: str) -> Results:
         distributions,
         names,
         images if isinstance(images, list) else None,
+        told.get(SOFTMAX) is True,
     )
 
 

@@ -48,6 +48,16 @@ class JoinedRows:
             log_prob.device
         )
 
+    @property
+    def seen(self) -> Tensor | None:
+        """(B,), bool, the images that all teachers tell of; None where each tells of all."""
+        told = [rows.seen for rows in self.rows if rows.seen is not None]
+        return torch.stack(told).all(0) if told else None
+
+    def of_images(self, kept: Tensor) -> 'JoinedRows':
+        """The rows of some images, by their places (n,)."""
+        return replace(self, rows=[rows.of_images(kept) for rows in self.rows])
+
     def detach(self) -> 'JoinedRows':
         """The same rows without their graph."""
         return replace(self, rows=[rows.detach() for rows in self.rows])

@@ -26,6 +26,7 @@ class Predictions:
         class_boxes: (B, P, C, 4) of a head that predicts a box for each class; ``boxes`` then
             holds that of the row's surest class. None where a row has one box.
         one_to_one: each object is meant for a single row, as of a DETR: there is no NMS.
+        seen: (B,), bool, on the CPU: the images of which the rows tell anything. None where all.
     """
 
     log_prob: Tensor
@@ -35,6 +36,7 @@ class Predictions:
     valid: Tensor | None = None
     class_boxes: Tensor | None = None
     one_to_one: bool = False
+    seen: Tensor | None = None
 
     @property
     def logits(self) -> Tensor:
@@ -53,6 +55,14 @@ class Predictions:
         held = {f.name: getattr(self, f.name) for f in fields(self)}
         free: dict[str, Any] = {n: t.detach() for n, t in held.items() if isinstance(t, Tensor)}
         return replace(self, **free)
+
+    def of_images(self, kept: Tensor) -> 'Predictions':
+        """The rows of some images, by their places (n,)."""
+        held = {f.name: getattr(self, f.name) for f in fields(self) if f.name != 'priors'}
+        rows: dict[str, Any] = {
+            name: t[kept.to(t.device)] for name, t in held.items() if isinstance(t, Tensor)
+        }
+        return replace(self, **rows)
 
     def scaled(self, factor: float) -> 'Predictions':
         """The same rows of images whose sides have ``factor`` times as many pixels."""
@@ -77,7 +87,9 @@ class Predictions:
         kept = torch.isin(own, wanted)
         if not torch.equal(own[kept], wanted):
             return self
-        held = {f.name: getattr(self, f.name) for f in fields(self) if f.name != 'priors'}
+        held = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('priors', 'seen')
+        }
         rows: dict[str, Any] = {
             name: t[:, kept] for name, t in held.items() if isinstance(t, Tensor)
         }

@@ -16,11 +16,12 @@ from mmkd.checkpoints.fetch import sha256_of
 from mmkd.config.config_files import config_files
 from mmkd.config.given_teacher import RESULTS
 from mmkd.datasets.listed_images import ListedImage, find_images
-from mmkd.detections.results_file import CLASSES, DETECTOR, DISTRIBUTION, IMAGES
+from mmkd.detections.results_file import CLASSES, DETECTOR, DISTRIBUTION, IMAGES, SOFTMAX
 from mmkd.errors import ImageError
 from mmkd.fileio.atomic_writes import write_atomic
 from mmkd.fileio.check_not_read import check_not_read
 from mmkd.label.detectors import Labels, Looked, open_detector
+from mmkd.label.exclusive_scores import excludes
 from mmkd.label.mirrored import fused, mirrored_back
 from mmkd.label.progress_file import ProgressFile, part_of
 from mmkd.predict.outputs import check_outputs, drawn_file, encoded
@@ -119,6 +120,7 @@ def label_images(
         DETECTOR: told,
         CLASSES: list(opened.classes),
         IMAGES: [line['image'] for line in kept],
+        **({SOFTMAX: excludes(opened)} if soft else {}),
         RESULTS: results,
     }
     write_atomic(out, json.dumps(content, allow_nan=False).encode())

@@ -101,6 +101,12 @@ class PredictionRows(nn.Module):
             preds_S: the student's rows.
             preds_T: the teacher's, of any number and kind, or those of several.
         """
+        counted = 1.0
+        if preds_T.seen is not None:
+            counted = float(preds_T.seen.any())  # all ranks compute what is summed over them
+            kept = preds_T.seen.nonzero().flatten()
+            if counted:
+                preds_S, preds_T = preds_S.of_images(kept), preds_T.of_images(kept)
         joined = preds_T.detach() if isinstance(preds_T, JoinedRows) else None
         taught: Sequence[Any] = [preds_T] if joined is None else joined.rows
         for rows_T in taught:
@@ -114,6 +120,7 @@ class PredictionRows(nn.Module):
         with torch.autocast(device, enabled=False):
             cls = soft_classes(preds_S, found)
             box = self.box_weight * pulled_boxes(preds_S, found)
+        cls, box = counted * cls, counted * box
         self.logs = {
             'cls': self.loss_weight * cls.detach(),
             'box': self.loss_weight * box.detach(),

@@ -131,14 +131,21 @@ class SoftGroundTruth(nn.Module):
             found = self._drawn(found, preds_S.call.inputs.device, *key)
         self.step += self.training
         features = [_upcast(maps) for maps in preds_S.features]
-        terms = replace(preds_S, features=features).again(found, *key)
+        shown, part = replace(preds_S, features=features), preds_S.told()
+        part = part if preds_T.seen is None else part & preds_T.seen.cpu()
+        # All ranks compute the terms, whose average factors are sums over them.
+        counted = float(part.any())
+        if counted and not part.all():
+            kept = part.nonzero().flatten()
+            shown, found = shown.of(kept), [found[i] for i in kept.tolist()]
+        terms = shown.again(found, *key)
         told = [v for name, v in terms.items() if is_term(name) and not UNTOLD.search(name)]
         scores = torch.cat([image.scores for image in found])
         self.logs = {
             'objects': scores.new_tensor(len(scores) / max(len(found), 1)),
             'score': scores.mean() if len(scores) else scores.new_zeros(()),
         }
-        return self.loss_weight * torch.stack([_scalar(term) for term in told]).sum()
+        return counted * self.loss_weight * torch.stack([_scalar(term) for term in told]).sum()
 
     @staticmethod
     def _drawn(found: list[Detections], device: torch.device, *key: Any) -> list[Detections]:

@@ -2,8 +2,8 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from mmengine.dist import get_rank
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmkd.datasets.data_samples import objects_of
+from mmkd.datasets.data_samples import maps_of, objects_of, samples_of
 from mmkd.datasets.seeding import seeded
 from mmkd.heads.detections import Detections
+from mmkd.recorders.classes_left_out import classes_left_out, has_class_columns
+from mmkd.recorders.replaced import replaced
 
 SMALLEST = 1.0  # side of a box in pixels, below which a detection is left out
 
@@ -36,11 +38,35 @@ class LossPass:
         features: for each call of ``extract_feat`` what it returned, with its graph.
         call: the detector, its images and their data samples.
         untaught: labels of which another ground truth cannot tell: their own objects stay.
+        bare: (B,), bool, which images have no annotations. None where all have.
     """
 
     features: Sequence[Any]
     call: StudentCall
     untaught: tuple[int, ...] = ()
+    bare: Tensor | None = None
+
+    def told(self) -> Tensor:
+        """(B,), bool, the images of which another ground truth tells.
+
+        Of an image without annotations nobody tells where objects of the untaught classes are. If
+        the student has columns of scores for them, these are left out there; else the image is.
+        """
+        every = torch.ones(len(self.call.inputs), dtype=torch.bool)
+        if self.bare is None or not self.untaught or has_class_columns(self.call.model):
+            return every
+        return every & ~self.bare.cpu()
+
+    def of(self, kept: Tensor) -> 'LossPass':
+        """The pass of some images alone, by their places (n,)."""
+        call, images = self.call, len(self.call.inputs)
+        inputs = call.inputs[kept.to(call.inputs.device)]
+        return replace(
+            self,
+            features=[maps_of(maps, kept, images) for maps in self.features],
+            call=StudentCall(call.model, inputs, samples_of(call.samples, kept)),
+            bare=None if self.bare is None else self.bare.cpu()[kept],
+        )
 
     def again(self, truth: Sequence[Detections], *key: Any) -> dict[str, Any]:
         """The terms of the detector's loss with ``truth`` for its ground truth.
@@ -57,25 +83,15 @@ class LossPass:
         features = iter(self.features)
         if self.untaught:
             truth = with_own_objects(call.samples, truth, self.untaught)
-        with (
-            untouched(call.model),
-            own_draws(call.inputs.device, *key),
-            replaced(call.model, 'extract_feat', lambda *_, **__: next(features)),
-        ):
+        with ExitStack() as stack:
+            if self.untaught and self.bare is not None and has_class_columns(call.model):
+                left_out = classes_left_out(call.model, self.untaught, self.bare)
+                stack.enter_context(left_out)
+            stack.enter_context(untouched(call.model))
+            stack.enter_context(own_draws(call.inputs.device, *key))
+            given = replaced(call.model, 'extract_feat', lambda *_, **__: next(features))
+            stack.enter_context(given)
             return call.model.loss(call.inputs, samples_with(call, truth))
-
-
-@contextmanager
-def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    """Another attribute of this one module for a while."""
-    before = module.__dict__.get(name)
-    module.__dict__[name] = value
-    try:
-        yield
-    finally:
-        del module.__dict__[name]
-        if before is not None:
-            module.__dict__[name] = before
 
 
 @contextmanager

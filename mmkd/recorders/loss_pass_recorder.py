@@ -1,11 +1,12 @@
 """The recorder of a student's own loss."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from mmrazor.models.task_modules.recorder.base_recorder import BaseRecorder
 from mmrazor.registry import TASK_UTILS
-from torch import nn
+from torch import Tensor, nn
 
 from mmkd.recorders.head_watch import tapped
 from mmkd.recorders.loss_pass import LossPass, StudentCall
@@ -69,6 +70,10 @@ class LossPassRecorder(BaseRecorder):
         enter = self._stack.enter_context
         enter(tapped(self._model, 'loss', after=end, before=begin))
         enter(tapped(self._model, 'extract_feat', after=lambda _, maps: features.append(maps)))
+
+    def tell(self, bare: Tensor | None) -> None:
+        """Say which images of what was recorded (B,) have no annotations."""
+        self._data_buffer[:] = [replace(one, bare=bare) for one in self._data_buffer]
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)

@@ -22,6 +22,7 @@ from mmkd.hooks.lean_teacher_hook import LeanTeacherHook
 from mmkd.hooks.new_loader_hook import NewLoaderHook, seeded
 from mmkd.hooks.progress_bar_hook import ProgressBarHook
 from mmkd.hooks.start_checks_hook import StartChecksHook
+from mmkd.runner.shared_images import note_shared_images
 from mmkd.runner.short_console import shorten_console
 
 
@@ -62,7 +63,9 @@ class ExactRunner(Runner):
         if all(isinstance(config, Mapping) for config in configs) and 'dataset' in loader:
             self._train_dataloader = seeded(loader, loader['dataset'], self.seed)
         built = super().build_train_loop(loop)
-        for line in begin_teaching(unwrapped(self.model), getattr(built, 'dataloader', None)):
+        loader = getattr(built, 'dataloader', None)
+        told = begin_teaching(unwrapped(self.model), loader)
+        for line in [*told, *note_shared_images(getattr(loader, 'dataset', None))]:
             self.logger.info(line)
         return built
 

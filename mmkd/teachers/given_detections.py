@@ -38,6 +38,8 @@ class GivenDetections(BaseModel):
         self.bbox_head = DetectionsHead(num_classes)
         self.class_map: Mapping[str, str | None] = {}
         self._columns: list[int] | None = None
+        #: Of each image of the batch whether it was not looked at; empty if all were.
+        self.unseen: Sequence[bool] = ()
 
     @property
     @abstractmethod
@@ -72,7 +74,7 @@ class GivenDetections(BaseModel):
         for boxes, scores in self.detect(inputs, data_samples):
             kept = scores if self._columns is None else scores[:, self._columns]
             found.append((boxes.to(inputs.device), kept.to(inputs.device)))
-        return self.bbox_head(found)
+        return self.bbox_head(found, self.unseen)
 
 
 class FileOfDetections(GivenDetections):
@@ -212,20 +214,24 @@ class FileTeacher:
         data = args[0]
         if not isinstance(data, Mapping):
             return None
-        self.model.batch = data.get(self.key)
+        given = data.get(self.key)
+        self.model.unseen = [one is None for one in given or ()]
+        none = torch.zeros(0, 4), torch.zeros(0, self.model.num_classes)
+        self.model.batch = None if given is None else [none if g is None else g for g in given]
         return {k: v for k, v in data.items() if k != self.key}, *args[1:]
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, data_samples: Any = None) -> Any:
         """Hand on the detections of the student's batch (B, C, H, W)."""
-        held = self.model.batch
+        held, unseen = self.model.batch, self.model.unseen
         if self.shuffle and held is not None:
             check_shuffled(len(held))
             self.model.batch = [*held[-1:], *held[:-1]]
+            self.model.unseen = [*unseen[-1:], *unseen[:-1]]
         try:
             return self.model(inputs, data_samples, mode='tensor')
         finally:
-            self.model.batch = held
+            self.model.batch, self.model.unseen = held, unseen
 
     def _join(self, augment: nn.Module, args: tuple[Any, ...]) -> None:
         """Let a batch augmentation take the detections for ground truth."""

@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from mmrazor.registry import MODELS
 
+from mmkd.heads import describe_head
 from mmkd.teachers.given_detections import FileOfDetections
+from tests.heads.models import small as of_mmdet
 from tests.tiny import freeze_bn, method, raw_batch, tiny_ssd, tiny_yolov5
 from tests.zoo import small, taught
 
@@ -143,3 +147,106 @@ def test_what_it_needs_is_said():
     ):
         with pytest.raises(ValueError, match=match):
             MODELS.build(found)
+
+
+def narrow(node):
+    """With maps of 64 channels in place of 256."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            known = key in ('in_channels', 'out_channels', 'feat_channels')
+            node[key] = 64 if known and value in (96, 256) else narrow(value)
+    return node
+
+
+DENSE = {
+    **STUDENTS,
+    **{name: lambda name=name: small(name) for name in ('fcos', 'yolox')},
+    **{
+        name.split('/')[0]: lambda name=name: narrow(of_mmdet(name))
+        for name in ('paa/paa_r50_fpn_1x_coco',)
+    },
+}
+
+
+@pytest.fixture(scope='module')
+def pairs():
+    """Of each head a pair without and one with missed objects, of the same weights."""
+    return {
+        name: [pair_of(made(), **changes) for changes in ({}, dict(missed_objects=0.6))]
+        for name, made in DENSE.items()
+    }
+
+
+def of_outputs(pair, batch):
+    """Of the own loss, for all maps that the head makes; and its terms."""
+    head, made = pair.student.bbox_head, []
+    forward = head.forward
+
+    def kept(*args, **kwargs):
+        outputs = forward(*args, **kwargs)
+        made.extend([*map(tensors, outputs)])
+        for level in (one for levels in made for one in levels):
+            level.retain_grad()
+        return outputs
+
+    head.__dict__['forward'] = kept
+    try:
+        torch.manual_seed(0)
+        terms = pair(**pair.data_preprocessor(batch, True), mode='loss')
+    finally:
+        del head.__dict__['forward']
+    own = {k: v for k, v in terms.items() if k.startswith('student.')}
+    pair.zero_grad()
+    pair.parse_losses(own)[0].backward()
+    maps = [[level.grad for level in levels] for levels in made]
+    return [levels for levels in maps if any(g is not None for g in levels)], own
+
+
+def tensors(node):
+    return [node] if torch.is_tensor(node) else [t for one in node for t in tensors(one)]
+
+
+def boxes_in(size):
+    """Boxes in an image, from a few pixels on, at any place."""
+    side = st.floats(3, size - 2)
+
+    @st.composite
+    def one(draw):
+        w, h = draw(side), draw(side)
+        return [x := draw(st.floats(0, size - w)), y := draw(st.floats(0, size - h)), x + w, y + h]
+
+    return one()
+
+
+@pytest.mark.parametrize('name', DENSE)
+@example(truth=[29.0, 29, 35, 35], missed=[4.0, 4, 60, 60])  # between cells
+@example(truth=[25.0, 25, 31, 31], missed=[4.0, 4, 60, 60])
+@settings(max_examples=1, deadline=None)
+@given(truth=boxes_in(64), missed=boxes_in(64))
+def test_what_is_assigned_to_an_object_is_left_alone(pairs, name, truth, missed):
+    """Wherever its centre lies; and no term is raised, as by the entropy of a masked object."""
+    batch = dict(truth=torch.tensor([truth]), boxes=torch.tensor([missed]))
+    (before, terms), (after, left) = [of_outputs(pair, batch_of(**batch)) for pair in pairs[name]]
+    for key, value in terms.items():
+        one, other = (
+            sum(map(float, v)) if isinstance(v, list) else float(v) for v in (value, left[key])
+        )
+        assert other <= one + 1e-4 * max(one, 1), key
+    assert len(before) == len(after)
+    known = describe_head(pairs[name][0].student.bbox_head)
+    for place, levels in enumerate(before):
+        for one, other in zip(levels, after[place], strict=True):
+            if place == 0:
+                objects = one.unflatten(1, (-1, known.class_channels))
+                objects = objects if known.sigmoid else objects[:, :, :-1]
+                pulled = (
+                    (objects < 0)
+                    .any(2)[:, :, None]
+                    .expand_as(one.unflatten(1, (-1, known.class_channels)))
+                )
+                kept = pulled.flatten(1, 2)
+            elif place == 2 and known.factor == 'objectness':
+                kept = one < 0
+            else:
+                kept = torch.ones_like(one, dtype=torch.bool)
+            torch.testing.assert_close(other[kept], one[kept], rtol=1e-3, atol=1e-6)

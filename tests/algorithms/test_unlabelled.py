@@ -2,23 +2,34 @@
 
 import copy
 import json
+import random
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
+from mmengine.registry import DATASETS
 from mmrazor.registry import MODELS
 
 from mmkd.algorithms.labelled_loss import samples_of
 from mmkd.cache import draw_cached_views, fill_cache
 from mmkd.datasets.drawn_objects import draw_objects
-from mmkd.datasets.mixed_batches import MixedSampler, mixed_loader
+from mmkd.datasets.mixed_batches import MixedDataset, MixedSampler, mixed_loader
+from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
+from mmkd.detections.feed import feed_detections
+from mmkd.detections.following import DETECTIONS
+from mmkd.detections.results_file import read_results
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.doctor.examine import examine
 from mmkd.runner.exact_runner import ExactRunner
 from mmkd.runner.resume import prepare_resume
+from mmkd.runner.shared_images import note_shared_images
+from mmkd.teachers.given_detections import FileOfDetections
 from tests.detections.pairs import config, teacher_file
 from tests.tiny import fast_batch, freeze_bn, method, raw_batch, scene, tiny_ssd, tiny_yolov5
 from tests.zoo import taught
@@ -373,3 +384,126 @@ def test_a_hook_that_exchanges_the_pipeline_keeps_them(folder, tmp_path, kind):
             assert any(len(boxes) for boxes, _ in batch['teacher_detections'])
         ends.append(torch.load(tmp_path / name / 'epoch_2.pth')['state_dict'])
     assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+
+
+@pytest.mark.parametrize('kind', ['retinanet', 'ssd', 'faster_rcnn', 'detr'])
+def test_unlabelled_images_are_no_background_for_classes_that_the_teacher_does_not_know(kind):
+    """Where such a class has columns of its own they have no gradient; else the image has none."""
+    torch.manual_seed(0)
+    cfg = taught(kind, 'ssd', 'soft_ground_truth', unlabelled='x', classes=['ant', 'bee', 'cat'])
+    cfg.teacher = dict(function='tests.detections.live.middle', classes=['ant', 'bee'])
+    pair = freeze_bn(MODELS.build(cfg))
+    pair.teacher.take_classes(['ant', 'bee', 'cat'])
+    data = pair.data_preprocessor(batch_of(), True)
+    data['inputs'].requires_grad_()
+    maps = []
+
+    dense = kind in ('retinanet', 'ssd')
+    if dense:
+        maker = pair.student.bbox_head
+        forward = maker.forward
+        maker.forward = lambda *args: kept_of(forward(*args), maps)
+    terms = pair(**data, mode='loss')
+    taught_terms = {k: v for k, v in terms.items() if 'loss' in k and k.startswith('distill.')}
+    total = pair.parse_losses(taught_terms)[0]
+    total.backward()
+    moved = data['inputs'].grad.abs().flatten(1).sum(1)
+    assert moved[0] > 0 and moved[2] > 0
+    assert (moved[1] > 0) == dense
+    classes = 3 if kind == 'retinanet' else 4
+    levels = [one.grad.unflatten(1, (-1, classes)) for one in maps if one.grad is not None]
+    levels = [level for level in levels if len(level) == 3]
+    assert bool(levels) == dense
+    if dense:  # of a softmax that mines, not each level has a gradient
+        assert not any(level[1, :, 2].any() for level in levels)
+        assert any(level[1, :, :2].any() for level in levels)
+        assert any(level[0, :, 2].any() for level in levels)
+
+
+def kept_of(outputs, maps):
+    for level in outputs[0]:
+        level.retain_grad()
+        maps.append(level)
+    return outputs
+
+
+@pytest.mark.parametrize('name', ['soft_ground_truth', 'prediction_rows'])
+def test_an_image_that_a_file_did_not_look_at_teaches_nothing(name):
+    torch.manual_seed(0)
+    cfg = taught('retinanet', 'ssd', name)
+    cfg.teacher = FileOfDetections(3, 'teacher.json')
+    pair = freeze_bn(MODELS.build(cfg))
+    one = torch.tensor([[8.0, 8, 40, 44]]), torch.tensor([[0.0, 0.9, 0.0]])
+    nothing = torch.zeros(0, 4), torch.zeros(0, 3)
+    for given, moving in (
+        ([one, None, nothing], [True, False, True]),  # nothing found is not the same
+        ([None] * 3, [False] * 3),
+    ):
+        batch = raw_batch(3, seed=2)
+        data = pair.data_preprocessor(dict(batch, teacher_detections=given), True)
+        data['inputs'].requires_grad_()
+        terms = pair(**data, mode='loss')
+        told = {k: v for k, v in terms.items() if 'loss' in k and k.startswith('distill.')}
+        pair.parse_losses(told)[0].backward()
+        moved = data['inputs'].grad.abs().flatten(1).sum(1) > 0
+        assert moved.tolist() == moving
+
+
+def test_of_mixed_images_all_must_have_been_looked_at():
+    def of(unseen):
+        carried = Carried(HorizontalBoxes(torch.zeros(0, 4)), torch.zeros(0, 3), unseen=unseen)
+        return CarryingBoxes.of(HorizontalBoxes(torch.zeros(0, 4)), carried)
+
+    both = CarryingBoxes.cat([of(frozenset()), of(frozenset((1,))), of(frozenset((0,)))])
+    assert both.carried.unseen == {0, 1}
+    assert copy.deepcopy(both)[:0].carried.unseen == {0, 1}
+
+
+class Listed:
+    """A data set of which the files of its images are known."""
+
+    def __init__(self, *paths):
+        self.paths = paths
+
+    def __len__(self):
+        return len(self.paths)
+
+    def get_data_info(self, index):
+        return dict(img_path=self.paths[index])
+
+
+def test_images_that_are_annotated_and_named_as_unlabelled_are_noted(tmp_path):
+    a, b, c = (str(tmp_path / name) for name in 'abc')
+    [line] = note_shared_images(MixedDataset([Listed(a, b), Listed(str(tmp_path / './b'), c)]))
+    assert f'1 of 2 images are among the annotated ones, too, such as "{b}"' in line
+    assert not note_shared_images(MixedDataset([Listed(a, b), Listed(c)]))
+    assert not note_shared_images(Listed(a)) and not note_shared_images(None)
+
+
+def test_a_list_of_results_finds_a_coco_file_of_unlabelled_images(folder, tmp_path):
+    """By its ids; boxes beyond its images are clipped; what has no result was not looked at."""
+    images = [dict(id=100 + i, file_name=f'{i}.png', width=160, height=120) for i in range(5)]
+    (tmp_path / 'more.json').write_text(json.dumps(dict(images=images)))
+    cfg = mixed(folder, tmp_path)
+    cfg.model.unlabelled = dict(images=str(tmp_path / 'more.json'), root=str(folder / 'more'))
+    row = dict(category_id=1, bbox=[20, 20, 900, 900], score=0.9)
+    rows = [dict(row, image_id=1), *(dict(row, image_id=100 + i) for i in (0, 1, 2, 4))]
+    (tmp_path / 'own.json').write_text(json.dumps(rows))
+    loader = mixed_loader(cfg)
+    dataset = DATASETS.build(loader['dataset'])
+    held = SimpleNamespace(dataset=dataset, collate_fn=pseudo_collate)
+    [tally] = feed_detections(held, {DETECTIONS: (read_results(tmp_path / 'own.json'), None)})
+    assert tally.left_out == {'boxes clipped to the image': 5}
+    assert (tally.unlabelled, tally.unlabelled_not_looked_at, tally.not_looked_at) == (5, 1, 0)
+    bare = dataset.datasets[1]
+    while 'dataset' in vars(bare):
+        bare = bare.dataset
+    given = [bare.get_data_info(i)[DETECTIONS] for i in range(5)]
+    assert [len(one[0]) for one in given] == [1, 1, 1, 0, 1]
+    assert [bool(one[2]) for one in given] == [False, False, False, True, False]
+    torch.testing.assert_close(given[0][0], torch.tensor([[20.0, 20, 160, 120]]))
+    random.seed(0)
+    np.random.seed(0)
+    batch = held.collate_fn([dataset[i] for i in range(len(dataset))])
+    unseen = [one is None for one in batch[DETECTIONS]]  # mosaics of four, one of them not seen
+    assert not any(unseen[: dataset.labelled]) and unseen[dataset.labelled + 3]

@@ -1,17 +1,22 @@
 """Files of detections: which are read, which are refused, and what of them serves."""
 
 import json
+import re
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmkd.checkpoints.fetch import sha256_of
 from mmkd.config.given_teacher import is_given, is_results
 from mmkd.detections.feed import give_detections
 from mmkd.detections.fitted import fit_results
 from mmkd.detections.results_file import read_results
+from mmkd.heads.class_map import ClassMap
 from tests.detections.test_following import LOAD, PACK, build, folder  # noqa: F401
 
 CLASSES = ('a', 'b', 'c')
@@ -275,3 +280,144 @@ def test_joined_data_sets_share_a_file(folder, tmp_path):  # noqa: F811
 
     tally = give_detections(Joined(), read_results(folder / 'teacher.json'))
     assert (tally.images, tally.with_detections) == (12, 6) and not tally.left_out
+
+
+MORE = [
+    dict(img_id='unlabelled/a.jpg', img_path='more/a.jpg', listed_id=100, unlabelled=True),
+    dict(img_id='unlabelled/b.jpg', img_path='more/b.jpg', listed_id=7, unlabelled=True),
+]
+
+
+def fit_both(tmp_path, *rows, infos=INFOS, more=MORE, **told):
+    results = read_results(written(tmp_path, *rows, **told))
+    return fit_results(results, [infos, more], CLASSES, CATEGORIES)
+
+
+def test_ids_of_a_coco_file_without_annotations_are_found(tmp_path):
+    (first, second), tally = fit_both(tmp_path, row(image_id=100), row(image_id=8))
+    assert len(second.of(MORE[0])[0]) == 1 and len(first.of(INFOS[1])[0]) == 1
+    assert not tally.left_out
+
+
+def test_an_id_of_two_images_is_refused_unless_the_name_tells_which(tmp_path):
+    with pytest.raises(ValueError, match=r'image_id .* 7 of .* data/x/one\.jpg, more/b\.jpg.*name'):
+        fit_both(tmp_path, row(image_id=7))
+    (first, second), _ = fit_both(tmp_path, row(image_id=7, file_name='b.jpg'))
+    assert not len(first.of(INFOS[0])[0]) and len(second.of(MORE[1])[0]) == 1
+    images = [dict(id=7, file_name='one.jpg')]
+    (first, second), _ = fit_both(tmp_path, row(image_id=7), images=images)
+    assert len(first.of(INFOS[0])[0]) == 1 and not len(second.of(MORE[1])[0])
+
+
+def test_one_image_in_two_data_sets_gets_its_detections_in_both(tmp_path):
+    (first, second), _ = fit_both(tmp_path, row(), more=INFOS)
+    assert len(first.of(INFOS[0])[0]) == len(second.of(INFOS[0])[0]) == 1
+
+
+def two_folders(tmp_path):
+    """Of equal names: one annotated image, and one that is not, of other content and size."""
+    infos = []
+    for name, size in (('train', (20, 30)), ('extra', (40, 50))):
+        (tmp_path / name).mkdir(exist_ok=True)
+        path = tmp_path / name / '0.png'
+        cv2.imwrite(str(path), np.full((*size, 3), size[0], np.uint8))
+        infos.append(dict(img_id=1, img_path=str(path), height=size[0], width=size[1]))
+    infos[1] = dict(img_id='unlabelled/0.png', img_path=infos[1]['img_path'], unlabelled=True)
+    return infos
+
+
+def labelled(infos, names):
+    return [
+        dict(id=i, file_name=name, sha256=sha256_of(Path(infos[i]['img_path'])))
+        for i, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        ('train/0.png', 'extra/0.png'),  # seen from above both
+        ('data/train/0.png', 'data/extra/0.png'),  # and moved since
+        ('0.png', '0.png'),  # their content tells
+    ],
+)
+def test_equal_names_in_two_folders_are_told_apart(tmp_path, names):
+    infos = two_folders(tmp_path)
+    images = labelled(infos, names)
+    rows = [row(image_id=i, bbox=[1, 1, 9 + i, 9]) for i in (0, 1)]
+    found, tally = fit_both(tmp_path, *rows, infos=infos[:1], more=infos[1:], images=images)
+    assert [float(one.of(info)[0][0, 2]) for one, info in zip(found, infos, strict=True)] == [
+        10,
+        11,
+    ]
+    assert not tally.left_out
+    # Of one data set alone the other's are of other images, not changed ones.
+    found, tally = fit(tmp_path, *rows, infos=infos[:1], images=images)
+    assert len(found.of(infos[0])[0]) == 1
+    assert tally.left_out == {'detections of other images left out': 1}
+
+
+def test_a_list_goes_by_folders_and_ids_and_else_is_refused(tmp_path):
+    infos = two_folders(tmp_path)
+    names = [row(image_id=90 + i, file_name=f'{f}/0.png') for i, f in enumerate(('train', 'extra'))]
+    found, _ = fit_both(
+        tmp_path, names[1], row(file_name='train/1.png'), infos=infos[:1], more=infos[1:]
+    )
+    assert [len(one.of(info)[0]) for one, info in zip(found, infos, strict=True)] == [0, 1]
+    other = [{**infos[0], 'img_id': 2, 'img_path': str(tmp_path / 'train/1.png')}]
+    with pytest.raises(ValueError, match='none is'):  # extra is no other name of train
+        fit(tmp_path, names[1], row(file_name='train/5.png'), infos=[*infos[:1], *other])
+    found, _ = fit(tmp_path, row(file_name='moved/0.png', bbox=[1, 1, 9, 9]), infos=infos[:1])
+    assert len(found.of(infos[0])[0]) == 1
+    with pytest.raises(ValueError, match=r'"0\.png" of .*train/0\.png, .*extra/0\.png\. Write it'):
+        fit_both(tmp_path, row(file_name='0.png'), infos=infos[:1], more=infos[1:])
+
+
+def test_boxes_beyond_images_without_annotations_are_clipped_and_counted(tmp_path):
+    """Their size is told by the COCO file, by the file of detections, or by the image."""
+    infos = two_folders(tmp_path)
+    rows = [row(image_id=1, bbox=[40, 10, 300, 300]), row(image_id=1, bbox=[60, 0, 9, 9])]
+    sizes = dict(width=50, height=40)
+    for more, image in (
+        ({**infos[1], **sizes}, {}),
+        ({**infos[1], 'img_path': 'gone/extra/0.png'}, sizes),
+        (infos[1], {}),
+    ):
+        images = [dict(id=1, file_name='extra/0.png', **image)]
+        (_, found), tally = fit_both(tmp_path, *rows, infos=infos[:1], more=[more], images=images)
+        assert found.of(more)[0].tolist() == [[40, 10, 50, 40]]
+        assert tally.left_out['boxes clipped to the image'] == 1
+        assert tally.left_out['boxes without a pixel in the image left out'] == 1
+
+
+def test_images_that_were_not_looked_at_are_known(tmp_path):
+    images = [dict(id=7, file_name='one.jpg'), dict(id=100, file_name='a.jpg')]
+    (first, second), tally = fit_both(tmp_path, row(), images=images)
+    assert [bool(first.unseen(info)) for info in INFOS] == [False, True, True]
+    assert [bool(second.unseen(info)) for info in MORE] == [False, True]
+    assert (tally.not_looked_at, tally.unlabelled, tally.unlabelled_not_looked_at) == (2, 2, 1)
+    assert '3 were not looked at' in tally.notes('t')[0] and len(tally.notes('t')) == 1
+    match = '1 of 2 images without annotations and 2 of the 3 others .* Label these images, too'
+    assert re.search(match, tally.warning('t'))
+    # A list does not say at what it looked: what is annotated it did, of others where it found.
+    (first, second), tally = fit_both(tmp_path, row(image_id=8), row(image_id=100))
+    assert not any(first.unseen(info) for info in INFOS)
+    assert [bool(second.unseen(info)) for info in MORE] == [False, True]
+
+
+def test_a_softmax_without_a_partner_is_renormalised_as_of_a_live_teacher(tmp_path):
+    told = dict(classes=['car', 'sky'], images=[])
+    rows = [
+        row(category_name='sky', score=0.6, distribution=[0.3, 0.6]),
+        row(category_name='car', score=0.45, distribution=[0.45, 0.44]),
+        row(category_name='sky', score=1.0, distribution=[0.0, 1.0]),
+    ]
+    found, tally = fit(tmp_path, *rows, class_map=dict(car='a'), softmax=True, **told)
+    live = ClassMap.from_names(told['classes'], CLASSES, dict(car='a'))
+    wanted = live.apply(torch.tensor([[0.3, 0.6], [0.45, 0.44]]), softmax=True)
+    torch.testing.assert_close(found.of(INFOS[0])[1], wanted)
+    torch.testing.assert_close(wanted[:, 0], torch.tensor([0.75, 0.45 / 0.56]))
+    assert tally.left_out['detections of classes that the student does not have left out'] == 1
+    for sigmoid in ({}, dict(softmax=False)):  # files of before do not say
+        found, _ = fit(tmp_path, *rows, class_map=dict(car='a'), **sigmoid, **told)
+        torch.testing.assert_close(found.of(INFOS[0])[1], torch.tensor([[0.45, 0, 0]]))

@@ -79,6 +79,7 @@ def test_soft_scores_are_those_of_the_rows(place, tmp_path):  # noqa: F811
     settings = dict(score_thr=0.2, soft=True, batch=3)
     label_images(place.student__pth, place.images, tmp_path / 'soft.json', **settings)
     found = read(tmp_path / 'soft.json')
+    assert found['softmax'] is True  # an SSD
     assert found['results']
     for row in found['results']:
         label = CLASSES.index(row['category_name'])
