@@ -1,4 +1,4 @@
-"""Two teachers of other classes teach a RetinaNet of width 8 on BCCD, of which a quarter has labels.
+"""Two teachers, each of own classes, teach a RetinaNet of width 8 on a quarter of BCCD.
 
 mmkd train configs/retinanet_r18w32_bccd_quarter_red.py
 mmkd train configs/retinanet_r18w32_bccd_quarter_rest.py

@@ -1,4 +1,4 @@
-"""RetinaNet of width 32 on a quarter of BCCD's labels, of red blood cells alone, a teacher.
+"""RetinaNet of width 32 on the red blood cells of a quarter of BCCD, a teacher.
 
 mmkd train configs/retinanet_r18w32_bccd_quarter_red.py
 Expected: see docs/any_teacher.md.

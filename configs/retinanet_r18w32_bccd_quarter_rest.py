@@ -1,4 +1,4 @@
-"""RetinaNet of width 32 on a quarter of BCCD's labels, of white blood cells and platelets alone, a teacher.
+"""RetinaNet of width 32 on white blood cells and platelets of a quarter of BCCD, a teacher.
 
 mmkd train configs/retinanet_r18w32_bccd_quarter_rest.py
 Expected: see docs/any_teacher.md.

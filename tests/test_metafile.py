@@ -30,7 +30,8 @@ def test_a_pair_is_listed_with_its_own_models_and_figures(model):
     assert model['Config'] == f'configs/{model["Name"]}.py'
     named = {path.relative_to(ROOT).as_posix() for path in made_of(ROOT / model['Config'])}
     # Installed ones, and what a file of detections or an exported one is made with.
-    named |= set(re.findall(r'\w+::[\w/.-]+|configs/[\w/.-]+', (ROOT / model['Config']).read_text()))
+    text = (ROOT / model['Config']).read_text()
+    named |= set(re.findall(r'\w+::[\w/.-]+|configs/[\w/.-]+', text))
     about = model['Metadata']
     assert {about['Teacher']['Config'], about['Student']['Config']} <= named
     assert ('Results' in model) == ('Log' in about), 'a figure has a log'
