@@ -47,6 +47,7 @@ class Method:
         source: paper or repository.
         published: what its authors report of pairs of heads that are known here.
         gains: of the shipped pairs that use it.
+        lost: what pairs of heads lost with it in pilots here, a run each.
     """
 
     name: str
@@ -55,9 +56,14 @@ class Method:
     source: str
     published: tuple[Figure, ...] = ()
     gains: tuple[Gain, ...] = field(default=())
+    lost: tuple[Figure, ...] = ()
 
     def gained(self) -> str:
-        """What it gained here, in words."""
+        """What it gained or lost here, in words."""
+        lost = f'; in pilots {", ".join(map(str, self.lost))}' if self.lost else ''
+        return self._gained() + lost
+
+    def _gained(self) -> str:
         if self.gains:
             return ', '.join(f'{gain.points:+.1f} ({gain.pair})' for gain in self.gains)
         if self.published:
@@ -113,6 +119,7 @@ def read_methods(configs: Path) -> list[Method]:
                 said['source'],
                 tuple(Figure(*figure) for figure in said.get('published', ())),
                 tuple(gains.get(path.stem, ())),
+                tuple(Figure(*figure) for figure in said.get('lost', ())),
             )
         )
     return found
@@ -149,7 +156,7 @@ def ranked(
     two equal heads, or of two that differ), then what authors report of pairs that are alike, then
     of any. Of a DETR the figures of others say nothing.
     Of methods without a figure the one that is made for fewer detectors comes first. A method that
-    gained nothing here comes last.
+    gained nothing here comes last, and so does one without a gain that lost in pilots.
 
     Args:
         methods: those that fit the two detectors.
@@ -182,6 +189,10 @@ def ranked(
                 why = _why(found, whose, '' if found is exact else ' to '.join(map(_spoken, heads)))
                 return (-1 if whose and points <= 0 else rank), points, why
         why = 'it fits these heads; of such a pair no gain was measured here or published'
+        lost = [f for f in method.lost if (f.teacher != f.student) == mixed]
+        if lost:
+            why += f', and in pilots here it lost: {", ".join(map(str, lost))}'
+            return -1, mean(one.points for one in lost), why
         return 0, len(method.needs), why
 
     found = [(judge(method), method) for method in methods]

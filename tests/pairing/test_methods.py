@@ -46,6 +46,21 @@ def models(mmdet_scope):
     return {name: build_detector(model) for name, model in sources.items()}
 
 
+def test_a_method_that_lost_in_pilots_of_alike_pairs_is_not_taken(models):
+    lost = (Figure('RetinaHead', 'FCOSHead', -4.0),)
+    harmful = Method('a', 'teaches', ('one', 'two'), 'source', lost=lost)
+    methods = [harmful, method('unknown')]
+    assert names(methods, models['fcos'], models['ssd']) == ['unknown', 'a']
+    assert names(methods, models['fcos'], models['fcos']) == ['a', 'unknown'], 'of another kind'
+    [(_, why)] = ranked([harmful], CONFIGS, models['fcos'], models['ssd'])
+    assert 'in pilots here it lost: -4.0 (Retina to FCOS)' in why
+    assert harmful.gained() == 'not measured here; in pilots -4.0 (Retina to FCOS)'
+    log = (CONFIGS.parent / 'docs/logs/other_heads_tuning.txt').read_text()
+    [shipped] = [m for m in read_methods(CONFIGS) if m.name == 'prediction_rows']
+    section = log.split('teaches FCOS (0.4020 0.7580 alone)')[1]
+    assert shipped.lost[0].points == pytest.approx(36.1 - 40.2) and '| 0.3610' in section
+
+
 def names(methods, student, teacher):
     return [m.name for m, _ in ranked(methods, CONFIGS, student, teacher)]
 
