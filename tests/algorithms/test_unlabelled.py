@@ -13,7 +13,7 @@ import torch
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, DefaultScope
 from mmrazor.registry import MODELS
 
 from mmkd.algorithms.labelled_loss import samples_of
@@ -490,7 +490,8 @@ def test_a_list_of_results_finds_a_coco_file_of_unlabelled_images(folder, tmp_pa
     rows = [dict(row, image_id=1), *(dict(row, image_id=100 + i) for i in (0, 1, 2, 4))]
     (tmp_path / 'own.json').write_text(json.dumps(rows))
     loader = mixed_loader(cfg)
-    dataset = DATASETS.build(loader['dataset'])
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = DATASETS.build(loader['dataset'])
     held = SimpleNamespace(dataset=dataset, collate_fn=pseudo_collate)
     [tally] = feed_detections(held, {DETECTIONS: (read_results(tmp_path / 'own.json'), None)})
     assert tally.left_out == {'boxes clipped to the image': 5}
