@@ -501,7 +501,7 @@ def test_a_list_of_results_finds_a_coco_file_of_unlabelled_images(folder, tmp_pa
         bare = bare.dataset
     given = [bare.get_data_info(i)[DETECTIONS] for i in range(5)]
     assert [len(one[0]) for one in given] == [1, 1, 1, 0, 1]
-    assert [bool(one[2]) for one in given] == [False, False, False, True, False]
+    assert [bool(one.unseen) for one in given] == [False, False, False, True, False]
     torch.testing.assert_close(given[0][0], torch.tensor([[20.0, 20, 160, 120]]))
     random.seed(0)
     np.random.seed(0)
