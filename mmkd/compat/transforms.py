@@ -21,7 +21,7 @@ def hand_out_detections() -> None:
         info = original(self, idx)
         known = self.__dict__.get(DETECTIONS)
         if known is not None:
-            info[DETECTIONS] = *known.of(info), known.unseen(info)
+            info[DETECTIONS] = known.of(info)
         return info
 
     BaseDataset.get_data_info = get_data_info

@@ -83,6 +83,19 @@ class Tally:
         return lines
 
 
+class Given(tuple[Tensor, Tensor]):
+    """The boxes and scores of an image, and the numbers of the files that did not look at it."""
+
+    unseen: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, found: ImageDetections, unseen: frozenset[int]) -> 'Given':
+        """Of what is known of an image."""
+        made = cls(found)
+        made.unseen = unseen
+        return made
+
+
 class FittedResults:
     """Gives the detections of an image by what a data set knows of it.
 
@@ -98,9 +111,9 @@ class FittedResults:
         self.by_image, self.not_seen = dict(by_image), set(not_seen)
         self.none = (torch.zeros(0, 4), torch.zeros(0, classes))
 
-    def of(self, info: Mapping[str, Any]) -> ImageDetections:
+    def of(self, info: Mapping[str, Any]) -> 'Given':
         """The boxes and scores of an image."""
-        return self.by_image.get(info.get('img_id'), self.none)
+        return Given.of(self.by_image.get(info.get('img_id'), self.none), self.unseen(info))
 
     def unseen(self, info: Mapping[str, Any]) -> frozenset[int]:
         """The number of this file, 0, where it did not look at an image."""
@@ -117,11 +130,12 @@ class JoinedResults:
     def __init__(self, files: Sequence[FittedResults]) -> None:
         self.files = list(files)
 
-    def of(self, info: Mapping[str, Any]) -> ImageDetections:
+    def of(self, info: Mapping[str, Any]) -> 'Given':
         """The boxes (n, 4) of an image, and the number of the file and the scores (n, 1 + C)."""
         found = [file.of(info) for file in self.files]
         told = [pad(scores, (1, 0), value=float(i)) for i, (_, scores) in enumerate(found)]
-        return torch.cat([boxes for boxes, _ in found]), torch.cat(told)
+        joined = torch.cat([boxes for boxes, _ in found]), torch.cat(told)
+        return Given.of(joined, self.unseen(info))
 
     def unseen(self, info: Mapping[str, Any]) -> frozenset[int]:
         """The numbers of the files that did not look at an image."""

@@ -120,9 +120,10 @@ def _attached(outcome: Any) -> Any:
     """Let the ground truth that has been loaded carry the detections."""
     if isinstance(outcome, dict) and outcome.get('gt_bboxes') is not None:
         truth = outcome['gt_bboxes']
-        boxes, scores, *unseen = outcome.pop(DETECTIONS)
+        given = outcome.pop(DETECTIONS)
+        boxes, scores = given
         carried = Carried(HorizontalBoxes(boxes.clone(), clone=False), scores)
-        carried.unseen = frozenset().union(*unseen)
+        carried.unseen = getattr(given, 'unseen', frozenset())
         as_array = isinstance(truth, np.ndarray)
         outcome['gt_bboxes'] = CarryingBoxes.of(_boxes(truth), carried, as_array)
     return outcome
