@@ -169,9 +169,11 @@ def _work(
         i.file_name: sha256_of(Path(i.path)) if Path(i.path).is_file() else '' for i in images
     }
 
+    progress.keep({image.id: digests[image.file_name] for image in images})
+
     def known(image: ListedImage) -> bool:
         line = progress.lines.get(image.id)
-        if line is None or line['image'].get('sha256') != digests[image.file_name]:
+        if line is None:
             return False
         target = drawn.get(image.file_name)
         return target is None or (line.get('drawn') == str(target) and target.is_file())

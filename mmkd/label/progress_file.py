@@ -62,6 +62,11 @@ class ProgressFile:
         write_atomic(self.path, ''.join(f'{line}\n' for line in whole).encode())
         self._file = self.path.open('a', encoding='utf-8')
 
+    def keep(self, digests: Mapping[Any, str]) -> None:
+        """Forget images that are not what they were: by id their digests now."""
+        held = self.lines.items()
+        self.lines = {k: v for k, v in held if v['image'].get('sha256') == digests.get(k)}
+
     def add(self, image: Mapping[str, Any], results: list[dict[str, Any]], **beside: Any) -> None:
         """Keep what was found in an image."""
         line = dict(image=dict(image), results=results, **beside)

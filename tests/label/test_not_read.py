@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmkd.label import label_images
+from mmkd.label.progress_file import ProgressFile
 from tests.fileio.test_check_not_read import kept
 from tests.label.test_label import CLASSES, bright, folder  # noqa: F401
 from tests.teachers.test_outside_detectors import ROWS, SCORES, TOLD, model
@@ -42,3 +43,16 @@ def test_nothing_that_is_read_is_replaced(folder, monkeypatch):  # noqa: F811
         with pytest.raises(FileExistsError, match='is read'):
             label_images(images=given, out=out, overwrite=True, **told)
         assert kept(folder) == before
+
+
+def test_an_image_that_broke_meanwhile_is_left_out(folder):  # noqa: F811
+    """What was found in it before is not what is there."""
+    progress = ProgressFile(folder / 't.json', {})
+    progress.begin()
+    for number in (1, 2):
+        progress.add(dict(id=number, sha256=f'of {number}'), [])
+    progress.close()
+    again = ProgressFile(folder / 't.json', {})
+    assert list(again.lines) == [1, 2]
+    again.keep({1: 'of 1', 2: 'of another'})
+    assert list(again.lines) == [1]
