@@ -6,6 +6,7 @@ DATA is a COCO JSON file or a folder in COCO, VOC or YOLO form; it is split if n
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         print(f'note: {note}')
     out = args.out.as_posix().rstrip('/')
     print(
-        f'next: mmkd compare {out}/pair.py --seeds 0 1 2 --arms baseline kd '
-        f'--work-dir {out}/work_dirs/compare'
+        f'next: mmkd compare {shlex.quote(f"{out}/pair.py")} --seeds 0 1 2 --arms baseline kd '
+        f'--work-dir {shlex.quote(f"{out}/work_dirs/compare")}'
     )
     return 0

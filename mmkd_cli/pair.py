@@ -4,6 +4,7 @@ mmkd pair TEACHER.py STUDENT.py --teacher-ckpt teacher.pth --data data/mine --ou
 """
 
 import argparse
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--method', help='one of --list; default: the best supported that fits')
     parser.add_argument('--data', type=Path, help='your own data: a folder in COCO or VOC form')
     parser.add_argument(
-        '--classes', nargs='+', help='of --data, in order; default: its categories by id'
+        '--classes', nargs='+', help='of --data, in order; default: all, as its file has them'
     )
     parser.add_argument('--out', type=Path, help='the file to write')
     parser.add_argument('--force', action='store_true', help='overwrite files that are there')
@@ -73,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
     print(f'method: {written.method}, since {written.why}')
     for note in written.notes:
         print(f'note: {note}')
+    out = shlex.quote(str(args.out))
     if args.teacher_ckpt is None and request.given is None:
-        print(f'next: mmkd compare {args.out} trains the teacher, then the student')
+        print(f'next: mmkd compare {out} trains the teacher, then the student')
     else:
-        print(f'next: mmkd check {args.out}; mmkd train {args.out}')
+        print(f'next: mmkd check {out}; mmkd train {out}')
     return 0

@@ -1,12 +1,16 @@
 """A folder with images and boxes of one's own: its parts, its classes."""
 
+import itertools
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmkd.config.names import first_of
+from mmkd.datasets.part_names import part_of
 from mmkd.datasets.voc_to_coco import write_coco
+from mmkd.pairing.image_folders import check_shared, image_folder
 
 _SPLITS = {'train': ('train',), 'val': ('val', 'valid', 'validation', 'dev'), 'test': ('test',)}
 
@@ -25,11 +29,13 @@ class OwnData(NamedTuple):
         root: the folder.
         classes: their names, in the order of the labels.
         parts: by 'train', 'val' and, if there is one, 'test'.
+        notes: what was left out, or is worth a line.
     """
 
     root: Path
     classes: tuple[str, ...]
     parts: dict[str, Part]
+    notes: tuple[str, ...] = ()
 
 
 def find_own_data(root: Path, classes: Sequence[str] | None) -> OwnData:
@@ -39,7 +45,8 @@ def find_own_data(root: Path, classes: Sequence[str] | None) -> OwnData:
         root: has ``annotations/*.json`` (or ``*.json``) and images in any folder; or, in VOC
             form, ``JPEGImages``, ``Annotations`` and ``ImageSets/Main``: then the JSON files are
             written as ``mmkd data voc2coco`` does.
-        classes: their names, in order. None for all categories of the training part, by id.
+        classes: their names, in order. None for all categories of the training part, in the
+            order of its file: so mmdet counts labels, whatever their ids.
 
     Raises:
         FileNotFoundError: there is no such folder, no file of boxes, or none of its images.
@@ -68,23 +75,30 @@ def find_own_data(root: Path, classes: Sequence[str] | None) -> OwnData:
             f'--data must have annotations/train.json and val.json (COCO form) or ImageSets/Main '
             f'(VOC form), but "{root}" has neither. See docs/your_own_data.md.'
         )
-    chosen = {split: _choose(root, split, files) for split in _SPLITS}
+    notes: list[str] = []
+    chosen = {split: _choose(root, split, files, notes) for split in _SPLITS}
     for split in ('train', 'val'):
         if chosen[split] is None:
             raise ValueError(
                 f'--data needs a JSON file for {split}, with "{split}" in its name, but "{root}" '
                 f'has {first_of([f.name for f in files])}. Rename one, or split one by '
-                f'"mmkd data split {files[0]} --shares train=0.8 val=0.2".'
+                f'"mmkd data split {shlex.quote(str(files[0]))} --shares train=0.8 val=0.2".'
             )
-    parts, categories = {}, []
-    for split, file in chosen.items():
-        if file is None:
-            continue
-        content = _read(file)
-        if split == 'train':
-            ordered = sorted(content.get('categories', []), key=lambda item: item['id'])
-            categories = [item['name'] for item in ordered]
-        parts[split] = Part(file.relative_to(root).as_posix(), _images(root, split, file, content))
+    read = {split: (file, _read(file)) for split, file in chosen.items() if file is not None}
+    found = {
+        split: image_folder(root, split, file, content['images'])
+        for split, (file, content) in read.items()
+    }
+    for one, other in itertools.combinations(read, 2):
+        if found[one].folder == found[other].folder:
+            rivals = found[one].rivals or found[other].rivals
+            notes += check_shared(found[one].folder, rivals, read[one], read[other])
+    parts = {
+        split: Part(file.relative_to(root).as_posix(), _prefix(root, found[split].folder))
+        for split, (file, _) in read.items()
+    }
+    listed = read['train'][1].get('categories') or []
+    categories = [item['name'] for item in listed if 'name' in item]
     unknown = [name for name in classes or () if name not in categories]
     if unknown:
         raise ValueError(
@@ -97,28 +111,47 @@ def find_own_data(root: Path, classes: Sequence[str] | None) -> OwnData:
             f'--classes must be in the order of the categories of {parts["train"].ann_file}, each '
             f'once, but got {" ".join(classes)}. Take --classes {" ".join(ordered)}.'
         )
-    return OwnData(root, tuple(classes or categories), parts)
+    return OwnData(root, tuple(classes or categories), parts, tuple(notes))
 
 
 def _json_files(root: Path) -> list[Path]:
     return sorted(root.glob('annotations/*.json')) or sorted(root.glob('*.json'))
 
 
-def _choose(root: Path, split: str, files: Sequence[Path]) -> Path | None:
+def _choose(root: Path, split: str, files: Sequence[Path], notes: list[str]) -> Path | None:
+    """The file of a part; None where there is none. One for testing may be left out, by a note."""
     found = [f for f in files if any(word in f.stem.lower() for word in _SPLITS[split])]
-    if split == 'val':
-        found = [f for f in found if 'train' not in f.stem.lower()]  # trainval
+    if split == 'val':  # not trainval, test-dev
+        found = [f for f in found if 'train' not in f.stem.lower()]
+        found = [f for f in found if 'val' in f.stem.lower() or 'test' not in f.stem.lower()]
     exact = [f for f in found if f.stem.lower() in _SPLITS[split]]
     boxes = [f for f in found if f.stem.lower().startswith('instances_')]
-    for some in (exact, boxes, found):
-        if len(some) == 1:
-            return some[0]
-    if found:
+    named = [f for f in found if part_of(f.stem) == split]
+    chosen = next((some[0] for some in (exact, boxes, named, found) if len(some) == 1), None)
+    if chosen is None or split == 'test':
+        filled = [f for f in found if _has_boxes(f)]
+        if chosen not in filled:
+            chosen = filled[0] if len(filled) == 1 else None
+    if chosen is not None or not found:
+        return chosen
+    names = ', '.join(f.name for f in found)
+    if split != 'test':
         raise ValueError(
-            f'--data needs one JSON file for {split}, but "{root}" has '
-            f'{", ".join(f.name for f in found)}. Name the one that is meant {split}.json.'
+            f'--data needs one JSON file for {split}, but "{root}" has {names}. Name the one that '
+            f'is meant {split}.json.'
         )
+    why = 'no boxes to test by' if not filled else 'more than one that may be for testing'
+    notes.append(f'{names}: {why}, so the images for validation are tested on')
     return None
+
+
+def _has_boxes(file: Path) -> bool:
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, OSError):
+        return False
+    found = content.get('annotations') if isinstance(content, dict) else None
+    return isinstance(found, list) and any(isinstance(a, dict) and 'bbox' in a for a in found)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -134,18 +167,6 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _images(root: Path, split: str, file: Path, content: dict[str, Any]) -> str:
-    """The folder from which the names of a part's images count."""
-    names = [str(image.get('file_name', '')) for image in content['images'][:3]]
-    folders = [root, *(p for p in sorted(root.glob('*')) if p.is_dir())]
-    folders += [p for top in folders[1:] for p in sorted(top.glob('*')) if p.is_dir()]
-    words = _SPLITS[split]
-    folders.sort(key=lambda p: not any(word in p.name.lower() for word in words))
-    for folder in folders:
-        if names and all((folder / name).is_file() for name in names):
-            found = folder.relative_to(root).as_posix()
-            return '' if found == '.' else f'{found}/'
-    raise FileNotFoundError(
-        f'the images of {file} must lie in "{root}" or a folder in it, but none has '
-        f'{first_of(names)}. Put or link them there.'
-    )
+def _prefix(root: Path, folder: Path) -> str:
+    found = folder.relative_to(root).as_posix()
+    return '' if found == '.' else f'{found}/'

@@ -1,6 +1,7 @@
 """The text of a pair's config, and of its teacher's."""
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ def pair_text(
     lines = [
         f'{title}{method.teaches if fits else method.name}.',
         '',
-        f'mmkd train {request.out.as_posix()}',
+        f'mmkd train {shlex.quote(request.out.as_posix())}',
         'Expected: not run.',
         '"""',
         '',
@@ -140,7 +141,7 @@ def teacher_text(request: Request, data: OwnData) -> str:
     lines = [
         f'"""The teacher of {request.out.name} on {data.root.name}.',
         '',
-        f'mmkd train {out.as_posix()}',
+        f'mmkd train {shlex.quote(out.as_posix())}',
         'Expected: not run.',
         '"""',
         '',
@@ -158,6 +159,14 @@ def work_dir_line(out: Path) -> str:
     return f'work_dir = {_FOLDER + "work_dirs/" + out.stem!r}'
 
 
+def last_checkpoint(teacher: Config, path: Path) -> str:
+    """Where a teacher that is yet to be trained ends, as the written file names it."""
+    loop = teacher.get('train_cfg') or {}
+    epochs, iters = loop.get('max_epochs'), loop.get('max_iters')
+    name = f'epoch_{epochs}' if epochs else f'iter_{iters}'
+    return f'{_FOLDER}work_dirs/{path.stem}/{name}.pth'
+
+
 def _data_of(source: str, data: OwnData | None, request: Request) -> Iterator[str]:
     if data is not None:
         config = read_config(source)
@@ -172,6 +181,20 @@ def scaled_from(config: Config) -> int | None:
     """The images of a step that a config's learning rate is meant for, if it says so."""
     found: int | None = (config.get('auto_scale_lr') or {}).get('base_batch_size')
     return found
+
+
+def unscaled(request: Request) -> list[str]:
+    """Installed configs to train that do not say for how many images their learning rate is."""
+    trained = [('student', request.student)]
+    if request.teacher_ckpt is None and request.given is None:
+        trained.insert(0, ('teacher', request.teacher))
+    return [
+        f'{what}: auto_scale_lr.base_batch_size is missing in "{source}", so its learning rate '
+        'stays that of its authors, mostly for 8 processes. Set optim_wrapper.optimizer.lr for '
+        'fewer.'
+        for what, source in trained
+        if '::' in source and not scaled_from(read_config(source))
+    ]
 
 
 def _base(source: str, request: Request) -> str:

@@ -31,11 +31,12 @@ from mmkd.pairing.choose_method import choose_method
 from mmkd.pairing.own_data import find_own_data
 from mmkd.pairing.pair_text import (
     Request,
+    last_checkpoint,
     located,
     pair_text,
-    scaled_from,
     teacher_from,
     teacher_text,
+    unscaled,
     work_dir_line,
 )
 from mmkd.rules.schedule import check_schedule
@@ -96,7 +97,7 @@ def write_pair(request: Request) -> Written:
     if data is not None and teacher is not None and (own_teacher or ckpt is None):
         texts[teacher_out] = teacher_text(request, data)
         taught_by = f'{{{{ fileDirname }}}}/{teacher_out.name}'
-        ckpt = ckpt or _last_checkpoint(teacher, teacher_out)
+        ckpt = ckpt or last_checkpoint(teacher, teacher_out)
         own = [work_dir_line(request.out)]
     texts[request.out] = pair_text(request, method, data, models, taught_by, ckpt, own)
     for path in texts:
@@ -109,7 +110,7 @@ def write_pair(request: Request) -> Written:
         own_classes = None if data is None else data.classes
         notes = check_pair(request.out, request.teacher_ckpt is not None, own_classes)
         if data is not None:
-            notes += [*_unscaled(request), *_warm_ups(read_config(request.out))]
+            notes += [*data.notes, *unscaled(request), *_warm_ups(read_config(request.out))]
         if teacher_out in texts and request.teacher_ckpt is None:
             notes += [note for note in _check_training(teacher_out) if note not in notes]
     except BaseException:
@@ -283,21 +284,3 @@ def _differing_classes(student: Config, teacher: Config, request: Request) -> Cl
             'too. Or write the pair by hand, with a class_map.'
         )
     return names
-
-
-def _unscaled(request: Request) -> list[str]:
-    """Installed configs that do not say how many images of a step their learning rate is for."""
-    return [
-        f'{what}: auto_scale_lr.base_batch_size is missing in "{source}", so its learning rate '
-        'stays that of its authors, mostly for 8 processes. Set optim_wrapper.optimizer.lr for '
-        'fewer.'
-        for what, source in (('teacher', request.teacher), ('student', request.student))
-        if '::' in source and not scaled_from(read_config(source))
-    ]
-
-
-def _last_checkpoint(teacher: Config, path: Path) -> str:
-    loop = teacher.get('train_cfg') or {}
-    epochs, iters = loop.get('max_epochs'), loop.get('max_iters')
-    name = f'epoch_{epochs}' if epochs else f'iter_{iters}'
-    return f'{{{{ fileDirname }}}}/work_dirs/{path.stem}/{name}.pth'

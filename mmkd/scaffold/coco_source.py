@@ -11,9 +11,9 @@ from typing import Any
 from mmkd.config.names import first_of
 from mmkd.datasets.annotations import check_content, read_coco_file
 from mmkd.datasets.kept_boxes import keep_in_coco
+from mmkd.datasets.part_names import part_of
 from mmkd.fileio.nearby import hint
 from mmkd.scaffold.labelled_images import Annotated, Files, LabelledImage, Source, told_sizes
-from mmkd.scaffold.part_names import part_of
 
 
 def coco_files(data: Path) -> list[Path]:
@@ -51,7 +51,7 @@ def read_coco(data: Path, images: Path | None = None) -> Source:
     order: dict[str, None] = {}
     for part, content in contents.items():
         path = chosen[part]
-        found, as_stored = _images_of(path, content, data, images)
+        found, as_stored = _images_of(path, content, data, images, part)
         parts[part] = found
         stored.append(as_stored)
         counts.update(one.name for image in found for one in image.objects)
@@ -127,13 +127,13 @@ def _box_of(segmentation: Any) -> list[float] | None:
 
 
 def _images_of(
-    file: Path, content: dict[str, Any], data: Path, images: Path | None
+    file: Path, content: dict[str, Any], data: Path, images: Path | None, part: str
 ) -> tuple[list[LabelledImage], bool]:
     folders = [images] if images is not None else [file.parent, *_above(file), data]
     folders = [folder for folder in folders if folder.is_dir()]
     files = Files(folders)
     names = [str(image.get('file_name') or '') for image in content['images']]
-    paths = [files.find(name) if name else None for name in names]
+    paths = [files.find(name, part) if name else None for name in names]
     lost = [name for name, path in zip(names, paths, strict=True) if path is None]
     if lost:
         raise FileNotFoundError(

@@ -11,6 +11,7 @@ import cv2
 from PIL import ExifTags, Image
 
 from mmkd.config.names import first_of
+from mmkd.datasets.part_names import part_of
 from mmkd.errors import ImageError
 from mmkd.fileio.files_below import files_below
 
@@ -79,9 +80,18 @@ class Files:
         """All of them, in order."""
         return sorted({path for paths in self._index().values() for path in paths})
 
-    def find(self, name: str) -> Path | None:
-        """The file that a name means, which may hold folders, also of another machine."""
+    def find(self, name: str, part: str | None = None) -> Path | None:
+        """The file that a name means, which may hold folders, also of another machine.
+
+        Args:
+            name: as the annotations have it.
+            part: 'train', 'val' or 'test': each may number its images anew, in folders of its own.
+        """
         name = name.replace('\\', '/')
+        if part is not None and '/' not in name:
+            own = [path for path in self._index().get(name, []) if self._part(path) == part]
+            if len(own) == 1:
+                return own[0]
         for folder in self.folders:
             if (folder / name).is_file():
                 return folder / name
@@ -92,6 +102,12 @@ class Files:
         """The image of a file of another kind, say ``a.xml``: beside it, or by its stem."""
         self._index()
         return self._only(self._stems.get(path.stem, []), str(path))
+
+    def _part(self, path: Path) -> str | None:
+        """The part of which the folders of a file speak, the nearest first."""
+        top = os.path.commonpath([os.path.abspath(folder) for folder in self.folders])
+        folders = Path(os.path.relpath(os.path.abspath(path), top)).parts[:-1]
+        return next((part for part in map(part_of, reversed(folders)) if part), None)
 
     def _only(self, found: list[Path], wanted: str) -> Path | None:
         """Of several files that one which shares most folders at the end with what is wanted."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmkd.config.names import first_of
+from mmkd.datasets.part_names import part_of
 from mmkd.datasets.split import Faults
 from mmkd.datasets.voc_files import listed_images, read_voc
 from mmkd.fileio.files_below import files_below
 from mmkd.scaffold.labelled_images import Annotated, Files, LabelledImage, Source, told_sizes
-from mmkd.scaffold.part_names import part_of
 
 
 def xml_files(data: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from mmkd.config.names import first_of
+from mmkd.datasets.part_names import WORDS, part_of
 from mmkd.datasets.split import Faults
 from mmkd.fileio.files_below import files_below
 from mmkd.scaffold.labelled_images import (
@@ -18,7 +19,6 @@ from mmkd.scaffold.labelled_images import (
     images_in,
     told_sizes,
 )
-from mmkd.scaffold.part_names import WORDS, part_of
 
 #: Files with a class on each line, where there is no ``data.yaml``.
 _NAMES = ('classes.txt', 'obj.names', '_darknet.labels', 'labels/classes.txt', 'names.txt')

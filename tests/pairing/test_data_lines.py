@@ -1,10 +1,13 @@
 """Own data in place of what a config inherits, whatever is around its data sets."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from mmkd.config.pair_config import set_classes, stated_classes
 from mmkd.config.read_config import read_config
@@ -85,7 +88,7 @@ def test_the_parts_of_coco_itself_are_found(tmp_path):
         split: Part(f'annotations/instances_{split}2017.json', f'{split}2017/')
         for split in ('train', 'val')
     }
-    assert found.classes == ('b', 'a'), 'by their ids'
+    assert found.classes == ('b', 'a'), 'as the file has them'
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_the_parts_of_coco_itself_are_found(tmp_path):
         ({'train.json': '[', 'val.json': '{}'}, r'train\.json must be JSON'),
         ({'train.json': '{}', 'val.json': '{}'}, 'must be in COCO form'),
         (
-            {'train.json': '{"images": [{"file_name": "x.jpg"}]}', 'val.json': '{}'},
+            {'train.json': '{"images": [{"file_name": "x.jpg"}]}', 'val.json': '{"images": []}'},
             r'images of .*train\.json must lie in.*x\.jpg',
         ),
     ],
@@ -110,3 +113,126 @@ def test_what_is_no_data_set_is_told(files, message, tmp_path):
     with pytest.raises((ValueError, FileNotFoundError)) as error:
         find_own_data(tmp_path, None)
     assert re.search(message, str(error.value), re.S), error.value
+
+
+def numbered(root, split, folder, images=3, size=(32, 24), shade=0, classes=('a', 'b'), name=None):
+    """A part whose images are numbered from 0, in a folder of their own."""
+    (root / 'annotations').mkdir(parents=True, exist_ok=True)
+    records, boxes = [], []
+    for i in range(images):
+        file = root / folder / f'{i:04d}.jpg'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', size, (shade, i, 0)).save(file)
+        records.append(dict(id=i, file_name=file.name, width=size[0], height=size[1]))
+        box = [1 + shade % 7, 2, 9, 8]
+        boxes.append(dict(id=i, image_id=i, category_id=1, bbox=box, area=72, iscrowd=0))
+    kinds = [dict(id=i, name=name) for i, name in enumerate(classes, 1)]
+    file = root / f'annotations/{name or split}.json'
+    file.write_text(json.dumps(dict(images=records, annotations=boxes, categories=kinds)))
+    return file
+
+
+def folders_of(root) -> dict[str, str]:
+    return {split: part.images for split, part in find_own_data(root, None).parts.items()}
+
+
+@pytest.mark.parametrize(
+    ('train', 'val'),
+    [
+        ('train/images', 'val/images'),
+        ('train2017/img', 'val2017/img'),
+        ('images/train', 'images/val'),
+        ('images/train2017/cam0', 'images/val2017/cam0'),
+        ('a/b/c/training/d', 'a/b/c/validation/d'),
+        ('.', 'val'),
+        ('mytrain', 'myval'),
+        ('a', 'b/valid'),
+    ],
+)
+@pytest.mark.parametrize('size', [(32, 24), (40, 24)])
+def test_each_part_gets_the_images_of_its_own_folder(train, val, size, tmp_path):
+    """Both number their images from 0."""
+    numbered(tmp_path, 'train', train, shade=10)
+    numbered(tmp_path, 'val', val, size=size, shade=200)
+    want = {'train': '' if train == '.' else f'{train}/', 'val': f'{val}/'}
+    assert folders_of(tmp_path) == want
+
+
+def test_folders_that_no_word_tells_apart_are_told_by_the_sizes_of_their_images(tmp_path):
+    numbered(tmp_path, 'train', 'one')
+    numbered(tmp_path, 'val', 'two', size=(40, 24))
+    assert folders_of(tmp_path) == {'train': 'one/', 'val': 'two/'}
+
+
+def test_folders_that_nothing_tells_apart_are_not_guessed(tmp_path):
+    numbered(tmp_path, 'train', 'one', shade=10)
+    numbered(tmp_path, 'val', 'two', shade=200)
+    with pytest.raises(ValueError, match=r'the word "train", but .*one.*two.* hold different'):
+        find_own_data(tmp_path, None)
+
+
+def test_images_of_another_part_are_not_taken_for_those_that_are_missing(tmp_path):
+    numbered(tmp_path, 'train', 'train/images')
+    numbered(tmp_path, 'val', 'val/images', size=(40, 24))
+    shutil.rmtree(tmp_path / 'val')
+    with pytest.raises(FileNotFoundError, match=r'images of .*val\.json .* of the sizes that it'):
+        find_own_data(tmp_path, None)
+
+
+def test_numbers_that_clash_in_one_folder_are_told(tmp_path):
+    numbered(tmp_path, 'train', 'images', shade=10)
+    numbered(tmp_path, 'val', 'pictures', shade=200)
+    with pytest.raises(ValueError, match=r'train\.json and val\.json both name 0000\.jpg.*boxes'):
+        find_own_data(tmp_path, None)
+    shutil.rmtree(tmp_path / 'pictures')  # all may be meant: no error
+    assert re.search('0000.jpg.*in another folder', find_own_data(tmp_path, None).notes[0])
+    numbered(tmp_path, 'val', 'lost', size=(24, 32))
+    shutil.rmtree(tmp_path / 'lost')
+    with pytest.raises(ValueError, match=r'both name 0000\.jpg.*with other sizes'):
+        find_own_data(tmp_path, None)
+
+
+def test_folders_beside_the_images_do_no_harm(tmp_path):
+    """Masks, depths and copies of the same names; one folder, one file for both parts."""
+    numbered(tmp_path, 'train', 'images')
+    shutil.copy(tmp_path / 'annotations/train.json', tmp_path / 'annotations/val.json')
+    shutil.copytree(tmp_path / 'images', tmp_path / 'backup')
+    for folder, shade in (('masks', 3), ('depth', 5)):
+        numbered(tmp_path, 'train', folder, shade=shade, name='other')
+    (tmp_path / 'annotations/other.json').unlink()
+    (tmp_path / 'images/again').symlink_to(tmp_path)  # leads back
+    data = find_own_data(tmp_path, None)
+    assert {part.images for part in data.parts.values()} == {'images/'} and not data.notes
+
+
+def test_parts_may_share_the_folder_of_one_of_them(tmp_path):
+    """As ``mmkd data split`` leaves them."""
+    whole = numbered(tmp_path, 'train', 'images/train', images=6)
+    content = json.loads(whole.read_text())
+    for split, some in (('train', slice(0, 4)), ('val', slice(4, 6))):
+        part = dict(content, images=content['images'][some])
+        whole.with_name(f'{split}.json').write_text(json.dumps(part))
+    assert folders_of(tmp_path) == dict.fromkeys(('train', 'val'), 'images/train/')
+
+
+@pytest.mark.parametrize('boxes', ['none', 'one', 'two'])
+def test_files_that_may_be_for_testing_do_not_stop_a_pair(boxes, tmp_path):
+    """Those of COCO's server have no boxes; testing is optional."""
+    for split in ('train', 'val'):
+        numbered(tmp_path, split, f'{split}2017', name=f'instances_{split}2017')
+    for name in ('image_info_test2017', 'image_info_test-dev2017'):
+        (tmp_path / f'annotations/{name}.json').write_text('{"images": [], "categories": []}')
+    for i in range(['none', 'one', 'two'].index(boxes)):
+        numbered(tmp_path, 'test', 'test2017', name=f'my_test_{i}')
+    data = find_own_data(tmp_path, None)
+    assert data.parts['val'].ann_file == 'annotations/instances_val2017.json'
+    assert ('test' in data.parts) == (boxes == 'one')
+    told = {'none': 'no boxes to test by', 'one': '', 'two': 'more than one'}[boxes]
+    assert bool(data.notes) == bool(told) and told in ''.join(data.notes)
+
+
+def test_a_file_of_images_for_testing_is_not_that_of_validation(tmp_path):
+    numbered(tmp_path, 'train', 'train')
+    numbered(tmp_path, 'val', 'val', name='my_val')
+    (tmp_path / 'annotations/image_info_test-dev2017.json').write_text('{"images": []}')
+    assert find_own_data(tmp_path, None).parts['val'].ann_file == 'annotations/my_val.json'

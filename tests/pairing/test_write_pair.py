@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.config.pair_config import set_classes
+from mmkd.config.read_config import read_config
 from mmkd.datasets.data_checks import check_data
 from mmkd_cli.main import main
 from tests import zoo
@@ -254,3 +256,42 @@ def test_a_learning_rate_that_cannot_be_scaled_is_noted(here, capsys):
     said = capsys.readouterr().out
     assert 'note: student: auto_scale_lr.base_batch_size is missing in "mmyolo::' in said
     assert 'auto_scale_lr' not in Path('my_pair.py').read_text()
+    weights = Path('yolo.pth')
+    with DefaultScope.overwrite_default_scope('mmyolo'):
+        teacher_of(3, read_config(yolo).model, weights)
+    assert pair(yolo, yolo, *OWN[2:], '--teacher-ckpt', weights, '--out', 'taught.py') == 0
+    said = capsys.readouterr().out
+    assert 'note: student: auto_scale_lr' in said
+    assert 'note: teacher: auto_scale_lr' not in said, 'it is not trained'
+
+
+@pytest.mark.parametrize('named', [(), ('cat', 'ant', 'bee')])
+def test_labels_count_as_the_file_lists_its_categories(here, capsys, named):
+    """As mmdet counts them, whatever their ids; the images lie deep, by parts."""
+    for split in ('train', 'val'):
+        file = Path(f'mine/annotations/{split}.json')
+        content = json.loads(file.read_text())
+        content['categories'] = [content['categories'][i] for i in (2, 0, 1)]
+        folder = Path(f'mine/images/{split}2017/cam0')
+        folder.mkdir(parents=True)
+        for i, image in enumerate(content['images']):
+            shutil.move(f'mine/JPEGImages/{image["file_name"]}', folder / f'{i:04d}.jpg')
+            image['file_name'] = f'{i:04d}.jpg'
+        file.write_text(json.dumps(content))
+    words = ('--classes', *named) if named else ()
+    out = 'of mine/my pair.py'
+    assert pair('retinanet.py', 'fcos.py', '--out', out, *OWN, *words) == 0
+    assert "next: mmkd check 'of mine/my pair.py'; mmkd train 'of mine/my pair.py'" in (
+        capsys.readouterr().out
+    )
+    config = Config.fromfile(out)
+    check_data(config, ('train', 'val', 'test'))
+    for split in ('train', 'val'):
+        dataset = config[f'{split}_dataloader'].dataset
+        assert dataset.metainfo.classes == ('cat', 'ant', 'bee')
+        assert dataset.data_prefix.img == f'images/{split}2017/cam0/'
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        assert DATASETS.build(dict(dataset, pipeline=[])).cat2label == {3: 0, 1: 1, 2: 2}
+    wrong = ('--classes', 'ant', 'bee', 'cat', '--force')
+    assert pair('retinanet.py', 'fcos.py', '--out', out, *OWN, *wrong) == 1
+    assert 'Take --classes cat ant bee.' in capsys.readouterr().err

@@ -311,3 +311,22 @@ def test_no_data(tmp_path):
             read_source(data)
     with pytest.raises(FileNotFoundError, match='there is no'):
         read_source(tmp_path / 'nowhere')
+
+
+@pytest.mark.parametrize(
+    ('train', 'val'),
+    [
+        ('train/images', 'val/images'),
+        ('train2017/img', 'val2017/img'),
+        ('', 'val'),
+        ('images/train/cam0', 'images/val/cam0'),
+    ],
+)
+@pytest.mark.parametrize('named', [False, True])
+def test_parts_that_number_their_images_from_0_get_their_own(tmp_path, train, val, named):
+    for part, folder in (('train', train), ('val', val)):
+        paths, objects = images(tmp_path / folder, SIZES, seed=len(part))
+        write_coco(tmp_path / f'annotations/{part}.json', paths, objects)
+    source = read_source(tmp_path, tmp_path if named else None)
+    for part, folder in (('train', train), ('val', val)):
+        assert {image.path.parent for image in source.parts[part]} == {tmp_path / folder}
