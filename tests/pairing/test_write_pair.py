@@ -234,7 +234,7 @@ def test_the_shipped_pairs_look_like_what_is_written(path):
     teacher = given['teacher']
     is_file = isinstance(teacher, ast.Constant) and not teacher.value.endswith('.py')
     weights_within = is_file or isinstance(teacher, ast.List)
-    assert 'teacher_ckpt' in given or weights_within and '::' not in ast.unparse(teacher)
+    assert 'teacher_ckpt' in given or (weights_within and '::' not in ast.unparse(teacher))
 
 
 @pytest.mark.parametrize('out', ['my_pair', 'my_rtmdet'])
