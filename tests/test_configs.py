@@ -110,13 +110,18 @@ def shrink(node) -> None:
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in items:
         if isinstance(value, list | tuple) and len(value) == 2 and all(map(is_large, value)):
-            node[key] = tuple(32 * round(size / 160) for size in value)
+            node[key] = tuple(shrunk(size) for size in value)
         elif isinstance(value, dict | list):
             shrink(value)
 
 
 def is_large(size) -> bool:
-    return isinstance(size, int) and abs(size) >= 320
+    return isinstance(size, int) and (size >= 320 or size <= -160)
+
+
+def shrunk(size: int) -> int:
+    """A side; or below 0, the border of half an image that MMYOLO's affine transform takes off."""
+    return 32 * round(size / 160) if size > 0 else -shrunk(-2 * size) // 2
 
 
 def without_downloads(model: dict) -> None:
