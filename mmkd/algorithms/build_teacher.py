@@ -85,7 +85,9 @@ def build_teacher(
     detector = (
         OnnxDetector(settings['onnx'], settings.get('description'), settings.get('providers'))
         if door == 'onnx'
-        else FunctionDetector(settings['function'], settings.get('classes') or ())
+        else FunctionDetector(
+            settings['function'], settings.get('classes') or (), bool(settings.get('softmax'))
+        )
     )
     return LiveDetections(classes, detector, class_map)
 
@@ -94,7 +96,7 @@ def build_teacher(
 _BESIDE = {
     'results': ('class_map',),
     'onnx': ('class_map', 'description', 'providers'),
-    'function': ('class_map', 'classes'),
+    'function': ('class_map', 'classes', 'softmax'),
 }
 
 

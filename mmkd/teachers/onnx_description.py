@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from numpy.typing import NDArray
 
 from mmkd.config.names import first_of
@@ -39,7 +41,8 @@ class Description:
         box_form: 'xyxy', 'cxcywh' or 'xywh'. Defaults to 'xyxy'.
         relative: whether boxes are parts of the input's sides, not pixels. Defaults to False.
         activation: of the scores: 'none', 'sigmoid' or 'softmax'. Defaults to 'none'.
-        background: where a class beside K is that of nothing. Defaults to 'none'.
+        background: where a class beside K is that of nothing; beside ``labels`` it is the one
+            after the last, or that before the first. Defaults to 'none'.
         first_label: the label of the first class. Defaults to 0.
         score_thr: rows below it are no detections. Defaults to 0.05.
         iou_thr: of the suppression of boxes of one class; None where the file has done so. Defaults
@@ -72,11 +75,18 @@ class Description:
     iou_thr: float | None = 0.6
     max_per_img: int = 100
     session: Any = field(default=None, repr=False)
+    _beyond: set[int] = field(default_factory=set, repr=False)
+
+    @property
+    def softmax(self) -> bool:
+        """Whether the scores of a box exclude each other, as those beside one of nothing do."""
+        beside_nothing = self.background != 'none' and self.activation == 'none'
+        return self.activation == 'softmax' or beside_nothing
 
     @classmethod
     def of(cls, told: Any) -> 'Description':
         """The description that a dict tells, checked."""
-        known = [one.name for one in fields(cls) if one.name != 'session']
+        known = _settings(cls)
         needed = ('classes', 'size', 'boxes')
         if not isinstance(told, Mapping) or not set(needed) <= set(told) <= set(known):
             given = first_of(map(str, told), 30) if isinstance(told, Mapping) else repr(told)
@@ -95,7 +105,7 @@ class Description:
 
     def told(self) -> dict[str, Any]:
         """All that it says, by key."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != 'session'}
+        return {name: getattr(self, name) for name in _settings(type(self))}
 
     def open(self, path: Path, providers: Sequence[Any] | None = None) -> None:
         """Open the file.
@@ -243,7 +253,10 @@ class Description:
     def _of_labels(
         self, boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any]
     ) -> NDArray[Any]:
-        """Scores (N, K): each row has that of its label, and none where that is no class."""
+        """Scores (N, K): each row has that of its label, and none where that is no class.
+
+        Labels before the first fill the output up, or are those of nothing.
+        """
         labels = _of_rank(labels, 1, self.labels)
         if not len(labels) == len(boxes) == scores.size:
             raise ValueError(
@@ -252,9 +265,26 @@ class Description:
             )
         places = labels.astype(np.int64) - self.first_label
         kept = (places >= 0) & (places < len(self.classes))
+        self._tell_beyond(places[scores.reshape(-1) >= self.score_thr])
         single = np.zeros((len(places), len(self.classes)), np.float32)
         single[np.flatnonzero(kept), places[kept]] = scores.reshape(-1)[kept]
         return single
+
+    def _tell_beyond(self, places: NDArray[Any]) -> None:
+        """Tell of labels beyond the classes, once of each."""
+        first = len(self.classes) + (self.background == 'last')
+        new = sorted(set(places[places >= first].tolist()) - self._beyond)
+        if not new:
+            return
+        self._beyond.update(new)
+        print_log(
+            f'labels of output "{self.labels}" should be of the {len(self.classes)} classes of its '
+            f'description, from {self.first_label} on, but '
+            f'{first_of([place + self.first_label for place in new], counted=True)} are beyond, '
+            'and such detections are left out. Name their classes, or correct first_label.',
+            'current',
+            WARNING,
+        )
 
     def _in_pixels(self, boxes: NDArray[Any]) -> NDArray[Any]:
         boxes = boxes.copy()
@@ -263,6 +293,11 @@ class Description:
         if self.box_form != 'xyxy':
             boxes[:, 2:] += boxes[:, :2]
         return boxes * np.tile(self.size[::-1], 2).astype(np.float32) if self.relative else boxes
+
+
+def _settings(description: type[Description]) -> list[str]:
+    """The keys of a description."""
+    return [one.name for one in fields(description) if one.name not in ('session', '_beyond')]
 
 
 def _of_rank(output: NDArray[Any], rank: int, name: str) -> NDArray[Any]:
