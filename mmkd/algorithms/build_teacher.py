@@ -63,7 +63,30 @@ def build_teacher(
             f'{ckpt} holds the weights of a network, but the teacher is known by its '
             f'detections alone, and got {ckpt}="{entry.ckpt}". Leave it out.'
         )
-    settings = _settings(source)
+    head = predicting_head(student)[1]
+    classes = None if head is None else describe_head(head).classes
+    if classes is None:
+        raise ValueError(
+            'the student of a teacher that is known by its detections must have a head that says '
+            f'its num_classes, but got {type(student).__name__}. Distil features from a network.'
+        )
+    return build_given(entry, classes, what)
+
+
+def build_given(
+    entry: TeacherEntry, classes: int, what: str = 'teacher'
+) -> FileOfDetections | LiveDetections:
+    """Build what stands for a teacher that is known by its detections.
+
+    Args:
+        entry: see :func:`build_teacher`.
+        classes: C, how many the student has.
+        what: the key of the config, for messages.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: it cannot be built.
+    """
+    settings = settings_of(entry.model)
     class_map = settings.pop('class_map', None) or entry.class_map
     door = next(iter(settings))
     if door == 'results':
@@ -73,13 +96,6 @@ def build_teacher(
                 f'scale shows a teacher another size of the image, but {what} is a file of '
                 f'detections, to which none is shown, and got scale={entry.scale:g}. Leave it out.'
             )
-    head = predicting_head(student)[1]
-    classes = None if head is None else describe_head(head).classes
-    if classes is None:
-        raise ValueError(
-            'the student of a teacher that is known by its detections must have a head that says '
-            f'its num_classes, but got {type(student).__name__}. Distil features from a network.'
-        )
     if door == 'results':
         return FileOfDetections(classes, str(settings[door]), class_map)
     detector = (
@@ -100,8 +116,8 @@ _BESIDE = {
 }
 
 
-def _settings(source: Any) -> dict[str, Any]:
-    """A teacher's config with its door first."""
+def settings_of(source: Any) -> dict[str, Any]:
+    """The config of a teacher that is known by its detections, with its door first."""
     if not isinstance(source, Mapping):
         return {'onnx' if str(source).lower().endswith('.onnx') else 'results': source}
     doors = [door for door in DOORS if door in source]

@@ -75,7 +75,9 @@ class Description:
     iou_thr: float | None = 0.6
     max_per_img: int = 100
     session: Any = field(default=None, repr=False)
-    _beyond: set[int] = field(default_factory=set, repr=False)
+
+    def __post_init__(self) -> None:
+        self._beyond: set[int] = set()
 
     @property
     def softmax(self) -> bool:
@@ -86,7 +88,7 @@ class Description:
     @classmethod
     def of(cls, told: Any) -> 'Description':
         """The description that a dict tells, checked."""
-        known = _settings(cls)
+        known = [one.name for one in fields(cls) if one.name != 'session']
         needed = ('classes', 'size', 'boxes')
         if not isinstance(told, Mapping) or not set(needed) <= set(told) <= set(known):
             given = first_of(map(str, told), 30) if isinstance(told, Mapping) else repr(told)
@@ -105,7 +107,7 @@ class Description:
 
     def told(self) -> dict[str, Any]:
         """All that it says, by key."""
-        return {name: getattr(self, name) for name in _settings(type(self))}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != 'session'}
 
     def open(self, path: Path, providers: Sequence[Any] | None = None) -> None:
         """Open the file.
@@ -293,11 +295,6 @@ class Description:
         if self.box_form != 'xyxy':
             boxes[:, 2:] += boxes[:, :2]
         return boxes * np.tile(self.size[::-1], 2).astype(np.float32) if self.relative else boxes
-
-
-def _settings(description: type[Description]) -> list[str]:
-    """The keys of a description."""
-    return [one.name for one in fields(description) if one.name not in ('session', '_beyond')]
 
 
 def _of_rank(output: NDArray[Any], rank: int, name: str) -> NDArray[Any]:

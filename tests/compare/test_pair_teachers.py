@@ -149,7 +149,7 @@ def test_a_teacher_of_other_classes_is_evaluated_by_the_students(here, named, mo
 
 
 def test_which_teacher_is_evaluated(here):
-    """One of several by its name, with the pair's class_map; no file of detections, no other."""
+    """One of several by its name, with the pair's class_map; no other."""
     first, second = network('own', CLASSES), network('other', ('moth', 'cat'), False)
     teachers = [first, dict(second, name='moths'), dict(model=str(here / 'teacher.json'))]
     pair = Config.fromfile(pair_file(here, teacher=teachers, class_map=dict(moth='ant')))
@@ -164,10 +164,11 @@ def test_which_teacher_is_evaluated(here):
     for name, message in (
         ('', 'must name one of teacher1, moths, teacher3, but got none'),
         ('moth', 'but got moth'),
-        ('teacher3', 'evaluates a network, but teacher3 is known by its detections'),
     ):
         with pytest.raises(ValueError, match=message):
             teacher_on_data(pair, name)
+    of_file = teacher_on_data(pair, 'teacher3', 'tested.json')[0].model
+    assert of_file.teacher == dict(results='tested.json') and of_file.common == dict(moth='ant')
     with pytest.raises(ValueError, match='the config is none'):
         teacher_on_data(config)
 
