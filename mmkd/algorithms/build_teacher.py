@@ -156,7 +156,7 @@ def check_recorded(distiller: Any, names: Sequence[str] = ()) -> None:
 
 
 def given_teacher(
-    frozen: FrozenTeacher, preprocessor: Any, key: str = DETECTIONS, cache: Any = None
+    frozen: FrozenTeacher, preprocessor: Any, key: str = DETECTIONS
 ) -> FrozenTeacher | FileTeacher:
     """What fills the teacher's recorders: the frozen teacher, or the file that stands for it.
 
@@ -164,16 +164,7 @@ def given_teacher(
         frozen: the teacher.
         preprocessor: of the pair, which is the first to get a batch.
         key: of a batch, under which the detections of a file come.
-        cache: the pair's ``teacher_cache``.
-
-    Raises:
-        ValueError: a cache is asked for in the place of a teacher that is no network.
     """
-    if cache and isinstance(frozen.model, GivenDetections):
-        raise ValueError(
-            'teacher_cache spares a network from running, but the teacher is known by its '
-            'detections alone. Leave teacher_cache out.'
-        )
     if isinstance(frozen.model, FileOfDetections):
         return FileTeacher(frozen.model, preprocessor, key, frozen.shuffle)
     return frozen

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from mmengine.dataset import BaseDataset
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from mmkd.datasets.mixed_batches import UNLABELLED
 from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
@@ -112,6 +113,7 @@ def leaf_datasets(dataset: Any) -> Iterator[Any]:
     """The data sets that others wrap, join or repeat, each once."""
     inner = [vars(dataset)[key] for key in ('_dataset', 'dataset') if key in vars(dataset)]
     inner += vars(dataset).get('datasets') or ()
+    inner += [views for views in (vars(dataset).get('views'),) if isinstance(views, Dataset)]
     if not inner:
         yield dataset
     for one in inner:

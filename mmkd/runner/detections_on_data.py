@@ -82,7 +82,8 @@ class DetectionsOnData(BaseModel):
         for part, found in zip(leaf_datasets(dataset), fitted, strict=True):
             for i in range(len(part)):
                 info = part.get_data_info(i)
-                self._of_file[str(info.get('img_path'))] = tuple(found.of(info))
+                boxes, scores = found.of(info)
+                self._of_file[str(info.get('img_path'))] = boxes, scores
         return tally.notes(results.path)
 
     def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'tensor') -> Any:

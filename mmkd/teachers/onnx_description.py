@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmkd.config.names import first_of
 from mmkd.teachers.class_names import class_names
-from mmkd.teachers.description_rules import check_description
+from mmkd.teachers.description_rules import check_against_file, check_description
 from mmkd.teachers.detected import check_scores
 
 
@@ -133,35 +133,7 @@ class Description:
                 f'a detector must be a file that onnxruntime can run, but of "{path}" it says: '
                 f'{" ".join(str(error).split())[:300]}.'
             ) from None
-        self._check_file(path)
-
-    def _check_file(self, path: Path) -> None:
-        """Hold what the file says of its input and outputs against the description."""
-        outputs = [output.name for output in self.session.get_outputs()]
-        named = [name for name in (self.boxes, self.scores, self.labels) if name]
-        unknown = [name for name in named if name not in outputs]
-        if unknown:
-            raise ValueError(
-                f'boxes, scores and labels of a description must name outputs of "{path}" '
-                f'({", ".join(outputs)}), but it has no {", ".join(unknown)}.'
-            )
-        entry, *others = self.session.get_inputs()
-        sides = (3, *self.size) if self.layout == 'NCHW' else (*self.size, 3)
-        wanted = sides if len(entry.shape) == 3 else (1, *sides)
-        axes = entry.shape or wanted  # a file may leave out what it takes
-        fits = len(axes) == len(wanted) and all(
-            not isinstance(there, int) or there in (side, -1)
-            for there, side in zip(axes, wanted, strict=True)
-        )
-        kind = {'float32': 'tensor(float)', 'uint8': 'tensor(uint8)'}[self.dtype]
-        if others or not fits or entry.type != kind:
-            raise ValueError(
-                f'size, layout and dtype of a description must be those of the one input of '
-                f'"{path}", {entry.name} {entry.shape} {entry.type}'
-                f'{f" beside {len(others)} more" if others else ""}, but are {list(self.size)}, '
-                f'{self.layout} and {self.dtype}, for {list(wanted)} {kind}. Correct them, or '
-                'export the file with such an input.'
-            )
+        check_against_file(vars(self), self.session, path)
 
     def detect(self, image: NDArray[Any]) -> tuple[Any, Any, Any, Any]:
         """Boxes, scores, labels and scores of all classes in an image (H, W, 3) in BGR."""
