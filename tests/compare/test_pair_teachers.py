@@ -17,7 +17,7 @@ from mmkd.compare import Comparison
 from mmkd.compare.configs import text_of
 from mmkd.compare.measure.evidence import read_samples
 from mmkd.compare.outcome import runs_of
-from mmkd.compare.plan import plan_of
+from mmkd.compare.plan import of_teacher, plan_of
 from mmkd.runner.teacher_on_data import teacher_on_data
 from mmkd_cli.main import main
 from tests.cli.test_tools import DETECTOR
@@ -95,6 +95,7 @@ def test_several_teachers_are_given_and_teach_all_arms(here):
     assert kd[0]['model']['bbox_head']['num_classes'] == 3 and kd[1]['model'] == 'other.py'
     told = plan_of(comparison, list(steps.values()), 0, 1, False)
     assert 'Teachers: 3, given; they are neither trained nor evaluated here' in told
+    assert of_teacher(comparison) in told
 
 
 @pytest.mark.parametrize(
