@@ -10,7 +10,11 @@ from mmkd_cli.options import add_config_options, add_launcher, config_of, prepar
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The detector, its weights, and what is kept of its predictions."""
     parser.add_argument('config', help='config of the pair or of the detector')
-    parser.add_argument('checkpoint', help='a file or a URL')
+    parser.add_argument(
+        'checkpoint',
+        help='a file or a URL; of a teacher that is known by its detections its ONNX file, the '
+        'name of its function, or what it detected in the test images',
+    )
     parser.add_argument(
         '--teacher',
         nargs='?',
@@ -37,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     if args.teacher is None:
         cfg = student_config(cfg)  # the teacher has no part in it
     else:
-        cfg, classes = teacher_on_data(cfg, args.teacher)
+        cfg, classes = teacher_on_data(cfg, args.teacher, args.checkpoint)
     prepare_run(cfg, args)
     if args.show_dir:
         folder = os.path.abspath(args.show_dir)  # else it would lie in the work dir

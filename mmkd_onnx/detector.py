@@ -172,21 +172,22 @@ class Detector:
     def detections(self, outputs: Sequence[NDArray[Any]], placed: Placed) -> Detections:
         """The objects in the outputs of one image, in its own pixels."""
         boxes, scores, labels = self.chosen(outputs)
-        if labels.size and labels.max() >= len(self.classes):
-            raise ModelFileError(
-                f'the labels of an exported detector must be of its {len(self.classes)} classes, '
-                f'but "{self._path}" gives {labels.max()}. Export it again.'
-            )
         return Detections(placed.back(boxes), scores, labels, self.classes)
 
     def chosen(
         self, outputs: Sequence[NDArray[Any]]
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Boxes, scores and labels in the outputs of one image, in pixels of the input."""
-        if len(outputs) == 1:
-            found = outputs[0][outputs[0][:, 5] >= 0]
-            return found[:, :4], found[:, 4], found[:, 5].astype(np.int64)
-        return choose(outputs[0], outputs[1], self.metadata.thresholds, self.size)
+        if len(outputs) > 1:
+            return choose(outputs[0], outputs[1], self.metadata.thresholds, self.size)
+        found = outputs[0][outputs[0][:, 5] >= 0]
+        labels = found[:, 5].astype(np.int64)
+        if labels.size and labels.max() >= len(self.classes):
+            raise ModelFileError(
+                f'the labels of an exported detector must be of its {len(self.classes)} classes, '
+                f'but "{self._path}" gives {labels.max()}. Export it again.'
+            )
+        return found[:, :4], found[:, 4], labels
 
 
 def _loaded(image: Image) -> NDArray[Any]:

@@ -63,7 +63,30 @@ def build_teacher(
             f'{ckpt} holds the weights of a network, but the teacher is known by its '
             f'detections alone, and got {ckpt}="{entry.ckpt}". Leave it out.'
         )
-    settings = _settings(source)
+    head = predicting_head(student)[1]
+    classes = None if head is None else describe_head(head).classes
+    if classes is None:
+        raise ValueError(
+            'the student of a teacher that is known by its detections must have a head that says '
+            f'its num_classes, but got {type(student).__name__}. Distil features from a network.'
+        )
+    return build_given(entry, classes, what)
+
+
+def build_given(
+    entry: TeacherEntry, classes: int, what: str = 'teacher'
+) -> FileOfDetections | LiveDetections:
+    """Build what stands for a teacher that is known by its detections.
+
+    Args:
+        entry: see :func:`build_teacher`.
+        classes: C, how many the student has.
+        what: the key of the config, for messages.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: it cannot be built.
+    """
+    settings = settings_of(entry.model)
     class_map = settings.pop('class_map', None) or entry.class_map
     door = next(iter(settings))
     if door == 'results':
@@ -73,19 +96,14 @@ def build_teacher(
                 f'scale shows a teacher another size of the image, but {what} is a file of '
                 f'detections, to which none is shown, and got scale={entry.scale:g}. Leave it out.'
             )
-    head = predicting_head(student)[1]
-    classes = None if head is None else describe_head(head).classes
-    if classes is None:
-        raise ValueError(
-            'the student of a teacher that is known by its detections must have a head that says '
-            f'its num_classes, but got {type(student).__name__}. Distil features from a network.'
-        )
     if door == 'results':
         return FileOfDetections(classes, str(settings[door]), class_map)
     detector = (
         OnnxDetector(settings['onnx'], settings.get('description'), settings.get('providers'))
         if door == 'onnx'
-        else FunctionDetector(settings['function'], settings.get('classes') or ())
+        else FunctionDetector(
+            settings['function'], settings.get('classes') or (), bool(settings.get('softmax'))
+        )
     )
     return LiveDetections(classes, detector, class_map)
 
@@ -94,12 +112,12 @@ def build_teacher(
 _BESIDE = {
     'results': ('class_map',),
     'onnx': ('class_map', 'description', 'providers'),
-    'function': ('class_map', 'classes'),
+    'function': ('class_map', 'classes', 'softmax'),
 }
 
 
-def _settings(source: Any) -> dict[str, Any]:
-    """A teacher's config with its door first."""
+def settings_of(source: Any) -> dict[str, Any]:
+    """The config of a teacher that is known by its detections, with its door first."""
     if not isinstance(source, Mapping):
         return {'onnx' if str(source).lower().endswith('.onnx') else 'results': source}
     doors = [door for door in DOORS if door in source]
@@ -138,7 +156,7 @@ def check_recorded(distiller: Any, names: Sequence[str] = ()) -> None:
 
 
 def given_teacher(
-    frozen: FrozenTeacher, preprocessor: Any, key: str = DETECTIONS, cache: Any = None
+    frozen: FrozenTeacher, preprocessor: Any, key: str = DETECTIONS
 ) -> FrozenTeacher | FileTeacher:
     """What fills the teacher's recorders: the frozen teacher, or the file that stands for it.
 
@@ -146,16 +164,7 @@ def given_teacher(
         frozen: the teacher.
         preprocessor: of the pair, which is the first to get a batch.
         key: of a batch, under which the detections of a file come.
-        cache: the pair's ``teacher_cache``.
-
-    Raises:
-        ValueError: a cache is asked for in the place of a teacher that is no network.
     """
-    if cache and isinstance(frozen.model, GivenDetections):
-        raise ValueError(
-            'teacher_cache spares a network from running, but the teacher is known by its '
-            'detections alone. Leave teacher_cache out.'
-        )
     if isinstance(frozen.model, FileOfDetections):
         return FileTeacher(frozen.model, preprocessor, key, frozen.shuffle)
     return frozen

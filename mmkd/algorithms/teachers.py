@@ -132,6 +132,11 @@ class Teachers:
                 'teacher_cache holds the records of the very images that the student sees, but '
                 'shuffle_teacher=True was given as well. Drop one of them.'
             )
+        if cache and all(isinstance(model, GivenDetections) for _, model, _ in self.taught):
+            raise ValueError(
+                'teacher_cache spares a network from running, but the teacher is known by its '
+                'detections alone. Leave teacher_cache out.'
+            )
         several = len(self.taught) > 1
         parts = {}
         for entry, model, _ in self.taught:
@@ -152,7 +157,7 @@ class Teachers:
                 entry.scale,
             )
             key = f'{DETECTIONS}_{entry.name}' if several else DETECTIONS
-            parts[entry.name] = given_teacher(frozen, preprocessor, key, cache)
+            parts[entry.name] = given_teacher(frozen, preprocessor, key)
         frozen = parts[self.taught[0].entry.name]
         if isinstance(self.model, SeveralModels):
             frozen = FrozenTeachers(self.model, parts)

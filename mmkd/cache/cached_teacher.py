@@ -6,13 +6,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmkd.cache.key import check_key, digest, teacher_key
-from mmkd.cache.record import RecordLayout, as_before, plan_fields
+from mmkd.cache.record import RecordLayout, as_before, plan_fields, records_given
 from mmkd.cache.store import read_index
 from mmkd.cache.views import RECORD
 from mmkd.recorders.predictions_recorder import PredictionsRecorder
 from mmkd.teachers.frozen_teacher import FrozenTeacher
 from mmkd.teachers.lean_teacher import plain_records
-from mmkd.teachers.several import FrozenTeachers
+from mmkd.teachers.several import FrozenTeachers, SeveralModels
 
 #: Of what codecs write: another number when it changes.
 FORMAT = 1
@@ -26,7 +26,8 @@ class CachedTeacher:
 
     Args:
         cache (str | dict): folder of the cache, or ``folder`` and ``codecs``.
-        teacher (FrozenTeacher): what the cache must have been filled with. It is not kept.
+        teacher (FrozenTeacher): what the cache must have been filled with. It is not kept; but of
+            several those that are known by their detections go on as without a cache.
         distiller (nn.Module): whose recorders are filled.
         student (nn.Module): the detector that the distiller teaches.
         preprocessor (nn.Module): the first to get a batch.
@@ -50,24 +51,25 @@ class CachedTeacher:
         own = algorithm_key(teacher, fields)
         older = {**own, 'recorders': _recorders(as_before(fields))}
         check_key(folder, index['key'], older if older.items() <= index['key'].items() else own)
+        #: By name the teachers that look.
+        self.parts = teacher.given
         self.model = nn.Module()  # of the teacher's weights nothing is kept in memory
+        if self.parts:
+            names = teacher.parts
+            kept = {name: p.model for name, p in self.parts.items()}
+            self.model = SeveralModels({name: kept.get(name, nn.Module()) for name in names})
         self.crops = teacher.crops
         self._layout = RecordLayout(index['fields'])
         self._recorders = distiller.teacher_recorders
         recorders: Any = self._recorders
         for recorder in recorders.recorders.values():
-            if isinstance(recorder, PredictionsRecorder):
+            if isinstance(recorder, PredictionsRecorder) and not records_given(recorder):
                 recorder.release()
         # mmkd's losses read rows without a copy; others may ``view`` what they get.
         losses: Any = distiller.distill_losses
         self._plain = any(map(_of_others, losses.values()))
         self._records: Tensor | None = None
         preprocessor.register_forward_pre_hook(self._take)
-
-    @property
-    def parts(self) -> dict[str, FrozenTeacher]:
-        """By name the teachers that look: none."""
-        return {}
 
     def _take(self, preprocessor: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         self._records = args[0].get(RECORD)
@@ -86,6 +88,8 @@ class CachedTeacher:
         self._layout.decode(records.to(inputs.device), self._recorders)
         if self._plain:
             plain_records(self._recorders)
+        for part in self.parts.values():
+            part(inputs, data_samples)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> 'CachedTeacher':
         return self

@@ -59,7 +59,7 @@ class Filler:
         ground_truth = [boxes_of(view['data_samples']) for view in views]
         batch = self.model.data_preprocessor(self.collate(views), True)
         with self.model.distiller.teacher_recorders:
-            self.model.teacher_source(batch['inputs'], batch['data_samples'])
+            self.model.teacher_source.networks(batch['inputs'], batch['data_samples'])
         head = getattr(self.model.student, 'bbox_head', None)
         return fingerprints, (getattr(head, 'prior_generator', None), ground_truth)
 
@@ -102,12 +102,13 @@ def fill_cache(
     if views < 1:
         raise ValueError(f'a cache needs at least one view per image, but got {views}.')
     entries = read_teachers(cfg.model.teacher, cfg.model.get('teacher_ckpt'))
-    if any(is_given(entry.model) for entry in entries):
+    networks = [entry for entry in entries if not is_given(entry.model)]
+    if not networks:
         raise ValueError(
-            'a cache spares a network from running, but a teacher is known by its detections '
+            'a cache spares a network from running, but the teacher is known by its detections '
             'alone. Train without a cache.'
         )
-    if not all(entry.ckpt for entry in entries):
+    if not all(entry.ckpt for entry in networks):
         raise ValueError('a teacher worth caching has weights: set model.teacher_ckpt.')
     cfg.train_dataloader = mixed_loader(cfg)
     filler = Filler(cfg, views, seed, _device(0))

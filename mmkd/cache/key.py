@@ -19,9 +19,12 @@ def digest(value: Any) -> str:
 
 
 def teacher_key(teacher: Any) -> dict[str, str]:
-    """The teacher with its weights, and what it sees of a student's batch; or each of several."""
+    """The teacher with its weights, and what it sees of a student's batch; or each of several.
+
+    Those that are known by their detections are none of a cache's.
+    """
     if isinstance(teacher, FrozenTeachers):
-        keys = {name: teacher_key(part) for name, part in teacher.parts.items()}
+        keys = {name: teacher_key(part) for name, part in teacher.networks.parts.items()}
         whole: dict[str, dict[str, str]] = {}
         for name, key in keys.items():
             for part, value in key.items():

@@ -14,12 +14,13 @@ from mmkd.geometry.multi_level_maps import describe
 from mmkd.heads.predictions import Predictions
 from mmkd.recorders.joined_recorder import joined_with
 from mmkd.recorders.predictions_recorder import records_rows
+from mmkd.teachers.given_detections import GivenDetections
 
 
 def plan_fields(
     distiller: Any, student: Any, codecs: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """The records that the distiller's losses read of the teacher, and the codec of each.
+    """The records that the distiller's losses read of the networks, and the codec of each.
 
     A loss says in ``teacher_reads`` by which codec an argument of its can be kept, if the record
     reaches it as it is. Everything else, and what two losses read in different ways, is kept as
@@ -48,6 +49,8 @@ def plan_fields(
                 continue
             codec = _codec_of(loss, argument, record, student)
             for one in joined_with(record, distiller.teacher_recorders):
+                if records_given(distiller.teacher_recorders.recorders[one['recorder']]):
+                    continue
                 place = (one['recorder'], one.get('record_idx', 0), one.get('data_idx'))
                 if found.setdefault(place, codec) != codec:
                     found[place] = dict(codec='dense16')
@@ -88,6 +91,11 @@ def plan_fields(
             )
         )
     return fields
+
+
+def records_given(recorder: Any) -> bool:
+    """Whether a recorder's teacher is one of several that is known by its detections."""
+    return isinstance(getattr(recorder, 'model', None), GivenDetections)
 
 
 def _codec_of(

@@ -70,11 +70,15 @@ def settings_of(comparison: Comparison) -> dict[str, Any]:
     loop, loader = comparison.pair.train_cfg, comparison.pair.train_dataloader
     length = {key: loop[key] for key in ('max_epochs', 'max_iters') if key in loop}
     digests = {name: digest(config) for name, config in comparison.configs.items()}
-    teacher = comparison.teacher
+    teacher, told = comparison.teacher, 'given'
+    if teacher is None:
+        told = 'given, not evaluated here'
+    elif teacher.trained:
+        told = 'trained here'
     return dict(
         pair=comparison.name,
         seeds=comparison.seeds,
-        teacher='trained here' if teacher is not None and teacher.trained else 'given',
+        teacher=told,
         **length,
         batch_size=loader.get('batch_size'),
         learning_rate={arm: _rate(config) for arm, config in comparison.configs.items()},

@@ -46,7 +46,7 @@ def plan_of(
         f'{at_once} at once.'
         if steps
         else f'All {done} steps are done; the report is written anew.',
-        _of_teacher(comparison),
+        of_teacher(comparison),
         f'Students: {", ".join(arm.heading for arm in by_arm if arm is not Arm.TEACHER)}; '
         f'{_seeds(comparison.seeds)} each.',
     ]
@@ -61,15 +61,19 @@ def plan_of(
     return '\n'.join(lines)
 
 
-def _of_teacher(comparison: Comparison) -> str:
+def of_teacher(comparison: Comparison) -> str:
+    """What becomes of the teacher, or of the teachers, in a sentence."""
     teacher, several = comparison.teacher, comparison.pair.model.teacher
     if isinstance(several, list | tuple):
         return (
             f'Teachers: {len(several)}, given; they are neither trained nor evaluated here. "mmkd '
-            'check" measures each.'
+            'test --teacher NAME" measures each.'
         )
     if teacher is None:
-        return 'Teacher: known by its detections, which are neither trained nor evaluated here.'
+        return (
+            'Teacher: known by its detections; it is neither trained nor evaluated here. "mmkd '
+            'test --teacher" measures it.'
+        )
     given = 'trained here first' if teacher.trained else f'given, {teacher.checkpoint}'
     return f'Teacher: {given}; compared with the first baseline as soon as both are evaluated.'
 

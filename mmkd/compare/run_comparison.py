@@ -24,7 +24,7 @@ from mmkd.compare.measure.evidence import Evidence
 from mmkd.compare.measure.thresholds import equal_thresholds
 from mmkd.compare.outcome import is_disturbed, look_closer, runs_of, settings_of
 from mmkd.compare.pace import Pace, measure_pace
-from mmkd.compare.plan import plan_of, timed
+from mmkd.compare.plan import of_teacher, plan_of, timed
 from mmkd.compare.report import tables
 from mmkd.compare.report.cost_section import add_costs
 from mmkd.compare.report.curves import draw_curves
@@ -151,6 +151,7 @@ def _report(
     notes = (
         f'Made by: {shlex.join(words)} (steps timed while up to {len(environments)} ran at '
         f'once).{_undisturbed(comparison)}{fault}'
+        + (f' {of_teacher(comparison)}' if comparison.teacher is None else '')
     )
     settings = {**settings_of(comparison), **describe_machine(environments)}
     settings |= add_costs(comparison, results, pictures)

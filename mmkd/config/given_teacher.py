@@ -13,6 +13,9 @@ RESULTS = 'results'
 #: What a ``dict`` without ``type`` names: a file of detections, an ONNX file, a function.
 DOORS = (RESULTS, 'onnx', 'function')
 
+#: Files that end so are configs, which need not be looked at.
+_CONFIGS = ('.py', '.yaml', '.yml')
+
 
 def is_given(source: Any) -> bool:
     """Whether a pair's ``teacher`` is no network of mmdet or MMYOLO.
@@ -37,9 +40,10 @@ def is_results(source: Any) -> bool:
     """Whether ``source`` names a file of detections: its content decides.
 
     A list in JSON is COCO results; an object with ``results`` and without ``model`` is what ``mmkd
-    label`` writes; an object with ``model`` is a config.
+    label`` writes; an object with ``model`` is a config. Its name may end with anything else than
+    that of a config.
     """
-    if not isinstance(source, str | os.PathLike) or not str(source).lower().endswith('.json'):
+    if not isinstance(source, str | os.PathLike) or str(source).lower().endswith(_CONFIGS):
         return False
     path = Path(source)
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmkd.datasets.kept_boxes import is_id
 from mmkd.datasets.split import Faults
 from mmkd.fileio.files_below import files_below
 from mmkd.fileio.nearby import absent, hint
@@ -98,6 +99,11 @@ def _files(word: str, besides: str | Path | None) -> list[str]:
             found += files_below(match, ENDINGS, left_out)
         elif not left_out & set(map(str, Path(os.path.realpath(match)).parents)):
             found.append(match)
+    if not found and os.path.isdir(path):
+        raise FileNotFoundError(
+            f'a folder of images must have some, but "{word}" (seen from {os.getcwd()}) has no '
+            f'file that ends as one does ({", ".join(sorted(ENDINGS)[:6])}, ...). Correct it.'
+        )
     if not found:
         raise FileNotFoundError(
             f'images must be a folder, files, a glob, a list (.txt) or a COCO file (.json), but '
@@ -155,9 +161,10 @@ def _size(image: Any) -> tuple[int | None, int | None]:
 
 def _check_ids(path: Path, ids: Sequence[Any]) -> None:
     twice = [key for key, count in Counter(ids).items() if count > 1]
-    Faults('a COCO file', str(path)).refuse(
-        'image ids must differ', twice, 'Give each image its own id.'
-    )
+    faults = Faults('a COCO file', str(path))
+    faults.refuse('image ids must differ', twice, 'Give each image its own id.')
+    none = [json.dumps(key) for key in ids if not is_id(key)]
+    faults.refuse('image ids must be whole numbers or text', none, 'Correct them.')
 
 
 def _folder(path: Path, names: list[str], root: str | None) -> str:

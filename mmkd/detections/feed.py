@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from mmengine.dataset import BaseDataset
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from mmkd.datasets.mixed_batches import UNLABELLED
 from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
-from mmkd.detections.fitted import JoinedResults, Tally, fit_results
+from mmkd.detections.fitted import FittedResults, JoinedResults, Tally, fit_results
 from mmkd.detections.following import DETECTIONS
 from mmkd.detections.results_file import WHERE, Results
 
@@ -57,8 +58,31 @@ def give_detections(
             None.
         beside: whether those of the files that were given before stay. Defaults to False.
     """
-    parts = list(leaf_datasets(dataset))
     before = []
+    for part in leaf_datasets(dataset):
+        held = vars(part).pop(DETECTIONS, None)
+        before.append(getattr(held, 'files', [held]) if beside else [])
+    fitted, tally = fit_dataset(dataset, results, class_map)
+    for part, held, found in zip(leaf_datasets(dataset), before, fitted, strict=True):
+        part.__dict__[DETECTIONS] = JoinedResults([*held, found]) if held else found
+    return tally
+
+
+def fit_dataset(
+    dataset: Any, results: Results, class_map: Mapping[str, str | None] | None = None
+) -> tuple[list[FittedResults], Tally]:
+    """:func:`mmkd.detections.fitted.fit_results` for each of the data sets in a data set.
+
+    Args:
+        dataset: the data set.
+        results: of a file.
+        class_map: the student's name for classes that its teacher calls otherwise. Defaults to
+            None.
+
+    Raises:
+        ValueError: the file does not fit the images or the classes.
+    """
+    parts = list(leaf_datasets(dataset))
     for part in parts:
         if not isinstance(part, BaseDataset):
             raise ValueError(
@@ -67,8 +91,6 @@ def give_detections(
                 'mmengine.dataset.BaseDataset.'
             )
         part.full_init()
-        held = part.__dict__.pop(DETECTIONS, None)
-        before.append(getattr(held, 'files', [held]) if beside else [])
     infos = [[_of_image(part.get_data_info(i)) for i in range(len(part))] for part in parts]
     classes = next((c for c in (p.metainfo.get('classes') for p in parts) if c), None)
     if not classes:
@@ -79,10 +101,7 @@ def give_detections(
     categories: dict[Any, str] = {}
     for part in parts:
         categories.update(_categories(part))
-    fitted, tally = fit_results(results, infos, classes, categories, class_map)
-    for part, held, found in zip(parts, before, fitted, strict=True):
-        part.__dict__[DETECTIONS] = JoinedResults([*held, found]) if held else found
-    return tally
+    return fit_results(results, infos, classes, categories, class_map)
 
 
 def _of_image(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +113,7 @@ def leaf_datasets(dataset: Any) -> Iterator[Any]:
     """The data sets that others wrap, join or repeat, each once."""
     inner = [vars(dataset)[key] for key in ('_dataset', 'dataset') if key in vars(dataset)]
     inner += vars(dataset).get('datasets') or ()
+    inner += [views for views in (vars(dataset).get('views'),) if isinstance(views, Dataset)]
     if not inner:
         yield dataset
     for one in inner:

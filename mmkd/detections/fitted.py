@@ -20,6 +20,7 @@ from mmkd.detections.results_file import WHERE, Results
 from mmkd.detections.student_classes import student_classes
 from mmkd.heads.class_map import ClassMap
 
+OTHER_IMAGES = 'detections of other images left out'
 OTHER_CLASSES = 'detections of classes that the student does not have left out'
 
 ImageDetections = tuple[Tensor, Tensor]  # boxes (n, 4) in pixels of the image, scores (n, C)
@@ -51,6 +52,11 @@ class Tally:
     def lost(self) -> int:
         """How many images were not looked at, with annotations or without."""
         return self.not_looked_at + self.unlabelled_not_looked_at
+
+    @property
+    def other_images(self) -> int:
+        """How many detections are of images that the data set does not have."""
+        return self.left_out[OTHER_IMAGES]
 
     def warning(self, path: str) -> str:
         """What to do of images that were not looked at."""
@@ -206,7 +212,7 @@ def fit_results(
         tally.with_detections += len(found)
     if not served.any():
         raise ValueError(_no_image(results, datasets))
-    tally.left_out['detections of other images left out'] += int((~served).sum())
+    tally.left_out[OTHER_IMAGES] += int((~served).sum())
     tally.left_out = +tally.left_out  # zeros are no news
     return fitted, tally
 

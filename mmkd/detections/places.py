@@ -2,8 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +47,20 @@ class Places:
         self._named = {image.get('id'): image.get('file_name') for image in self._listed}
         self._digests = {image.get('id'): image.get('sha256') for image in self._listed}
         names = set(filter(None, [*results.file_names, *self._named.values()]))
-        folders = {tuple(_folders(name)) for name in names}
+        folders = {_folders(name) for name in names}
         tails = {folder[i:] for folder in folders for i in range(len(folder))}
-        self._alike = {
-            folder: next(
-                (n for n in range(len(folder.parts), 0, -1) if folder.parts[-n:] in tails), 0
-            )
+        alike = {
+            folder: next((tail for tail in _tails(folder.parts) if tail in tails), ())
             for folder in {path.parent for path in self._paths}
         }
+        #: By the folders that are called as some of the file's, and the name.
+        self._by_place: dict[tuple[tuple[str, ...], str], list[int]] = defaultdict(list)
+        for i, path in enumerate(self._paths):
+            self._by_place[alike[path.parent], path.name].append(i)
         self._times = Counter(self._named.values())
         self._sizes: dict[int, tuple[Any, Any]] | None = None
         self._known: dict[tuple[Any, str | None], list[int]] = {}
+        self._read: dict[int, str] = {}
 
     def rows(self) -> dict[int, list[int]]:
         """By the place of an image, the results that are of it.
@@ -94,11 +96,11 @@ class Places:
                     'file_name, or label the images with "mmkd label", which tells it.'
                 )
             return found
-        found = self._by_name.get(Path(name).name, [])
-        tails = {i: self._tail(name, i) for i in found}
-        if _folders(name):
-            found = [i for i in found if tails[i] >= self._alike[self._paths[i].parent]]
-        found = [i for i in found if tails[i] == max(tails[k] for k in found)]
+        folders, base = _folders(name), Path(name).name
+        found = self._by_name.get(base, [])
+        if folders:
+            each = (self._by_place.get((tail, base), []) for tail in _tails(folders))
+            found = next(filter(None, each), [])
         told = self._digests.get(image_id)
         if not self._are_several(found) and (self._times[name] < 2 or not told):
             return found
@@ -113,12 +115,6 @@ class Places:
             'label the images with "mmkd label", which tells their content.'
         )
 
-    def _tail(self, name: str, place: int) -> int:
-        """How many folders of a name are those of an image, from the last one up."""
-        own = reversed(self._paths[place].parts[:-1])
-        pairs = zip(reversed(_folders(name)), own, strict=False)
-        return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
-
     def _are_several(self, places: Sequence[int]) -> bool:
         return len(places) > 1 and len({os.path.realpath(self._paths[i]) for i in places}) > 1
 
@@ -126,7 +122,10 @@ class Places:
         return first_of([str(self._paths[i]) for i in places], 3)
 
     def _digest(self, place: int) -> str:
-        return sha256_of(self._paths[place]) if self._paths[place].is_file() else ''
+        if place not in self._read:
+            path = self._paths[place]
+            self._read[place] = sha256_of(path) if path.is_file() else ''
+        return self._read[place]
 
     def looked_at(self) -> Callable[[int], bool]:
         """Whether the file looked at the image at a place.
@@ -187,8 +186,13 @@ class Places:
         return sides if all(sides) else _size_of(self._paths[place])
 
 
-def _folders(name: str) -> list[str]:
-    return [part for part in Path(name).parts[:-1] if part not in ('.', '..')]
+def _folders(name: str) -> tuple[str, ...]:
+    return tuple(part for part in Path(name).parts[:-1] if part not in ('.', '..'))
+
+
+def _tails(folders: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The last folders, fewer each time, down to none."""
+    return (folders[n:] for n in range(len(folders) + 1))
 
 
 def _size_of(path: Path) -> tuple[Any, Any]:

@@ -35,6 +35,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 #: The rule for scores, whatever they come from, and what mends those that break it.
 SCORE_RULE = 'each score must be from 0 to 1'
+ROUNDING = 1e-5  # what it may add to 1, or take from 0
 SCORE_REMEDY = 'Give probabilities: of scores in percent divide by 100, of logits take the sigmoid.'
 
 
@@ -115,24 +116,25 @@ def _read(path: str, time: int, size: int, where: str) -> Results:
     faults = Faults(where, path)
     names = _class_names(told, faults)
     _check_rows(rows, faults, len(names or ()))
-    images = told.get(IMAGES)
+    images = _images(told, faults)
     boxes = np.array([row['bbox'] for row in rows], dtype=np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     distributions = None
     if any(DISTRIBUTION in row for row in rows):
         blank = [math.nan] * len(names or ())
-        distributions = np.array([row.get(DISTRIBUTION, blank) for row in rows], np.float32)
+        told_scores = [row.get(DISTRIBUTION, blank) for row in rows]
+        distributions = np.array(told_scores, np.float32).clip(0, 1)
     return Results(
         path,
         boxes.astype(np.float32),
-        np.array([row['score'] for row in rows], dtype=np.float32),
+        np.array([row['score'] for row in rows], dtype=np.float32).clip(0, 1),
         [_id(row['image_id']) for row in rows],
         [row.get('file_name') for row in rows],
         [_id(row['category_id']) for row in rows],
         [row.get('category_name') for row in rows],
         distributions,
         names,
-        images if isinstance(images, list) else None,
+        images,
         told.get(SOFTMAX) is True,
     )
 
@@ -164,6 +166,29 @@ def _class_names(told: Mapping[str, Any], faults: Faults) -> tuple[str, ...] | N
     return tuple(names)
 
 
+def _images(told: Mapping[str, Any], faults: Faults) -> list[dict[str, Any]] | None:
+    images: Any = told.get(IMAGES)
+    if images is None:
+        return None
+    odd = [one for one in images if not _is_image(one)] if isinstance(images, list) else [images]
+    faults.refuse(
+        'images must be a list of objects with an id, whose file_name is text, if they have one',
+        [json.dumps(one)[:80] for one in odd],
+        'Correct them, or leave images out.',
+    )
+    return list(images)
+
+
+def _is_image(one: Any) -> bool:
+    told = isinstance(one, dict) and is_id(one.get('id'))
+    return told and isinstance(one.get('file_name'), str | None)
+
+
+def is_score(value: float) -> bool:
+    """Whether a number is from 0 to 1, but for rounding."""
+    return -ROUNDING <= value <= 1 + ROUNDING
+
+
 def _check_rows(rows: Sequence[Mapping[str, Any]], faults: Faults, classes: int) -> None:
     """Hold each result to the rules that a file alone can break."""
     faults.refuse(
@@ -177,7 +202,7 @@ def _check_rows(rows: Sequence[Mapping[str, Any]], faults: Faults, classes: int)
         (
             f'{row["score"]} (result {i})'
             for i, row in enumerate(rows)
-            if not 0 <= row['score'] <= 1
+            if not is_score(row['score'])
         ),
         SCORE_REMEDY,
     )
@@ -223,7 +248,7 @@ def _is_distribution(row: Mapping[str, Any], classes: int) -> bool:
     return (
         isinstance(values, list)
         and len(values) == classes
-        and all(_is_number(value) and 0 <= value <= 1 for value in values)
+        and all(_is_number(value) and is_score(value) for value in values)
     )
 
 

@@ -67,7 +67,7 @@ def check_accuracy(
     for name in (name for name in teachers if name not in models):
         section.notes.append(
             f'{"The teacher" if len(teachers) == 1 else name} is left out: its detections are '
-            'measured by their own program, or by COCO.loadRes.'
+            'measured by "mmkd test --teacher".'
         )
     for name in models:
         source = pair.teacher_source.parts[name]

@@ -37,6 +37,7 @@ from mmkd.export.rows_graph import (
 from mmkd.export.thresholds import thresholds
 from mmkd.export.trained import Trained
 from mmkd.fileio.atomic_writes import write_atomic
+from mmkd.heads import describe_head
 from mmkd_onnx import Detector, load
 
 #: How many images of the validation set steps 1 and 2 look at.
@@ -130,6 +131,7 @@ def make_files(trained: Trained, settings: Settings = DEFAULTS) -> Files:
         thresholds=thresholds(model, head, found, levels_of(found)),
         outputs='detections' if settings.nms else 'rows',
         precision='float16' if settings.half else 'float32',
+        softmax=describe_head(head).sigmoid is False,
         head=type(head).__name__,
         detector=type(model).__name__,
         exporter=settings.exporter,

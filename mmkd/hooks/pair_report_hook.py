@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mmkd.algorithms.detection_distill import DetectionDistill
 from mmkd.algorithms.distill_terms import active_losses
 from mmkd.algorithms.idle_terms import PATIENCE, IdleTerms
+from mmkd.cache.cached_teacher import CachedTeacher
 from mmkd.compat.logging import numbers
 from mmkd.datasets.data_samples import ground_truth
 from mmkd.distributed.unwrapped import unwrapped
@@ -57,7 +58,7 @@ class PairReportHook(Hook):
             pair.loss_watch.suspects = names - self.idle.at_work
         if pair is None or not is_main_process():
             return
-        if not pair.teacher_source.parts:
+        if isinstance(pair.teacher_source, CachedTeacher):
             return  # a cache has been checked against its teacher, and keeps none in memory
         report = Report(str(runner.cfg.filename))
         with report.section('Weights', 'model', 'file', 'keys loaded', 'of', 'share') as section:

@@ -16,12 +16,13 @@ from mmengine.hub import get_config
 from numpy.typing import NDArray
 
 from mmkd.checkpoints.fetch import sha256_of
-from mmkd.checkpoints.reader import find_checkpoint
+from mmkd.checkpoints.reader import find_checkpoint, read_file
 from mmkd.checkpoints.ultralytics import is_yolov5_file, read_yolov5_file
 from mmkd.config.names import nearest
 from mmkd.config.read_config import read_config
 from mmkd.datasets.measured_sets import measured_sets
 from mmkd.errors import ImageError
+from mmkd.heads import describe_head, predicting_head
 from mmkd.label.distributions import detect_with_distributions
 from mmkd.predict.detector import groups
 from mmkd.predict.load import find_device, load
@@ -43,6 +44,7 @@ class Labels(Protocol):
         name: what it is called in messages.
         digest: of its weights, or of what else it is.
         settings: what decides its results besides: text or numbers by name.
+        softmax: whether its scores of all classes are known to exclude each other.
         sees_batch: whether what it finds in an image may depend on those beside it.
     """
 
@@ -50,6 +52,7 @@ class Labels(Protocol):
     name: str
     digest: str
     settings: Mapping[str, Any]
+    softmax: bool
     sees_batch: bool
 
     def __call__(self, images: Sequence[Image]) -> list[Looked]:
@@ -81,6 +84,8 @@ class PipelineDetector:
         self.detector = load(checkpoint, config, device)
         self.classes, self.soft = self.detector.classes, soft
         self.name, self.digest = checkpoint, sha256_of(Path(file))
+        _, head = predicting_head(getattr(self.detector, 'model', None))
+        self.softmax = head is not None and describe_head(head).sigmoid is False
 
     def __call__(self, images: Sequence[Image]) -> list[Looked]:
         """What is found in each image."""
@@ -108,7 +113,7 @@ class PixelDetector:
         self.detector, self.classes = detector, detector.classes
         self.name, self.digest = detector.name, detector.digest
         self.settings: Mapping[str, Any] = detector.settings
-        self.sees_batch = detector.sees_batch
+        self.softmax, self.sees_batch = detector.softmax, detector.sees_batch
 
     def __call__(self, images: Sequence[Image]) -> list[Looked]:
         """What is found in each image."""
@@ -148,6 +153,7 @@ def open_detector(
     soft: bool = False,
     classes: Sequence[str] = (),
     description: Any = None,
+    softmax: bool = False,
 ) -> Labels:
     """Open a detector, whatever it is.
 
@@ -160,12 +166,13 @@ def open_detector(
         soft: whether the score of each class is wanted.
         classes: names, of a function's or torchvision's labels.
         description: of an ONNX file of another program.
+        softmax: whether a function's scores of all classes exclude each other.
 
     Raises:
         FileNotFoundError, ModuleNotFoundError, ValueError: it cannot be opened.
     """
     if not isinstance(detector, str):
-        return PixelDetector(FunctionDetector(detector, classes))
+        return PixelDetector(FunctionDetector(detector, classes, softmax))
     name = detector.lower()
     if name.endswith('.onnx'):
         return PixelDetector(OnnxDetector(detector, description))
@@ -217,17 +224,20 @@ def torchvision_detector(
     model = models.get_model(
         name, weights=None, weights_backbone=None, num_classes=len(classes) + 1
     )
-    state = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    file = find_checkpoint(checkpoint, 'the detector')
+    state = read_file(file, 'the detector')
+    for key in ('model', 'state_dict'):  # as its own and others' training scripts save it
+        state = state[key] if isinstance(state, Mapping) and key in state else state
     try:
-        model.load_state_dict(state.get('model', state))
-    except RuntimeError as error:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
         raise ValueError(
             f'"{checkpoint}" must hold the weights of torchvision\'s {name} of {len(classes)} '
             f'classes, but does not: {" ".join(str(error).split())[:300]}. Name its classes '
             '(--classes) if it has others.'
         ) from None
     made = FunctionDetector(partial(_look, model.to(place).eval(), place), classes)
-    made.name, made.digest = name, sha256_of(Path(checkpoint))
+    made.name, made.digest = name, sha256_of(file)
     made.settings = {'torchvision': name}
     return made
 
@@ -236,10 +246,13 @@ def torchvision_detector(
 def _look(model: Any, place: torch.device, images: Sequence[NDArray[Any]]) -> Any:
     rgb = [np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)) for image in images]
     found = model([torch.from_numpy(one).to(place).float() / 255 for one in rgb])
+    # Label 0 is that of nothing, of which heads with sigmoids may be sure as well.
+    kept = [one['labels'] > 0 for one in found]
+    pairs = list(zip(found, kept, strict=True))
     return (
-        [one['boxes'] for one in found],
-        [one['scores'] for one in found],
-        [one['labels'] - 1 for one in found],
+        [one['boxes'][some] for one, some in pairs],
+        [one['scores'][some] for one, some in pairs],
+        [one['labels'][some] - 1 for one, some in pairs],
     )
 
 

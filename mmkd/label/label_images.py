@@ -1,6 +1,7 @@
 """A detector's detections in images, as a file that teaches."""
 
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -21,7 +22,6 @@ from mmkd.errors import ImageError
 from mmkd.fileio.atomic_writes import write_atomic
 from mmkd.fileio.check_not_read import check_not_read
 from mmkd.label.detectors import Labels, Looked, open_detector
-from mmkd.label.exclusive_scores import excludes
 from mmkd.label.mirrored import fused, mirrored_back
 from mmkd.label.progress_file import ProgressFile, part_of
 from mmkd.predict.outputs import check_outputs, drawn_file, encoded
@@ -60,6 +60,7 @@ def label_images(
     draw: str | Path | None = None,
     root: str | None = None,
     classes: Sequence[str] = (),
+    softmax: bool = False,
     description: Any = None,
     device: str | None = None,
     batch: int = 1,
@@ -82,6 +83,7 @@ def label_images(
         draw: a folder for drawn images. Defaults to None.
         root: the folder of a COCO file's images.
         classes: names of a function's classes.
+        softmax: whether a function's scores of all classes exclude each other.
         description: of an ONNX file of another program.
         device: where it computes. Defaults to None: a GPU if there is one.
         batch: images at once. Defaults to 1.
@@ -96,7 +98,7 @@ def label_images(
     read = [*_read(detector, images, checkpoint, description), *(image.path for image in found)]
     check_outputs([out], read, overwrite)
     check_not_read([part_of(out), *drawn.values()], read)
-    opened = open_detector(detector, checkpoint, device, soft, classes, description)
+    opened = open_detector(detector, checkpoint, device, soft, classes, description, softmax)
     told = dict(
         detector=detector if isinstance(detector, str) else opened.name,
         sha256=opened.digest, tta=tta, soft=soft, score_thr=score_thr,
@@ -120,7 +122,7 @@ def label_images(
         DETECTOR: told,
         CLASSES: list(opened.classes),
         IMAGES: [line['image'] for line in kept],
-        **({SOFTMAX: excludes(opened)} if soft else {}),
+        **({SOFTMAX: opened.softmax} if soft else {}),
         RESULTS: results,
     }
     write_atomic(out, json.dumps(content, allow_nan=False).encode())
@@ -247,14 +249,13 @@ def _rows(
 
 
 def _category_ids(images: str | Sequence[str], classes: Sequence[str]) -> Mapping[str, Any]:
-    """The ids of a COCO file's categories, if it names all classes; else from 1 on."""
-    words = [images] if isinstance(images, str) else list(images)
+    """The ids of a COCO file's categories; of others those from 1 on that are none of these."""
+    words, known = [images] if isinstance(images, str) else list(images), {}
     if len(words) == 1 and words[0].lower().endswith('.json'):
         content = json.loads(Path(words[0]).read_text(encoding='utf-8-sig'))
         known = {one.get('name'): one.get('id') for one in content.get('categories') or ()}
-        if set(classes) <= set(known):
-            return {name: known[name] for name in classes}
-    return {name: i for i, name in enumerate(classes, 1)}
+    free = (i for i in itertools.count(1) if i not in known.values())
+    return {name: known[name] if name in known else next(free) for name in classes}
 
 
 def _drawn(folder: Path, image: ListedImage) -> Path:

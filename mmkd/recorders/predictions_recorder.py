@@ -69,6 +69,12 @@ class PredictionsRecorder(BaseRecorder):
                 f'{type(self._head()).__name__}. Drop it.'
             )
 
+    @property
+    def model(self) -> nn.Module | None:
+        """Whose head it records; None before it has found one, and of a cached teacher."""
+        found: nn.Module | None = self._model
+        return found
+
     def _head(self) -> Any:
         modules = dict(self._model.named_modules())
         if self._source not in modules:

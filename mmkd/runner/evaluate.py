@@ -12,6 +12,7 @@ from mmkd.datasets.data_checks import check_data
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.doctor.check_accuracy import with_own_classes
 from mmkd.hooks.quantize_hook import QuantizeHook
+from mmkd.runner.detections_on_data import DetectionsOnData
 from mmkd.runner.launch import prepare_launch
 from mmkd.runner.teacher_on_data import Classes
 
@@ -24,7 +25,7 @@ def evaluate(
     Args:
         cfg: config of the detector with its ``work_dir``, changed in place; of a pair it is what
             :func:`mmkd.export.student_config.student_config` makes of it.
-        checkpoint: a file or a URL.
+        checkpoint: a file or a URL; not looked at of a teacher that is known by its detections.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
         classes: of a detector with its weights which of its classes are which of the data.
             Defaults to None, they are those of the data.
@@ -43,6 +44,11 @@ def evaluate(
         for note in notes:
             runner.logger.warning(note)
         model = unwrapped(runner.model)
+        if isinstance(model, DetectionsOnData):
+            trained = (cfg.get('train_dataloader') or {}).get('dataset')
+            for line in model.begin(runner.test_dataloader.dataset, trained):
+                runner.logger.info(line)
+            return runner.test()
         load_detector(model, checkpoint, 'checkpoint')
         for hook in runner.hooks:
             if isinstance(hook, QuantizeHook):

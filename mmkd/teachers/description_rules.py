@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,45 @@ def check_description(told: Mapping[str, Any]) -> None:
     for key, kept, rule in beside:
         if not kept:
             raise _refused(key, rule, repr(told.get(key, '')))
+
+
+def check_against_file(told: Mapping[str, Any], session: Any, path: Path) -> None:
+    """Hold a description against what a file says of its input and outputs.
+
+    Args:
+        told: all that the description says, by key.
+        session: of onnxruntime, with the file.
+        path: of the file, for messages.
+
+    Raises:
+        ValueError: they differ.
+    """
+    outputs = [output.name for output in session.get_outputs()]
+    named = [told[key] for key in ('boxes', 'scores', 'labels') if told[key]]
+    unknown = [name for name in named if name not in outputs]
+    if unknown:
+        raise ValueError(
+            f'boxes, scores and labels of a description must name outputs of "{path}" '
+            f'({", ".join(outputs)}), but it has no {", ".join(unknown)}.'
+        )
+    entry, *others = session.get_inputs()
+    size, layout, dtype = (told[key] for key in ('size', 'layout', 'dtype'))
+    sides = (3, *size) if layout == 'NCHW' else (*size, 3)
+    wanted = sides if len(entry.shape) == 3 else (1, *sides)
+    axes = entry.shape or wanted  # a file may leave out what it takes
+    fits = len(axes) == len(wanted) and all(
+        not isinstance(there, int) or there in (side, -1)
+        for there, side in zip(axes, wanted, strict=True)
+    )
+    kind = {'float32': 'tensor(float)', 'uint8': 'tensor(uint8)'}[dtype]
+    if others or not fits or entry.type != kind:
+        raise ValueError(
+            f'size, layout and dtype of a description must be those of the one input of '
+            f'"{path}", {entry.name} {entry.shape} {entry.type}'
+            f'{f" beside {len(others)} more" if others else ""}, but are {list(size)}, '
+            f'{layout} and {dtype}, for {list(wanted)} {kind}. Correct them, or '
+            'export the file with such an input.'
+        )
 
 
 def _refused(key: str, rule: str, received: str) -> ValueError:

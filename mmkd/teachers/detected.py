@@ -6,10 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmkd.config.names import first_of
-from mmkd.detections.results_file import SCORE_REMEDY, SCORE_RULE
-
-#: What rounding may add to 1, or take from 0.
-ROUNDING = 1e-5
+from mmkd.detections.results_file import ROUNDING, SCORE_REMEDY, SCORE_RULE
 
 
 def are_scores(scores: NDArray[Any]) -> bool:

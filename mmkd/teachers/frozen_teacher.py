@@ -62,6 +62,16 @@ class FrozenTeacher:
         return {'teacher': self}
 
     @property
+    def given(self) -> dict[str, Any]:
+        """By name the teachers of several that are known by their detections: none."""
+        return {}
+
+    @property
+    def networks(self) -> 'FrozenTeacher':
+        """This one."""
+        return self
+
+    @property
     def crops(self) -> list[tuple[str | None, int]]:
         """To a multiple of what its images are padded, if its maps may thus be larger."""
         if self.translation is None or self.scale != 1:

@@ -168,7 +168,9 @@ class LiveDetections(GivenDetections):
         ]
         found = []
         for one in self.detector(images):
-            labels, scores = student_classes(self.classes, one.labels, one.scores, one.distribution)
+            labels, scores = student_classes(
+                self.classes, one.labels, one.scores, one.distribution, self.detector.softmax
+            )
             boxes = torch.from_numpy(np.asarray(one.boxes, np.float32)[labels >= 0])
             found.append((boxes, torch.from_numpy(scores[labels >= 0])))
         return found

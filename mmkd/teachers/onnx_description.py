@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from numpy.typing import NDArray
 
 from mmkd.config.names import first_of
 from mmkd.teachers.class_names import class_names
-from mmkd.teachers.description_rules import check_description
+from mmkd.teachers.description_rules import check_against_file, check_description
 from mmkd.teachers.detected import check_scores
 
 
@@ -39,7 +41,8 @@ class Description:
         box_form: 'xyxy', 'cxcywh' or 'xywh'. Defaults to 'xyxy'.
         relative: whether boxes are parts of the input's sides, not pixels. Defaults to False.
         activation: of the scores: 'none', 'sigmoid' or 'softmax'. Defaults to 'none'.
-        background: where a class beside K is that of nothing. Defaults to 'none'.
+        background: where a class beside K is that of nothing; beside ``labels`` it is the one
+            after the last, or that before the first. Defaults to 'none'.
         first_label: the label of the first class. Defaults to 0.
         score_thr: rows below it are no detections. Defaults to 0.05.
         iou_thr: of the suppression of boxes of one class; None where the file has done so. Defaults
@@ -72,6 +75,15 @@ class Description:
     iou_thr: float | None = 0.6
     max_per_img: int = 100
     session: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self._beyond: set[int] = set()
+
+    @property
+    def softmax(self) -> bool:
+        """Whether the scores of a box exclude each other, as those beside one of nothing do."""
+        beside_nothing = self.background != 'none' and self.activation == 'none'
+        return self.activation == 'softmax' or beside_nothing
 
     @classmethod
     def of(cls, told: Any) -> 'Description':
@@ -121,35 +133,7 @@ class Description:
                 f'a detector must be a file that onnxruntime can run, but of "{path}" it says: '
                 f'{" ".join(str(error).split())[:300]}.'
             ) from None
-        self._check_file(path)
-
-    def _check_file(self, path: Path) -> None:
-        """Hold what the file says of its input and outputs against the description."""
-        outputs = [output.name for output in self.session.get_outputs()]
-        named = [name for name in (self.boxes, self.scores, self.labels) if name]
-        unknown = [name for name in named if name not in outputs]
-        if unknown:
-            raise ValueError(
-                f'boxes, scores and labels of a description must name outputs of "{path}" '
-                f'({", ".join(outputs)}), but it has no {", ".join(unknown)}.'
-            )
-        entry, *others = self.session.get_inputs()
-        sides = (3, *self.size) if self.layout == 'NCHW' else (*self.size, 3)
-        wanted = sides if len(entry.shape) == 3 else (1, *sides)
-        axes = entry.shape or wanted  # a file may leave out what it takes
-        fits = len(axes) == len(wanted) and all(
-            not isinstance(there, int) or there in (side, -1)
-            for there, side in zip(axes, wanted, strict=True)
-        )
-        kind = {'float32': 'tensor(float)', 'uint8': 'tensor(uint8)'}[self.dtype]
-        if others or not fits or entry.type != kind:
-            raise ValueError(
-                f'size, layout and dtype of a description must be those of the one input of '
-                f'"{path}", {entry.name} {entry.shape} {entry.type}'
-                f'{f" beside {len(others)} more" if others else ""}, but are {list(self.size)}, '
-                f'{self.layout} and {self.dtype}, for {list(wanted)} {kind}. Correct them, or '
-                'export the file with such an input.'
-            )
+        check_against_file(vars(self), self.session, path)
 
     def detect(self, image: NDArray[Any]) -> tuple[Any, Any, Any, Any]:
         """Boxes, scores, labels and scores of all classes in an image (H, W, 3) in BGR."""
@@ -243,7 +227,10 @@ class Description:
     def _of_labels(
         self, boxes: NDArray[Any], scores: NDArray[Any], labels: NDArray[Any]
     ) -> NDArray[Any]:
-        """Scores (N, K): each row has that of its label, and none where that is no class."""
+        """Scores (N, K): each row has that of its label, and none where that is no class.
+
+        Labels before the first fill the output up, or are those of nothing.
+        """
         labels = _of_rank(labels, 1, self.labels)
         if not len(labels) == len(boxes) == scores.size:
             raise ValueError(
@@ -252,9 +239,26 @@ class Description:
             )
         places = labels.astype(np.int64) - self.first_label
         kept = (places >= 0) & (places < len(self.classes))
+        self._tell_beyond(places[scores.reshape(-1) >= self.score_thr])
         single = np.zeros((len(places), len(self.classes)), np.float32)
         single[np.flatnonzero(kept), places[kept]] = scores.reshape(-1)[kept]
         return single
+
+    def _tell_beyond(self, places: NDArray[Any]) -> None:
+        """Tell of labels beyond the classes, once of each."""
+        first = len(self.classes) + (self.background == 'last')
+        new = sorted(set(places[places >= first].tolist()) - self._beyond)
+        if not new:
+            return
+        self._beyond.update(new)
+        print_log(
+            f'labels of output "{self.labels}" should be of the {len(self.classes)} classes of its '
+            f'description, from {self.first_label} on, but '
+            f'{first_of([place + self.first_label for place in new], counted=True)} are beyond, '
+            'and such detections are left out. Name their classes, or correct first_label.',
+            'current',
+            WARNING,
+        )
 
     def _in_pixels(self, boxes: NDArray[Any]) -> NDArray[Any]:
         boxes = boxes.copy()

@@ -43,12 +43,13 @@ class FunctionDetector:
     It is given a list of images (H, W, 3), uint8 in BGR order, as ``cv2.imread`` gives them, and
     returns three lists with an entry for each image: boxes (n, 4) in its pixels, x1, y1, x2, y2;
     scores from 0 to 1, (n,) or (n, K) for all classes; labels (n,), places among the classes or
-    their names. Lists, arrays and tensors will do.
+    their names. Lists, arrays and tensors of any precision will do.
 
     Args:
         function: the function, or its dotted name.
         classes: names of its K classes, in the order of its labels
             (:func:`mmkd.teachers.class_names.class_names`).
+        softmax: whether the scores of all classes exclude each other. Defaults to False.
 
     Raises:
         TypeError, ValueError: it is no function, or there are no classes.
@@ -56,7 +57,9 @@ class FunctionDetector:
 
     sees_batch = True  # it may pad its images to one size
 
-    def __init__(self, function: Callable[..., Any] | str, classes: Sequence[str]) -> None:
+    def __init__(
+        self, function: Callable[..., Any] | str, classes: Sequence[str], softmax: bool = False
+    ) -> None:
         found = get_object_from_string(function) if isinstance(function, str) else function
         if not callable(found):
             raise TypeError(
@@ -64,10 +67,12 @@ class FunctionDetector:
                 f'{function!r}. Name it as package.module.function.'
             )
         self.function: Any = found
-        self.classes = class_names(classes)
+        self.classes, self.softmax = class_names(classes), softmax
         kind = found if hasattr(found, '__qualname__') else getattr(found, 'func', type(found))
         self.name = f'{getattr(kind, "__module__", "")}.{getattr(kind, "__qualname__", "function")}'
         self.settings: dict[str, Any] = {'function': self.name}
+        if softmax:
+            self.settings['softmax'] = True
         self._digest = ''
 
     @property
@@ -101,10 +106,16 @@ class FunctionDetector:
         return [self._checked(*found) for found in zip(*returned, strict=True)]
 
     def _checked(self, boxes: Any, scores: Any, labels: Any) -> Found:
-        box = _array(boxes).astype(np.float32)
-        score, label = _array(scores).astype(np.float32), _array(labels)
-        count, known = len(score), len(self.classes)
-        if label.dtype.kind in 'US':
+        try:
+            box, score = (_array(part).astype(np.float32) for part in (boxes, scores))
+            label = _array(labels)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f'{self.name} must return boxes, scores and labels of an image as lists, arrays or '
+                f'tensors of numbers, but {type(error).__name__} came of them: {error}. Correct it.'
+            ) from None
+        count, known = score.shape[0] if score.ndim else -1, len(self.classes)
+        if label.ndim == 1 and len(label) and all(isinstance(one, str) for one in label):
             label = np.array([self._place(str(name)) for name in label], dtype=np.int64)
         box = box.reshape(-1, 4) if not box.size else box
         named, label = label, _whole(label)
@@ -164,8 +175,11 @@ def _read(description: str | os.PathLike[str]) -> Any:
 
 
 def _array(value: Any) -> NDArray[Any]:
+    if isinstance(value, list | tuple) and any(hasattr(one, 'detach') for one in value):
+        value = [_array(one) for one in value]
     if hasattr(value, 'detach'):
-        value = value.detach().cpu().numpy()
+        tensor = value.detach().cpu()
+        value = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return np.asarray(value)
 
 
@@ -215,6 +229,10 @@ class OnnxDetector:
             self.classes = self._described.classes
             self._described.open(self.path, providers)
             self.settings = {'description': self._described.told()}
+        #: Whether the scores of all classes are known to exclude each other.
+        self.softmax = bool(
+            self._own.metadata.told.get('softmax') if self._own else self._described.softmax
+        )
         self.name, self.digest = str(path), sha256_of(self.path)
         beside = Path(f'{path}.data')  # where PyTorch's exporter may put the weights
         if beside.is_file():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmkd.recorders.joined_recorder import OwnedRecorders
 from mmkd.teachers.frozen_teacher import FrozenTeacher
-from mmkd.teachers.given_detections import FileTeacher
+from mmkd.teachers.given_detections import FileTeacher, GivenDetections
 
 
 @MODELS.register_module()
@@ -34,7 +34,7 @@ class SeveralTeachersDistiller(ConfigurableDistiller):
 class SeveralModels(BaseModel):
     """The detectors of several teachers, by name; it is not run as a whole."""
 
-    def __init__(self, models: Mapping[str, BaseModel]) -> None:
+    def __init__(self, models: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.models = nn.ModuleDict(models)
 
@@ -61,6 +61,20 @@ class FrozenTeachers:
         """Not None where all teachers give features alone."""
         found = [part.features for part in self.parts.values()]
         return None if None in found else found
+
+    @property
+    def given(self) -> dict[str, FrozenTeacher | FileTeacher]:
+        """By name the teachers that are known by their detections."""
+        parts = self.parts.items()
+        return {name: part for name, part in parts if isinstance(part.model, GivenDetections)}
+
+    @property
+    def networks(self) -> 'FrozenTeachers':
+        """The others."""
+        given = self.given
+        return FrozenTeachers(
+            self.model, {name: part for name, part in self.parts.items() if name not in given}
+        )
 
     @property
     def crops(self) -> list[tuple[str | None, int]]:

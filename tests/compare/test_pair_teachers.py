@@ -17,7 +17,7 @@ from mmkd.compare import Comparison
 from mmkd.compare.configs import text_of
 from mmkd.compare.measure.evidence import read_samples
 from mmkd.compare.outcome import runs_of
-from mmkd.compare.plan import plan_of
+from mmkd.compare.plan import of_teacher, plan_of
 from mmkd.runner.teacher_on_data import teacher_on_data
 from mmkd_cli.main import main
 from tests.cli.test_tools import DETECTOR
@@ -95,6 +95,7 @@ def test_several_teachers_are_given_and_teach_all_arms(here):
     assert kd[0]['model']['bbox_head']['num_classes'] == 3 and kd[1]['model'] == 'other.py'
     told = plan_of(comparison, list(steps.values()), 0, 1, False)
     assert 'Teachers: 3, given; they are neither trained nor evaluated here' in told
+    assert of_teacher(comparison) in told
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_a_teacher_of_other_classes_is_evaluated_by_the_students(here, named, mo
 
 
 def test_which_teacher_is_evaluated(here):
-    """One of several by its name, with the pair's class_map; no file of detections, no other."""
+    """One of several by its name, with the pair's class_map; no other."""
     first, second = network('own', CLASSES), network('other', ('moth', 'cat'), False)
     teachers = [first, dict(second, name='moths'), dict(model=str(here / 'teacher.json'))]
     pair = Config.fromfile(pair_file(here, teacher=teachers, class_map=dict(moth='ant')))
@@ -164,10 +165,11 @@ def test_which_teacher_is_evaluated(here):
     for name, message in (
         ('', 'must name one of teacher1, moths, teacher3, but got none'),
         ('moth', 'but got moth'),
-        ('teacher3', 'evaluates a network, but teacher3 is known by its detections'),
     ):
         with pytest.raises(ValueError, match=message):
             teacher_on_data(pair, name)
+    of_file = teacher_on_data(pair, 'teacher3', 'tested.json')[0].model
+    assert of_file.teacher == dict(results='tested.json') and of_file.common == dict(moth='ant')
     with pytest.raises(ValueError, match='the config is none'):
         teacher_on_data(config)
 

@@ -6,6 +6,7 @@ import torch
 
 from mmkd.runner.exact_runner import ExactRunner
 from mmkd.teachers.given_detections import LiveDetections
+from mmkd.teachers.outside_detectors import OnnxDetector
 from tests.detections.pairs import config, teacher_file
 from tests.detections.test_training import losses, start
 from tests.teachers.test_outside_detectors import ROWS, SCORES, TOLD, model
@@ -64,6 +65,31 @@ def test_its_classes_are_mapped_and_others_left_out(folder, tmp_path):
     with pytest.raises(ValueError, match=r"teacher's are \(fly, moth\), and the student's"):
         teacher.class_map = {}
         teacher.take_classes(('ant', 'bee', 'cat'))
+
+
+@pytest.mark.parametrize('softmax', [True, False])
+def test_scores_that_exclude_each_other_are_renormalised(tmp_path, softmax):
+    """As those of a file and of a network, where a class has no partner."""
+    scores = np.array([[0.1, 0.6, 0.3], [0.2, 0.5, 0.3], [0.0, 0.3, 0.7]])  # the last: nothing
+    told = {**TOLD, 'classes': ['fly', 'moth', 'sky'], 'iou_thr': None}
+    if softmax:
+        path = model(
+            tmp_path / 'm.onnx',
+            dict(boxes=ROWS, scores=np.log(np.c_[scores, 1e-9 + 0 * scores[:, :1]] + 1e-9)),
+        )
+        told.update(activation='softmax', background='last')
+    else:
+        path = model(tmp_path / 'm.onnx', dict(boxes=ROWS, scores=scores))
+    live = LiveDetections(3, OnnxDetector(path, told), dict(fly='ant', moth='bee'))
+    live.take_classes(('ant', 'bee', 'cat'))
+    [(boxes, found)] = live.detect(torch.zeros(1, 3, 40, 50), None)
+    if not softmax:
+        torch.testing.assert_close(found, torch.tensor([[0.1, 0.6, 0], [0.2, 0.5, 0]]))
+        return
+    wanted = torch.tensor([[0.1 / 0.7, 0.6 / 0.7, 0], [0.2 / 0.7, 0.5 / 0.7, 0], [0, 1, 0]])
+    order = found[:, 1].argsort(), wanted[:, 1].argsort()
+    torch.testing.assert_close(found[order[0]], wanted[order[1]], rtol=1e-4, atol=1e-4)
+    assert len(boxes) == 3
 
 
 def test_an_onnx_file_teaches(folder, tmp_path):

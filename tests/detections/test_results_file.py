@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from mmkd.checkpoints.fetch import sha256_of
 from mmkd.config.given_teacher import is_given, is_results
 from mmkd.detections.feed import give_detections
 from mmkd.detections.fitted import fit_results
+from mmkd.detections.places import Places
 from mmkd.detections.results_file import read_results
 from mmkd.heads.class_map import ClassMap
 from tests.detections.test_following import LOAD, PACK, build, folder  # noqa: F401
@@ -56,10 +58,13 @@ def test_content_decides_what_a_file_is(tmp_path):
         ('3', False),
         ('', False),
     ):
-        path = tmp_path / 'teacher.json'
-        path.write_text(text, encoding='utf-8')
-        assert is_results(path) is results, text
-        assert is_given(str(path)) is results
+        for name in ('teacher.json', 'teacher', 'teacher.bbox.txt'):
+            path = tmp_path / name
+            path.write_text(text, encoding='utf-8')
+            assert is_results(path) is results, text
+            assert is_given(str(path)) is results
+    (tmp_path / 'teacher.py').write_text('[]')
+    assert not is_results(tmp_path / 'teacher.py') and not is_results(tmp_path)
     assert not is_results(tmp_path / 'none.json') and not is_results('mmdet::fcos.py')
     assert not is_given('teacher.py') and not is_given(dict(type='FCOS', results=1))
     assert is_given('model.onnx') and is_given(dict(function='a.b'))
@@ -98,6 +103,24 @@ def test_results_of_coco_serve_as_they_are(tmp_path):
 def test_a_result_that_breaks_a_rule_is_refused_by_its_number(tmp_path, changes, match):
     with pytest.raises(ValueError, match=match):
         read_results(written(tmp_path, row(), row(**changes)))
+
+
+def test_what_rounding_does_to_scores_is_no_fault(tmp_path):
+    told = dict(classes=['a'])
+    rows = [row(score=score, distribution=[score]) for score in (1.0000005, -1e-7, 0.5)]
+    found = read_results(written(tmp_path, *rows, **told))
+    assert found.scores.tolist() == found.distributions[:, 0].tolist() == [1, 0, 0.5]
+
+
+@pytest.mark.parametrize(
+    'images',
+    [dict(id=1), [3], [dict(file_name='a.jpg')], [dict(id=[1])], [dict(id=1, file_name=3)]],
+)
+def test_images_of_another_form_are_refused(tmp_path, images):
+    with pytest.raises(ValueError, match='images must be a list of objects with an id'):
+        read_results(written(tmp_path, row(), images=images))
+    found = read_results(written(tmp_path, row(), images=[dict(id='x'), dict(id=1, file_name='a')]))
+    assert len(found.images) == 2
 
 
 def test_a_missing_key_is_named(tmp_path):
@@ -355,6 +378,40 @@ def test_equal_names_in_two_folders_are_told_apart(tmp_path, names):
     found, tally = fit(tmp_path, *rows, infos=infos[:1], images=images)
     assert len(found.of(infos[0])[0]) == 1
     assert tally.left_out == {'detections of other images left out': 1}
+
+
+FOLDERS = st.lists(st.sampled_from('pqr'), max_size=3)
+
+
+@given(st.lists(FOLDERS, min_size=1, max_size=6, unique_by=tuple), FOLDERS.filter(bool), FOLDERS)
+def test_a_name_finds_the_images_whose_folders_are_called_alike(own, told, other):
+    """By an oracle in plain loops: see the table of docs/any_teacher.md."""
+    infos = [dict(img_id=i, img_path='/'.join(['', *f, '0.png'])) for i, f in enumerate(own)]
+    names = ['/'.join([*folders, '0.png']) for folders in (told, other)]
+    results = SimpleNamespace(file_names=names, images=None, path='t.json')
+
+    def alike(folders, path):
+        count = 0
+        while count < min(len(folders), len(path)) and folders[-1 - count] == path[-1 - count]:
+            count += 1
+        return count
+
+    most = [
+        max(n for n in range(len(p) + 1) if any(_ends(f, p[len(p) - n :]) for f in (told, other)))
+        for p in own
+    ]
+    fits = [i for i, p in enumerate(own) if alike(told, p) >= most[i]]
+    wanted = [i for i in fits if alike(told, own[i]) == max(alike(told, own[k]) for k in fits)]
+    places = Places(infos, results)
+    if len(wanted) > 1:
+        with pytest.raises(ValueError, match='a file_name must be that of one training image'):
+            places.of(-1, names[0])
+    else:
+        assert places.of(-1, names[0]) == wanted
+
+
+def _ends(folders, tail):
+    return any(folders[n:] == tail for n in range(len(folders) + 1))
 
 
 def test_a_list_goes_by_folders_and_ids_and_else_is_refused(tmp_path):

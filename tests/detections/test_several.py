@@ -2,12 +2,16 @@
 
 import copy
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmrazor.registry import MODELS
 
+from mmkd.algorithms.build_teacher import begin_teaching
+from mmkd.cache import draw_cached_views, fill_cache
+from mmkd.cache.views import RECORD
 from mmkd.heads.fusion import joined_detections
 from mmkd.runner.exact_runner import ExactRunner
 from tests.detections.pairs import CLASSES, config, teacher_file
@@ -168,6 +172,47 @@ def test_a_network_a_file_a_function_and_an_onnx_file_teach_together(folder, tmp
     np.testing.assert_allclose(found['onnx'].boxes[0][kept], image.boxes / 1.5, atol=0.01)
 
 
+@pytest.mark.parametrize('name', ['soft_ground_truth', 'prediction_rows'])
+def test_a_cache_spares_the_networks_and_the_others_go_along(folder, tmp_path, name):
+    """The same batch teaches the same with a cache and without, and a whole run goes through."""
+    network = tiny_ssd(width=16, std=1.0)
+    state = MODELS.build(dict(network, _scope_='mmdet')).state_dict()
+    torch.save(dict(state_dict=state, meta={}), tmp_path / 'network.pth')
+    teachers = [
+        dict(model=str(folder / 'other.json'), name='file'),
+        dict(model=network, ckpt=str(tmp_path / 'network.pth'), name='network'),
+        dict(model=dict(FUNCTION, class_map=dict(fly='ant', moth='bee')), name='function'),
+    ]
+    common = dict(fly='ant')
+    cfg = pair_of(folder, tmp_path / 'run', teachers, name, class_map=common)
+    fill_cache(copy.deepcopy(cfg), str(tmp_path / 'cache'), views=2)
+    fields = json.loads((tmp_path / 'cache/cache.json').read_text())['fields']
+    assert all(field['recorder'].endswith('network') for field in fields)
+    live = start(cfg).model.train()
+    cfg.model.teacher_cache = str(tmp_path / 'cache')
+    cfg.train_cfg.max_epochs = 1
+    runner = start(cfg)
+    draw_cached_views(runner)
+    runner.model.student.load_state_dict(live.student.state_dict())
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    batch = next(iter(runner.train_loop.dataloader))
+    begin_teaching(
+        live, SimpleNamespace(dataset=runner.train_loop.dataloader.dataset, collate_fn=None)
+    )
+    terms = []
+    for pair in (runner.model.train(), live):
+        torch.manual_seed(0)
+        data = pair.data_preprocessor(copy.deepcopy(batch), True)
+        terms.append(pair(**{k: v for k, v in data.items() if k != RECORD}, mode='loss'))
+        assert set(pair.teachers) == {'file', 'network', 'function'}
+    [term] = [key for key in terms[0] if key.startswith('distill.loss')]
+    assert float(terms[0][term]) == pytest.approx(float(terms[1][term]), rel=0.03)
+    assert list(runner.model.teacher_source.parts) == ['file', 'function']
+    runner = ExactRunner.from_cfg(cfg)
+    draw_cached_views(runner)
+    runner.train()
+
+
 def to_pixels(image, size=None):
     """A normalised image of the tiny student as it was, perhaps of another size."""
     preprocessor = MODELS.build(dict(tiny_ssd(), _scope_='mmdet')).data_preprocessor
@@ -234,7 +279,7 @@ def test_the_control_shows_those_of_another_image(folder, tmp_path):
     [
         (dict(scale=2.0), {}, r'another size.* teacher\[1\]\.model is a file.* got scale=2\.'),
         (dict(ckpt='x.pth'), {}, r'teacher\[1\]\.ckpt holds the weights of a network'),
-        ({}, dict(teacher_cache='cache'), 'teacher_cache spares a network'),
+        (dict(classes=['cat']), dict(teacher_cache='cache'), 'teacher_cache spares a network'),
         ({}, dict(class_map=dict(flie='ant')), 'none of them has "flie". Nearest: fly'),
         (dict(class_map=dict(fly='aunt')), {}, 'the student has no "aunt". Nearest: ant'),
         (dict(classes=['dog']), dict(classes=None), "a teacher's classes needs the names"),

@@ -217,10 +217,26 @@ def test_images_are_a_folder_a_list_or_a_coco_file(folder):
     assert find_images([str(path)], str(folder / 'images')) == found
 
 
+def test_a_class_that_a_coco_file_lacks_takes_no_id_of_another(folder):
+    path = folder / 'images/train.json'
+    categories = [dict(id=1, name='bee'), dict(id=3, name='wasp')]
+    images = [dict(id=1, file_name='a.png')]
+    path.write_text(json.dumps(dict(images=images, categories=categories)))
+
+    def detect(images):
+        return [[[1, 1, 9, 9]] * 3], [[0.9] * 3], [[0, 1, 2]]
+
+    label_images(detect, str(path), folder / 't.json', classes=('ant', 'bee', 'cat'))
+    rows = read(folder / 't.json')['results']
+    assert {one['category_name']: one['category_id'] for one in rows} == dict(ant=2, bee=1, cat=4)
+
+
 def test_images_that_are_not_there_are_refused(folder):
     (folder / 'list.txt').write_text('images/none.png\n')
     (folder / 'train.json').write_text(json.dumps(dict(images=[dict(id=1, file_name='x.png')])))
     (folder / 'bad.json').write_text('[]')
+    (folder / 'null.json').write_text('{"images": [{"id": null, "file_name": "images/a.png"}]}')
+    (folder / 'empty').mkdir()
     for words, error, match in (
         (['list.txt'], FileNotFoundError, 'each line of'),
         (['train.json'], FileNotFoundError, '--root FOLDER'),
@@ -228,6 +244,8 @@ def test_images_that_are_not_there_are_refused(folder):
         (['bad.json'], ValueError, 'must list images with id and file_name'),
         (['train.json', 'images'], ValueError, 'must be named alone'),
         (['nothing*'], FileNotFoundError, 'names none'),
+        (['empty'], FileNotFoundError, r'a folder of images must have some, but .*empty"'),
+        (['null.json'], ValueError, 'image ids must be whole numbers or text.* null'),
         (['none.txt'], FileNotFoundError, 'a list of images must be a file'),
     ):
         with pytest.raises(error, match=match):
@@ -256,9 +274,9 @@ class Zoo:
         def forward(self, images):
             assert all(one.min() >= 0 and one.max() <= 1 and len(one) == 3 for one in images)
             found = dict(
-                boxes=torch.tensor([[1.0, 2, 30, 40]]),
-                scores=torch.tensor([0.5]),
-                labels=torch.tensor([2]),
+                boxes=torch.tensor([[1.0, 2, 30, 40], [1, 1, 9, 9]]),
+                scores=torch.tensor([0.5, 0.4]),
+                labels=torch.tensor([2, 0]),  # of a RetinaNet: it has a score for nothing, too
             )
             return [found for _ in images]
 
@@ -271,24 +289,26 @@ class Zoo:
 
 
 def test_torchvision_by_name(folder, monkeypatch):
+    monkeypatch.setattr(sys, 'excepthook', sys.excepthook)
     with pytest.raises(ModuleNotFoundError, match='pip install torchvision'):
         open_detector('fasterrcnn_resnet50_fpn', 'weights.pth')
     zoo = Zoo()
     for name in ('torchvision.models.detection', 'torchvision.models', 'torchvision'):
         monkeypatch.setitem(sys.modules, name, zoo)
-    torch.save(Zoo.Model(4).state_dict(), folder / 'weights.pth')
-    out = folder / 'teacher.json'
-    settings = dict(classes=CLASSES, score_thr=0.1)
-    label_images(
-        'fasterrcnn_resnet50_fpn',
-        str(folder / 'images'),
-        out,
-        str(folder / 'weights.pth'),
-        **settings,
-    )
-    rows = read(out)['results']
-    assert len(rows) == 3 and rows[0]['bbox'] == [1, 2, 29, 38]
-    assert rows[0]['category_name'] == 'bee'  # torchvision's labels count from 1
+    out, weights = folder / 'teacher.json', Zoo.Model(4).state_dict()
+    for saved in (weights, dict(model=weights, epoch=3), dict(state_dict=weights)):
+        torch.save(saved, folder / 'weights.pth')
+        words = ['fasterrcnn_resnet50_fpn', folder / 'weights.pth', folder / 'images']
+        words += ['--out', out, '--score-thr', 0.1, '--force', '--classes', *CLASSES]
+        assert main(['label', *map(str, words)]) == 0
+        rows = read(out)['results']
+        assert len(rows) == 3 and rows[0]['bbox'] == [1, 2, 29, 38]
+        assert rows[0]['category_name'] == 'bee'  # torchvision's labels count from 1
+    with pytest.raises(FileNotFoundError, match=r'the detector must be an existing file'):
+        open_detector('fasterrcnn_resnet50_fpn', str(folder / 'none.pth'), classes=CLASSES)
+    torch.save([1, 2], folder / 'list.pth')
+    with pytest.raises(ValueError, match=r'must hold the weights of torchvision'):
+        open_detector('fasterrcnn_resnet50_fpn', str(folder / 'list.pth'), classes=CLASSES)
     with pytest.raises(ValueError, match=r'no detector "fasterrcnn".*Nearest: fasterrcnn_resnet50'):
         open_detector('fasterrcnn', str(folder / 'weights.pth'), classes=CLASSES)
     with pytest.raises(ValueError, match=r'of 2 classes, but does not'):

@@ -79,6 +79,9 @@ def test_scores_of_all_classes_are_a_distribution():
         (([[[1, 2, 3, 4]]], [[float('nan')]], [[0]]), r'scores from 0 to 1.*from nan'),
         (([[[1, 2, 3, 4]]], [[-0.1]], [[0]]), r'scores from 0 to 1'),
         (([[[1, 2, 3, 4]]], [[[0.5, 1.5]]], [[0]]), r'scores from 0 to 1.*to 1\.5'),
+        (([[[1, 2, 3, 4], [1]]], [[0.5] * 2], [[0] * 2]), r'of numbers, but ValueError'),
+        (([[['x']]], [[0.5]], [[0]]), r'of numbers, but ValueError'),
+        (([[[1, 2, 3, 4]]], [0.5], [[0]]), r'boxes \(n, 4\)'),
         (([[[1, 2, 3, 4]]], [[0.5]], [[0.7]]), r'whole labels.*0\.7'),
         (([[[1, 2, 3, 4]]], [[0.5]], [[None]]), r'whole labels.*None'),
         (([[[1, 2, 3, 4]]], [[0.5]], [[float('nan')]]), r'whole labels.*nan'),
@@ -95,6 +98,20 @@ def test_what_rounding_does_is_no_fault():
     box, score = np.float32([[1, 2, 1, 2]]), np.float32([1.0000005])
     [found] = FunctionDetector(lambda images: ([box], [score], [[1.0]]), CLASSES)([image()])
     assert found.scores.tolist() == [1] and found.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize('kind', [torch.float16, torch.bfloat16, torch.float64])
+def test_tensors_of_any_precision_and_names_in_any_array_will_do(kind):
+    box, score = torch.tensor([1.0, 2, 3, 4], dtype=kind), torch.tensor(0.5, dtype=kind)
+    for boxes, scores, labels in (
+        (box[None], score[None], np.array(['bee'], dtype=object)),
+        ([box], [score], ['bee']),
+        ([box.requires_grad_()], [score], [torch.tensor(1)]),
+    ):
+        returned = [boxes], [scores], [labels]
+        [found] = FunctionDetector(lambda images, r=returned: r, CLASSES)([image()])
+        assert found.boxes.tolist() == [[1, 2, 3, 4]] and found.scores.tolist() == [0.5]
+        assert found.labels.tolist() == [1]
 
 
 def test_what_is_no_function_is_refused():
@@ -230,6 +247,36 @@ def test_scores_of_no_class_and_rounding_are_no_fault(tmp_path):
     assert found.scores.tolist() == [1]
     with pytest.raises(ValueError, match='four finite numbers'):
         detect(tmp_path, dict(boxes=[[np.nan] * 4, *ROWS[1:]], scores=SCORES))
+
+
+def test_labels_beyond_the_classes_are_told_once_and_left_out(tmp_path, logged):
+    outputs = dict(boxes=ROWS, scores=[0.8, 0.7, 0.6], labels=[2, 9, 1])
+    path, told = model(tmp_path / 'm.onnx', outputs), {**TOLD, 'labels': 'labels'}
+    detector = OnnxDetector(path, {**told, 'first_label': 1})
+    for _ in range(2):
+        [found] = detector([image()])
+        assert found.labels.tolist() == [1, 0]  # 9 is none of 1 and 2
+    assert logged().count('9 are beyond') == 1
+    assert '2 classes of its description, from 1 on' in logged()
+    # Neither what scores nothing, nor what stands for nothing.
+    outputs = dict(boxes=ROWS, scores=[0.8, 0.01, 0.6], labels=[1, 7, 2])
+    path, before = model(tmp_path / 'm.onnx', outputs), logged()
+    [found] = OnnxDetector(path, {**told, 'background': 'last'})([image()])
+    assert found.labels.tolist() == [1] and logged() == before
+
+
+def test_scores_that_exclude_each_other_are_known(tmp_path):
+    path = model(tmp_path / 'm.onnx', dict(boxes=ROWS, scores=np.c_[SCORES, [0.1] * 3]))
+    for told, softmax in (
+        (dict(activation='softmax', background='last'), True),
+        (dict(activation='softmax', classes=['a', 'b', 'c']), True),
+        (dict(background='last'), True),  # of a softmax in the graph
+        (dict(background='first', activation='sigmoid'), False),
+        (dict(classes=['a', 'b', 'c']), False),
+    ):
+        assert OnnxDetector(path, {**TOLD, **told}).softmax is softmax
+    assert not FunctionDetector(brightest, CLASSES).softmax
+    assert FunctionDetector(brightest, CLASSES, softmax=True).settings['softmax'] is True
 
 
 def test_outputs_of_other_axes_are_refused(tmp_path):
