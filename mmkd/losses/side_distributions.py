@@ -2,11 +2,11 @@
 
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmkd.distributed.avg_factor import across_ranks
 from mmkd.geometry.multi_level_maps import describe, upcast
 from mmkd.heads.predictions import Predictions
+from mmkd.losses.functional.side_terms import side_divergence
 from mmkd.losses.statistic import Statistic
 
 
@@ -87,14 +87,8 @@ class SideDistributions(nn.Module):
         weight = weight * (weight >= self.score_thr)
         weight = weight if rows_T.valid is None else weight * rows_T.valid
         kept = weight > 0
-        own, other = (upcast(bins[kept]) / self.temperature for bins in (preds_S, preds_T))
-        divergence = F.kl_div(
-            own.log_softmax(-1),
-            other.detach().to(own).log_softmax(-1),
-            reduction='none',
-            log_target=True,
-        )
-        total = (weight[kept] * divergence.sum(-1).mean(-1)).sum() * self.temperature**2
+        divergence = side_divergence(preds_S[kept], preds_T[kept], self.temperature)
+        total = (weight[kept] * divergence).sum()
         self.logs = {'taught': kept.to(total).mean()}
         return self.loss_weight * total / across_ranks(weight.sum(), total)
 
