@@ -133,10 +133,8 @@ def test_offsets_of_a_larger_level_are_read_as_the_compiled_op_does():
     for b in (0, 1):
         held = dict(offset=offset.detach(), mask=mask.detach())
         read = {name: memory_of(values, b, (3, 2)) for name, values in held.items()}
-        expected = oracle(
-            input[b : b + 1].detach(), weight=weight.detach(), stride=(1, 1), padding=(1, 1), dilation=(1, 1),
-            groups=1, deform_groups=1, **read,
-        )  # fmt: skip
+        layout = dict(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1, deform_groups=1)
+        expected = oracle(input[b : b + 1].detach(), weight=weight.detach(), **read, **layout)
         torch.testing.assert_close(found[b : b + 1].detach(), expected)
     assert torch.autograd.gradcheck(convolve, leaves)
     with pytest.raises(ValueError, match=r'size of its output, \(3, 2\).*but got \(2, 2\)'):
