@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmkd.distributed.avg_factor import across_ranks
 from mmkd.geometry.multi_level_maps import Levels, as_levels, describe, upcast
-from mmkd.heads.distributions import bins_of, giver_of_bins, read_bins
+from mmkd.heads.distributions import check_returns_bins, read_bins
 from mmkd.heads.predictions import Predictions
 from mmkd.heads.towers import TowerRun
 from mmkd.losses.functional.row_targets import same_rows, targets_by_row
@@ -167,11 +167,8 @@ class CrossHead(nn.Module):
     def _sides(run: TowerRun, outputs: Sequence[Any], weights: Tensor) -> Tensor:
         """Sum of w KL over the rows, by the sum of w over all ranks."""
         head = run.at_work.head
-        if run.outputs is None or not bins_of(head) or giver_of_bins(head) is not None:
-            raise ValueError(
-                "box_loss='sides' needs a teacher whose head returns the distributions that its "
-                f"boxes are means of (GFL), but got {type(head).__name__}. Take box_loss='giou'."
-            )
+        check_returns_bins(head)
+        assert run.outputs is not None
         own, other = read_bins(head, outputs), read_bins(head, run.outputs)
         total = (
             weights * side_divergence(own.flatten(0, 1), other.flatten(0, 1), 1.0).view_as(weights)

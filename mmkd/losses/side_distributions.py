@@ -51,7 +51,7 @@ class SideDistributions(nn.Module):
         ValueError: temperature must be above 0 and score_thr from 0 to below 1, got 0 and 0.05.
     """
 
-    needs_equal = ('priors',)
+    needs_equal = ('priors', 'bins')
     idle_without = 'taught'
     statistics = {
         'taught': Statistic(

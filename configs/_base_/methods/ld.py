@@ -3,7 +3,7 @@
 # reg_max. It teaches boxes alone: bckd.py or prediction_rows.py teach classes, too.
 __method__ = dict(
     teaches='how sure the teacher is of each side of its boxes',
-    needs=['rows', 'DFL', 'equal priors'],
+    needs=['rows', 'DFL', 'equal priors', 'equal bins'],
     source='Zheng et al., CVPR 2022 (arXiv 2102.12252)',
 )
 balance = dict(shares=0.5)
