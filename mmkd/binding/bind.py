@@ -80,6 +80,7 @@ def _fill_losses(config: Any, models: Models) -> Iterator[str]:
         first = pairs[0][0] if pairs else next(iter(fed), None)
         own = Fed('student', mapping[first] if first else {})
         other = Fed('teacher', mapping[pairs[0][1]]) if pairs else None
+        _check_towers(f'distill_losses.{name}', settings, models, own, other)
         yield from _fill(f'distill_losses.{name}', settings, models, own, other)
 
 
@@ -175,6 +176,22 @@ def _check_channels(where: str, settings: Any, fact: str, fed: Fed, models: Mode
             raise ValueError(
                 f'{where}.{argument} must be the channels of {what}, {found} of {recorder}'
                 f', but got {given}. Leave it out: it is taken from the model.'
+            )
+
+
+def _check_towers(where: str, settings: Any, models: Models, own: Fed, other: Fed | None) -> None:
+    """A loss that states the channels of towers must state those that they have."""
+    sides = {'tower_channels': own, 'counterpart_tower_channels': other}
+    cls = class_of(settings)
+    for argument, fact in (declared(cls) or {}).items():
+        if fact not in sides or left_out(cls, settings, argument):
+            continue
+        fed, given = sides[fact], settings[argument]
+        found = models.tower_channels(fed)
+        if fed is not None and found is not None and given != found:
+            raise ValueError(
+                f"{where}.{argument} must be the channels of the {fed.side}'s towers, {found}, but "
+                f'got {given}. Leave it out: it is taken from the model.'
             )
 
 

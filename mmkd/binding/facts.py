@@ -67,7 +67,7 @@ class Models:
             other: its counterpart, if it has one.
         """
         if name in ('tower_channels', 'counterpart_tower_channels'):
-            widths = [self._tower_channels(fed) for fed in (own, other)]
+            widths = [self.tower_channels(fed) for fed in (own, other)]
             if None in widths or widths[0] == widths[1]:
                 return None
             return widths[name.startswith('counterpart_')]
@@ -84,7 +84,8 @@ class Models:
         head = self.head(own.side, own.record or None)
         return None if head is None else HEAD_FACTS[name](head)
 
-    def _tower_channels(self, fed: Fed | None) -> int | None:
+    def tower_channels(self, fed: Fed | None) -> int | None:
+        """Of the towers that a record of them was taken in; None for any other record."""
         recorder = self.recorders[fed.side].get(fed.record.get('recorder')) if fed else None
         if fed is None or recorder is None or recorder['type'] != 'Towers':
             return None

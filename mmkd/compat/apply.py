@@ -39,7 +39,7 @@ from mmkd.compat.metrics import (
     measure_what_was_loaded,
     score_no_detections,
 )
-from mmkd.compat.mmcv_ops import supply_mmcv_ops
+from mmkd.compat.mmcv_ops import pool_without_torchvision, supply_mmcv_ops
 from mmkd.compat.optimizers import decay_the_students_layers
 from mmkd.compat.packages import (
     accept_mmcv_version,
@@ -70,6 +70,7 @@ PATCHES = (
     remove_checkpoints_late,
     repair_ssd_head,
     count_what_fits_in_transformers,
+    pool_without_torchvision,
     let_heads_have_own_methods,
     normalise_ssd_over_ranks,
     call_heads_with_their_hooks,

@@ -11,8 +11,10 @@ from importlib.machinery import ModuleSpec
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mmkd.compat.ops import deform_conv, focal_loss, masked_conv, ms_deform_attn, nms, roi_align
+from mmkd.compat.ops.torchvision_op import torchvision_op
 from mmkd.compat.packages import build_advice
 
 _STAND_INS = (nms, focal_loss, roi_align, ms_deform_attn, deform_conv, masked_conv)
@@ -60,3 +62,23 @@ def supply_mmcv_ops() -> None:
     for name, op in supplied_ops().items():
         setattr(ext, name, op)
     sys.modules['mmcv._ext'] = ext
+
+
+def pool_without_torchvision() -> None:
+    """A RoIAlign that asks for torchvision's op, as CrowdDet's, takes mmcv's where that lacks.
+
+    Both compute the same; torchvision is an extra of mmkd (``[fast]``).
+    """
+    from mmcv.ops import RoIAlign
+    from mmcv.ops import roi_align as mmcv_roi_align
+
+    original = RoIAlign.forward
+
+    @functools.wraps(original)
+    def forward(self: Any, input: Tensor, rois: Tensor) -> Tensor:
+        if not self.use_torchvision or torchvision_op('roi_align', input.device.type):
+            return original(self, input, rois)
+        settings = self.output_size, self.spatial_scale, self.sampling_ratio, 'avg', self.aligned
+        return mmcv_roi_align(input, rois, *settings)
+
+    RoIAlign.forward = forward

@@ -10,6 +10,7 @@ from mmkd.connectors.each_level_connector import EachLevelConnector
 from mmkd.connectors.feature_adapter import FeatureAdapter
 from mmkd.connectors.flatten_cls import FlattenCls
 from mmkd.connectors.imitation_mask_connector import ImitationMaskConnector
+from mmkd.connectors.localisation_regions import LocalisationRegions
 from mmkd.connectors.reencode_boxes import ReencodeBoxes
 from mmkd.connectors.split_pred_maps import SplitPredMaps
 from mmkd.connectors.standard_levels import StandardLevels
@@ -20,6 +21,7 @@ __all__ = [
     'FeatureAdapter',
     'FlattenCls',
     'ImitationMaskConnector',
+    'LocalisationRegions',
     'ReencodeBoxes',
     'SharedClasses',
     'SplitPredMaps',

@@ -137,9 +137,9 @@ class _TaughtHead(HeadAtWork):
         super().__init__(own.head, own.batch, own.depth)
         self.change = change
 
-    def predictions(self, maps: Sequence[Sequence[Tensor]]) -> Predictions:
-        """What the rest of the head makes of other maps, with their graph."""
-        return self.change(super().predictions(maps))
+    def rows(self, outputs: Sequence[Any]) -> Predictions:
+        """What the head predicts with these outputs of its forward."""
+        return self.change(super().rows(outputs))
 
 
 def _holds_rows(feature: Any) -> bool:

@@ -23,7 +23,8 @@ class EachLevelConnector(BaseConnector):
         names (Sequence[str]): what the connector calls them. Defaults to those of MGDConnector.
 
     Raises:
-        ValueError: for lists of unequal length, and for another number of levels.
+        ValueError: for lists of unequal length, for another number of levels, and for a connector
+            that states other channels.
 
     Example:
         >>> import torch
@@ -49,6 +50,13 @@ class EachLevelConnector(BaseConnector):
             raise ValueError(f'in_channels and out_channels need one entry per level, got {given}.')
         number = max(lengths, default=1)
         ins, outs = (i if isinstance(i, list | tuple) else [i] * number for i in given)
+        for name, channels in zip(names, (ins, outs), strict=True):
+            stated = connector.get(name)
+            if stated is not None and any(stated != own for own in channels):
+                raise ValueError(
+                    f'connector.{name} must be the channels of each level, {list(channels)}, but '
+                    f'got {stated}. Leave it out.'
+                )
         self.each = nn.ModuleList(
             MODELS.build({**connector, names[0]: i, names[1]: o})
             for i, o in zip(ins, outs, strict=True)

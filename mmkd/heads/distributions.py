@@ -38,6 +38,19 @@ def read_bins(head: Any, outputs: Sequence[Any]) -> Tensor:
     return rows(outputs[1], 4 * count).unflatten(-1, (4, count))
 
 
+def check_returns_bins(head: Any) -> None:
+    """Whether the head's outputs hold the logits of its distributions, in eval as in training.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if not bins_of(head) or giver_of_bins(head) is not None:
+        raise ValueError(
+            "box_loss='sides' needs a teacher whose head returns the distributions that its "
+            f"boxes are means of (GFL), but got {type(head).__name__}. Take box_loss='giou'."
+        )
+
+
 def giver_of_bins(head: Any) -> nn.Module | None:
     """The module of which the mode alone decides whether the logits are among the outputs."""
     return getattr(head, 'head_module', None)

@@ -32,10 +32,19 @@ class HeadAtWork:
             maps: the levels of the features for the whole head; of each tower, cls and reg, after
                 the convolution at ``depth`` and before its activation.
         """
+        return self.rows(self.outputs(maps))
+
+    def outputs(self, maps: Sequence[Sequence[Tensor]]) -> Sequence[Any]:
+        """The same, as the head returns it."""
         with ExitStack() as stack:
             for name, levels in zip(TOWERS, maps, strict=False) if self.depth else ():
                 stack.enter_context(_fed(self.head, name, levels, self.depth))
-            return read(self.head, self.head(tuple(maps[0])), self.batch)
+            found: Sequence[Any] = self.head(tuple(maps[0]))
+            return found
+
+    def rows(self, outputs: Sequence[Any]) -> Predictions:
+        """What the head predicts with these outputs of its forward."""
+        return read(self.head, outputs, self.batch)
 
 
 @dataclass(frozen=True)
@@ -47,11 +56,13 @@ class TowerRun:
             before the activation; nothing at depth 0.
         rows: what the head predicted.
         at_work: the head.
+        outputs: of its forward. None where they are not known.
     """
 
     maps: Sequence[Sequence[Tensor]]
     rows: Predictions
     at_work: HeadAtWork
+    outputs: Sequence[Any] | None = None
 
 
 def towers(head: Any, name: str) -> list[nn.ModuleList]:

@@ -1,16 +1,20 @@
 """The student's features through the teacher's head."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from mmkd.distributed.avg_factor import across_ranks
 from mmkd.geometry.multi_level_maps import Levels, as_levels, describe, upcast
+from mmkd.heads.distributions import check_returns_bins, read_bins
 from mmkd.heads.predictions import Predictions
 from mmkd.heads.towers import TowerRun
 from mmkd.losses.functional.row_targets import same_rows, targets_by_row
 from mmkd.losses.functional.row_terms import pulled_boxes, soft_classes
+from mmkd.losses.functional.side_terms import side_divergence
 from mmkd.losses.statistic import Statistic
 
 _AXES = (0, 2, 3)
@@ -60,7 +64,9 @@ class CrossHead(nn.Module):
 
     Differs:
         Divided by the sum of the teacher's scores over all ranks, not by the average factor of the
-        student's assigner: it needs no ground truth. Boxes of all heads by GIoU, those of GFL too.
+        student's assigner: it needs no ground truth; theirs where ``num_pos`` is mapped. Boxes of
+        all heads by GIoU; with ``box_loss='sides'`` those of GFL as in their code, whose
+        ``box_weight`` is 4 there, by the sum of w over all ranks where theirs is that of a process.
         What a head multiplies its scores by (centerness) is taught as a part of them. A channel
         of a single cell has no deviation and becomes the teacher's mean; theirs becomes NaN.
 
@@ -71,6 +77,9 @@ class CrossHead(nn.Module):
     Args:
         loss_weight (float): Defaults to 1.0.
         box_weight (float): of the boxes beside the classes. Defaults to 1.0.
+        box_loss (str): 'giou', or 'sides', for a teacher whose boxes are means of distributions
+            (GFL): KL(teacher || crossed) of those of each side, in the mean of the four.
+            Defaults to 'giou'.
         align (bool): bring the maps to the statistics of the teacher's. Defaults to True.
         in_channels (int, optional): of the student's towers, where they are not the teacher's: a
             1x1 convolution for each tower, trained with the student. Defaults to None: in a pair
@@ -78,7 +87,8 @@ class CrossHead(nn.Module):
         out_channels (int, optional): of the teacher's towers, likewise. Defaults to None.
 
     Raises:
-        ValueError: for other records, and for maps that do not fit the teacher's head.
+        ValueError: for other records, for maps that do not fit the teacher's head, and for an
+            unknown ``box_loss``, or one that this head does not know.
 
     Example:
         >>> CrossHead(in_channels=8, out_channels=16).adapters[0]
@@ -97,8 +107,11 @@ class CrossHead(nn.Module):
         align: bool = True,
         in_channels: int | None = None,
         out_channels: int | None = None,
+        box_loss: str = 'giou',
     ) -> None:
         super().__init__()
+        if box_loss not in ('giou', 'sides'):
+            raise ValueError(f"box_loss must be 'giou' or 'sides', but got {box_loss!r}.")
         if (in_channels is None) != (out_channels is None):
             raise ValueError(
                 'in_channels and out_channels must be given together, got '
@@ -107,6 +120,7 @@ class CrossHead(nn.Module):
         self.loss_weight = loss_weight
         self.box_weight = box_weight
         self.align = align
+        self.box_loss = box_loss
         pairs = [] if in_channels is None or out_channels is None else [(in_channels, out_channels)]
         self.adapters = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in pairs * 2)
         self.logs: dict[str, Tensor] = {}
@@ -116,6 +130,7 @@ class CrossHead(nn.Module):
         preds_S: TowerRun | Levels,
         preds_T: TowerRun | Levels,
         head_T: TowerRun | None = None,
+        num_pos: float | Tensor | None = None,
     ) -> Tensor:
         """Compute the loss; ``logs`` gets its parts 'cls' and 'box', both weighted.
 
@@ -123,6 +138,7 @@ class CrossHead(nn.Module):
             preds_S: the student's run, or its levels of features (B, C, H, W), adapted.
             preds_T: the teacher's run, or its levels.
             head_T: with levels, the teacher's run at ``depth=0``.
+            num_pos: of this rank: the last output of the student's ``get_targets``, for example.
         """
         run = preds_T if head_T is None else head_T
         if not isinstance(run, TowerRun):
@@ -131,17 +147,33 @@ class CrossHead(nn.Module):
                 f'got {describe(preds_T)} and {describe(head_T)}. Map it.'
             )
         rows_T = run.rows.detach()
-        crossed = run.at_work.predictions(self._maps(preds_S, preds_T))
+        outputs = run.at_work.outputs(self._maps(preds_S, preds_T))
+        crossed = run.at_work.rows(outputs)
         with torch.autocast(crossed.boxes.device.type, enabled=False):
             self._check(crossed, rows_T)
             found = targets_by_row(crossed, rows_T)
-            cls = soft_classes(crossed, found)
-            box = self.box_weight * pulled_boxes(crossed, found)
+            cls = soft_classes(crossed, found, num_pos)
+            if self.box_loss == 'sides':
+                box = self.box_weight * self._sides(run, outputs, found.weights)
+            else:
+                box = self.box_weight * pulled_boxes(crossed, found, num_pos)
         self.logs = {
             'cls': self.loss_weight * cls.detach(),
             'box': self.loss_weight * box.detach(),
         }
         return self.loss_weight * (cls + box)
+
+    @staticmethod
+    def _sides(run: TowerRun, outputs: Sequence[Any], weights: Tensor) -> Tensor:
+        """Sum of w KL over the rows, by the sum of w over all ranks."""
+        head = run.at_work.head
+        check_returns_bins(head)
+        assert run.outputs is not None
+        own, other = read_bins(head, outputs), read_bins(head, run.outputs)
+        total = (
+            weights * side_divergence(own.flatten(0, 1), other.flatten(0, 1), 1.0).view_as(weights)
+        ).sum()
+        return total / across_ranks(weights.sum(), total)
 
     def _maps(self, preds_S: TowerRun | Levels, preds_T: TowerRun | Levels) -> list[list[Tensor]]:
         if isinstance(preds_T, TowerRun):

@@ -117,6 +117,7 @@ EQUAL: dict[str, Callable[[Any, Any], str]] = {
     'equal classes': _of_heads('classes'),
     'equal priors': _differing_priors,
     'equal coder': _of_heads('coder'),
+    'equal bins': _of_heads('bins'),
     'equal levels': _differing_levels,
     'a level in common': _no_level,
 }

@@ -104,7 +104,7 @@ class _Inside:
 
     def read(self) -> TowerRun:
         at_work = HeadAtWork(self.run.head, self.run.batch, self.depth)
-        return TowerRun(self.maps, self.run.read(), at_work)
+        return TowerRun(self.maps, self.run.read(), at_work, self.run.outputs)
 
 
 def _keep(kept: list[Tensor], _: dict[str, Any], maps: Tensor) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from mmkd.config.names import nearest
 from mmkd.heads import describe_head, predicting_head
+from mmkd.heads.distributions import bins_of
 from mmkd.rules.side import SIDES, side_of
 from mmkd.rules.taps import tap
 
@@ -140,9 +141,9 @@ def check_alignment(
 ) -> None:
     """Check that the two models agree in what the distiller's losses need equal.
 
-    A loss or connector says so in its attribute ``needs_equal``: any of ``classes``, ``priors``
-    and ``coder``. A connector that brings the teacher's record to the student's form lists what it
-    makes equal in ``aligns``.
+    A loss or connector says so in its attribute ``needs_equal``: any of ``classes``, ``priors``,
+    ``coder`` and ``bins`` (of the distributions over the sides of boxes). A connector that brings
+    the teacher's record to the student's form lists what it makes equal in ``aligns``.
 
     Args:
         distiller: built.
@@ -241,9 +242,15 @@ def _differing_coder(student: nn.Module, teacher: nn.Module) -> str:
     return '' if of_s == of_t else f'the box coders are {of_s} (student) and {of_t} (teacher)'
 
 
+def _differing_bins(student: nn.Module, teacher: nn.Module) -> str:
+    s, t = (0 if head is None else bins_of(head) for head in (student, teacher))
+    return '' if s == t else f'the sides of their boxes have {s} (student) and {t} (teacher)'
+
+
 #: By what must be equal: how the two heads differ in it, '' where they do not.
 DIFFERENCE = {
     'classes': _differing_classes,
     'priors': _differing_priors,
     'coder': _differing_coder,
+    'bins': _differing_bins,
 }

@@ -13,6 +13,7 @@ from mmkd.algorithms.build_detector import build_detector
 from mmkd.binding import bind
 from mmkd.binding.probe import Probe
 from mmkd.losses import ObjScaledBoxCls
+from tests import zoo
 from tests.tiny import method, tiny_pair, tiny_ssd, tiny_yolov5, tiny_yolov5_pair
 
 pytestmark = pytest.mark.usefixtures('mmdet_scope')
@@ -164,6 +165,45 @@ def test_what_a_connector_gives_must_be_the_channels_of_the_teacher(loss, connec
     rule = rf'connectors\.ours\.{argument} must be the channels of what its output is compared '
     with pytest.raises(ValueError, match=rule + r'with, 128 of teacher_recorders\.maps, but got'):
         build(feature_pair(loss, connector=connector))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(in_channels=8), r"in_channels must be the channels of the student's towers, 16, but"),
+        (dict(out_channels=8), r"out_channels must be the channels of the teacher's towers, 16, b"),
+        (dict(box_loss='sides'), r"'sides' needs a teacher.*\(GFL\), but got RetinaHead"),
+        (dict(), ''),
+    ],
+)
+def test_what_a_loss_states_of_towers_must_be_so(changes, message):
+    config = zoo.taught('gfl', 'retinanet', 'crosskd')
+    config.distiller.distill_losses.crosskd_loss_cross.update(
+        **{'in_channels': 16, 'out_channels': 16, **changes}
+    )
+    if message:
+        with pytest.raises(ValueError, match=message):
+            RAZOR.build(config)
+    else:  # of equal widths a convolution is stated all the same
+        built = RAZOR.build(config).distiller.distill_losses['crosskd_loss_cross']
+        assert len(built.adapters) == 2
+
+
+def test_bins_must_be_equal_before_a_run():
+    config = zoo.taught('gfl', 'gfl', 'ld')
+    config.teacher.bbox_head.reg_max = 8
+    with pytest.raises(ValueError, match=r'equal bins.*have 17 \(student\) and 9 \(teacher\)'):
+        RAZOR.build(config)
+
+
+def test_a_connector_of_each_level_states_the_channels_of_its_levels():
+    config = zoo.taught('gfl', 'atss', 'mgd')
+    nested = config.distiller.connectors.mgd_masked.connector
+    nested.student_channels = 7
+    with pytest.raises(ValueError, match=r'connector.student_channels must be the .*, but got 7'):
+        RAZOR.build(config)
+    nested.student_channels = 16
+    RAZOR.build(config)
 
 
 class OwnConnector(nn.Module):

@@ -146,6 +146,7 @@ def test_every_patch_is_tested():
         'write_checkpoints_whole',
         'remove_checkpoints_late',
         'repair_ssd_head',
+        'pool_without_torchvision',  # tests/compat/test_ops.py
         'let_heads_have_own_methods',  # tests/compat/test_heads.py
         'normalise_ssd_over_ranks',  # tests/distributed/test_ranks.py
         'call_heads_with_their_hooks',  # tests/compat/test_detectors.py

@@ -112,6 +112,46 @@ def test_forward(problem, modulated):
     torch.testing.assert_close(run(problem, modulated), expected)
 
 
+def memory_of(values, b, size):
+    """The numbers of an image in a row, taken for maps of another size."""
+    row, (height, width) = values[b].flatten().tolist(), size
+    count = len(values[b]) * height * width
+    return torch.tensor(row[:count], dtype=values.dtype).view(1, -1, height, width)
+
+
+def test_offsets_of_a_larger_level_are_read_as_the_compiled_op_does():
+    """As mmdet's DyHead gives them; its own comment says that it does as the official code."""
+    torch.manual_seed(0)
+    input, weight = (torch.randn(2, 4, 3, 2).double(), torch.randn(4, 4, 3, 3).double())
+    offset, mask = torch.randn(2, 18, 5, 4).double(), torch.rand(2, 9, 5, 4).double()
+    leaves = [t.requires_grad_() for t in (input, offset, mask, weight)]
+
+    def convolve(input, offset, mask, weight):
+        return mmcv.ops.modulated_deform_conv2d(input, offset, mask, weight, None, 1, 1, 1, 1, 1)
+
+    found = convolve(*leaves)
+    for b in (0, 1):
+        held = dict(offset=offset.detach(), mask=mask.detach())
+        read = {name: memory_of(values, b, (3, 2)) for name, values in held.items()}
+        layout = dict(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1, deform_groups=1)
+        expected = oracle(input[b : b + 1].detach(), weight=weight.detach(), **read, **layout)
+        torch.testing.assert_close(found[b : b + 1].detach(), expected)
+    assert torch.autograd.gradcheck(convolve, leaves)
+    with pytest.raises(ValueError, match=r'size of its output, \(3, 2\).*but got \(2, 2\)'):
+        convolve(input, offset[..., :2, :2], mask[..., :2, :2], weight)
+
+
+def test_dyhead_runs():
+    from mmdet.models.necks import DyHead
+
+    neck = DyHead(64, 64, num_blocks=1)
+    maps = tuple(torch.randn(1, 64, *size, requires_grad=True) for size in ((8, 6), (4, 3), (2, 2)))
+    found = neck(maps)
+    assert [level.shape for level in found] == [level.shape for level in maps]
+    sum(level.sum() for level in found).backward()
+    assert all(level.grad.isfinite().all() and level.grad.any() for level in maps)
+
+
 @pytest.mark.parametrize('modulated', [False, True])
 def test_gradients(modulated):
     torch.manual_seed(0)

@@ -477,3 +477,20 @@ def test_plain_roi_align_equals_torchvisions(rois, size, scale, ratio, mode, ali
         patch.setattr(roi_align, 'torchvision_op', lambda name, device: None)
         plain = mmcv.ops.roi_align(input, rois, size, scale, ratio, mode, aligned)
     torch.testing.assert_close(served, plain)
+
+
+def test_roi_align_that_asks_for_torchvision_runs_without_it(monkeypatch):
+    """As CrowdDet's config does; mmcv's own forward imports it."""
+    monkeypatch.setitem(sys.modules, 'torchvision', None)
+    monkeypatch.setitem(sys.modules, 'torchvision.ops', None)
+    serving.torchvision_op.cache_clear()
+    try:
+        settings = dict(output_size=2, spatial_scale=0.5, sampling_ratio=0, aligned=True)
+        maps, rois = torch.randn(1, 3, 8, 8), torch.tensor([[0.0, 1, 2, 11, 13]])
+        found = mmcv.ops.RoIAlign(use_torchvision=True, **settings)
+        expected = mmcv.ops.RoIAlign(**settings)(maps, rois)
+        assert torch.equal(found(maps, rois), expected) and expected.any()
+        with pytest.raises(ImportError):
+            mmcv.ops.RoIAlign.forward.__wrapped__(found, maps, rois)
+    finally:
+        serving.torchvision_op.cache_clear()

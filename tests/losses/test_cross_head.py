@@ -5,14 +5,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from mmrazor.registry import MODELS
 from torch import nn
 
 from mmkd.heads import Batch, Predictions, reader
+from mmkd.heads.distributions import read_bins
 from mmkd.heads.towers import HeadAtWork, TowerRun
 from mmkd.losses import CrossHead
 from mmkd.losses.cross_head import aligned
 from tests.losses.contract import LossCase, apply
 from tests.losses.test_prediction_rows import bce, iou
+from tests.tiny import raw_batch
+from tests.zoo import taught
 
 CLASSES, STRIDES, SIZES = 2, (8, 16), ((2, 3), (1, 2))
 
@@ -114,7 +118,7 @@ CASE = LossCase(
 )
 
 
-def cross_by_loops(S, T, depth, align, box_weight=1.0):
+def cross_by_loops(S, T, depth, align, box_weight=1.0, num_pos=None):
     """The loss in float64, alignment and the rest of the head spelled out."""
     cls, box, whole = 0.0, 0.0, 0.0
     row = 0
@@ -152,6 +156,7 @@ def cross_by_loops(S, T, depth, align, box_weight=1.0):
                 box += max(taught) * (1 - iou(own, boxes_T[b, row].tolist(), generalised=True))
             row += 1
     weight = float(score_T.amax(-1).sum())
+    whole, weight = (value if num_pos is None else num_pos for value in (whole, weight))
     return cls / max(whole, 1) + box_weight * box / max(weight, 1)
 
 
@@ -164,6 +169,74 @@ def test_equals_the_oracle(seed, depth, align):
     expected = cross_by_loops(S.maps, T, depth, align)
     assert loss(S, T).item() == pytest.approx(expected, rel=1e-5)
     assert sum(loss.logs.values()).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize('num_pos', [0, 7, torch.tensor(12.0)])
+def test_the_positives_of_an_assigner_in_the_divisor(num_pos):
+    S, T = (run(s, 1, torch.float64) for s in (0, 50))
+    expected = cross_by_loops(S.maps, T, 1, True, 2.0, float(num_pos))
+    found = CrossHead(box_weight=2.0)(S, T, num_pos=num_pos)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def sides_by_loops(own, other, scores):
+    """Their code's term of GFL: KL at a temperature of 1, a quarter of the sum of the sides."""
+    total, whole = 0.0, 0.0
+    for b, row in [(b, row) for b in range(own.size(0)) for row in range(own.size(1))]:
+        weight = max(scores[b, row].tolist())
+        whole += weight
+        for side in range(4):
+            s, t = own[b, row, side].tolist(), other[b, row, side].tolist()
+            log_s, log_t = ([v - math.log(sum(map(math.exp, x))) for v in x] for x in (s, t))
+            pairs = zip(log_s, log_t, strict=True)
+            total += weight * sum(math.exp(q) * (q - p) for p, q in pairs) / 4
+    return total / whole
+
+
+def test_the_sides_of_gfl_by_their_code():
+    """A pair in the reference form, its positives those of the student's own assigner."""
+    config = taught('gfl', 'gfl', 'crosskd')
+    source = 'mmdet.models.dense_heads.gfl_head.GFLHead.get_targets'
+    config.distiller.student_recorders.targets = dict(type='MethodOutputs', source=source)
+    loss, mapping = (
+        config.distiller[key].crosskd_loss_cross
+        for key in ('distill_losses', 'loss_forward_mappings')
+    )
+    loss.update(box_loss='sides', box_weight=4.0)
+    mapping.num_pos = dict(recorder='targets', from_student=True, data_idx=5)
+    torch.manual_seed(0)
+    pair = MODELS.build(config).train()
+    for head in (pair.student.bbox_head, pair.teacher.bbox_head):  # not as unsure as at the start
+        torch.nn.init.constant_(head.gfl_cls.bias, 0.0)
+    seen = {}
+    loss = pair.distiller.distill_losses['crosskd_loss_cross']
+    loss.register_forward_pre_hook(lambda _, __, given: seen.update(given), with_kwargs=True)
+    data = pair.data_preprocessor(raw_batch(), training=True)
+    logged = pair.loss(data['inputs'], data['data_samples'])
+
+    teacher, at_work = seen['preds_T'], seen['preds_T'].at_work
+    crossed = at_work.outputs(loss._maps(seen['preds_S'], teacher))
+    rows, scores = at_work.rows(crossed), teacher.rows.log_prob.exp()
+    own, other = (read_bins(pair.teacher.bbox_head, o) for o in (crossed, teacher.outputs))
+    expected = 4 * sides_by_loops(own, other, scores)
+    assert logged['distill.crosskd_cross_box'].item() == pytest.approx(expected, rel=1e-4)
+    p, q = rows.log_prob.exp().flatten().tolist(), scores.flatten().tolist()
+    cls = sum(abs(x - y) * bce(y, x) for x, y in zip(p, q, strict=True))
+    positives = float(seen['num_pos'])
+    assert positives > 2
+    assert logged['distill.crosskd_cross_cls'].item() == pytest.approx(cls / positives, rel=1e-4)
+    logged['distill.crosskd_loss_cross'].backward()
+    tower = pair.student.bbox_head.reg_convs[0].conv.weight.grad
+    assert tower.isfinite().all() and tower.any()
+
+
+def test_sides_need_a_head_that_returns_them():
+    with pytest.raises(
+        ValueError, match=r"(?s)'sides' needs a teacher.*\(GFL\), but got TwoTowers"
+    ):
+        CrossHead(box_loss='sides')(run(0), run(1))
+    with pytest.raises(ValueError, match="box_loss must be 'giou' or 'sides', but got 'kl'"):
+        CrossHead(box_loss='kl')
 
 
 def test_a_student_with_the_teachers_maps_has_nothing_to_learn():

@@ -43,6 +43,8 @@ CASE = LossCase(
         (lambda i: i | {'preds_S': bins(0)[:, 1:]}, 'must have the same priors'),
         (lambda i: i | {'rows_T': rows(0, 7)}, 'rows_T must be the teacher'),
         (lambda i: i | {'rows_T': bins(0)}, 'rows_T must be the teacher'),
+        (lambda i: i | {'regions': torch.ones(2, 8, 2)}, "need the student's rows"),
+        (lambda i: i | {'regions': torch.ones(2, 7, 2), 'rows_S': rows(0, 8)}, r'got \(2, 7, 2\)'),
     ),
     log_keys=('taught',),
 )

@@ -1,6 +1,7 @@
 # CrossKD (Wang et al., CVPR 2024): the maps inside the student's towers run through the rest of the
-# teacher's head, whose predictions from them are compared with its own. Towers of other widths need
-# in_channels and out_channels of the loss; heads without towers, cross_head.py.
+# teacher's head, whose predictions from them are compared with its own. Heads without towers:
+# cross_head.py. Two GFLs as their code compares them: box_loss='sides' and box_weight=4.0 in the
+# loss, and num_pos mapped to the last output of the student's get_targets.
 __method__ = dict(
     teaches="what the teacher's head predicts from the student's maps",
     needs=['rows', 'tower', 'equal classes', 'equal levels'],

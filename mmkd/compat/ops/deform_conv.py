@@ -4,6 +4,8 @@ As in :mod:`mmkd.compat.ops`, each function has the name, the arguments and the 
 compiled counterpart, and fills what it is given to fill.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from mmkd.compat.ops.deformable import Geometry, forward, gradients
@@ -97,6 +99,40 @@ def deform_conv_backward_parameters(
     grad_weight += (scale * of_weight).to(grad_weight)
 
 
+def as_read(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Offsets or masks (B, N, H, W) as the compiled op reads them: an image's numbers in a row.
+
+    They are taken to have the output's size. DyHead gives those of a larger level, of which the
+    first are read, each for another place than it was made for; so its weights were trained.
+
+    Args:
+        values: (B, N, H, W).
+        size: (Ho, Wo) of the output.
+
+    Returns:
+        Tensor: (B, N, Ho, Wo).
+
+    Raises:
+        ValueError: there are too few numbers.
+
+    Example:
+        >>> import torch
+        >>> as_read(torch.arange(8).view(1, 2, 2, 2), (1, 2)).tolist()
+        [[[[0, 1]], [[2, 3]]]]
+    """
+    height, width = size
+    wanted = values.size(1) * height * width
+    if tuple(values.shape[-2:]) == (height, width):
+        return values
+    if values[0].numel() < wanted:
+        raise ValueError(
+            f'offsets and masks of a deformable convolution must have the size of its output, '
+            f'{(height, width)}, or a larger one, but got {tuple(values.shape[-2:])}. Correct '
+            'stride or padding.'
+        )
+    return values.flatten(1)[:, :wanted].view(-1, values.size(1), height, width)
+
+
 def modulated_deform_conv_forward(
     input: Tensor,
     weight: Tensor,
@@ -122,7 +158,8 @@ def modulated_deform_conv_forward(
     geometry = Geometry(
         (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), deformable_group
     )
-    result = forward(input, offset, weight, mask, geometry)
+    size = output.shape[-2:]
+    result = forward(input, as_read(offset, size), weight, as_read(mask, size), geometry)
     output.copy_(result + bias.to(result).view(-1, 1, 1) if with_bias else result)
 
 
@@ -156,10 +193,19 @@ def modulated_deform_conv_backward(
     geometry = Geometry(
         (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), deformable_group
     )
+    size = grad_output.shape[-2:]
     found = gradients(
-        ('input', 'offset', 'weight', 'mask'), grad_output, input, offset, weight, mask, geometry
+        ('input', 'weight', 'offset', 'mask'),
+        grad_output,
+        input,
+        as_read(offset, size),
+        weight,
+        as_read(mask, size),
+        geometry,
     )
-    for filled, grad in zip((grad_input, grad_offset, grad_weight, grad_mask), found, strict=True):
-        filled.copy_(grad)
+    grad_input.copy_(found[0])
+    grad_weight.copy_(found[1])
+    for filled, grad in zip((grad_offset, grad_mask), found[2:], strict=True):
+        filled.view(len(filled), -1)[:, : grad[0].numel()] = grad.flatten(1).to(filled)
     if with_bias:
         grad_bias.copy_(upcast(grad_output).sum((0, 2, 3)))

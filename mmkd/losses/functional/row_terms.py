@@ -11,21 +11,31 @@ from mmkd.losses.functional.iou_losses import IOU_LOSSES
 from mmkd.losses.functional.row_targets import RowTargets
 
 
-def soft_classes(preds_S: Predictions, found: RowTargets) -> Tensor:
-    """Sum of ``|q - p|`` BCE(logits, q) over rows and classes, by the sum of q over all ranks."""
+def soft_classes(
+    preds_S: Predictions, found: RowTargets, whole: Tensor | float | None = None
+) -> Tensor:
+    """Sum of ``|q - p|`` BCE(logits, q) over rows and classes, by a sum over all ranks.
+
+    Args:
+        preds_S: the student's rows.
+        found: what they are to learn.
+        whole: of this rank. Defaults to None, the sum of q.
+    """
     logits = Predictions(upcast(preds_S.log_prob), preds_S.boxes).logits
     error = (found.classes - logits.sigmoid()).abs()
     total = error * F.binary_cross_entropy_with_logits(logits, found.classes, reduction='none')
     if preds_S.valid is not None:
         total = total * preds_S.valid[..., None]
-    return total.sum() / across_ranks(found.classes.sum(), total)
+    return total.sum() / across_ranks(found.classes.sum() if whole is None else whole, total)
 
 
-def pulled_boxes(preds_S: Predictions, found: RowTargets) -> Tensor:
-    """Sum of w (1 - GIoU) over the pairs, by the sum of w over all ranks."""
+def pulled_boxes(
+    preds_S: Predictions, found: RowTargets, whole: Tensor | float | None = None
+) -> Tensor:
+    """Sum of w (1 - GIoU) over the pairs, by a sum over all ranks: ``whole``, or that of w."""
     own = upcast(preds_S.boxes).gather(1, found.rows[..., None].expand(-1, -1, 4))
     total = weighted_giou(own, found.boxes, found.weights)
-    return total / across_ranks(found.weights.sum(), total)
+    return total / across_ranks(found.weights.sum() if whole is None else whole, total)
 
 
 _FAR = 1e9  # pixels: in float32 the area of a larger box overflows

@@ -16,6 +16,7 @@ from mmkd.rules.loss_rules.heads import (
     check_decoding,
     check_objectness,
     check_raw_coder,
+    check_sides,
     check_units,
 )
 from mmkd.rules.loss_rules.rows import check_rows
@@ -26,6 +27,7 @@ RULES: tuple[Callable[[nn.Module, list[Feed], Any], None], ...] = (
     check_softmax,
     check_objectness,
     check_raw_coder,
+    check_sides,
     check_classes,
     check_decoding,
     check_units,

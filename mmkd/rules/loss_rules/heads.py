@@ -3,10 +3,12 @@
 from typing import Any
 
 import torch
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from torch import nn
 
 from mmkd.connectors import SplitPredMaps
 from mmkd.heads import describe_head
+from mmkd.heads.distributions import check_returns_bins
 from mmkd.heads.level_anchors import level_priors
 from mmkd.rules.distiller_rules import DIFFERENCE
 from mmkd.rules.loss_facts import author
@@ -68,6 +70,15 @@ def check_raw_coder(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
                 f'{where} must name how the head encodes boxes, but got {given!r}, and '
                 f'{feed.recorder} taps {type(feed.tap.head).__name__} with {coder}. {remedy}'
             )
+
+
+def check_sides(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
+    """Sides are compared as distributions where the teacher's head returns such."""
+    if getattr(loss, 'box_loss', None) != 'sides' or author(loss) != 'mmkd':
+        return
+    for feed in feeds:
+        if not feed.from_student and isinstance(feed.tap.head, BaseDenseHead) and not feed.part:
+            check_returns_bins(feed.tap.head)
 
 
 def check_classes(loss: nn.Module, feeds: list[Feed], distiller: Any) -> None:
