@@ -98,30 +98,46 @@ class Detector:
         self._check()
 
     def _check(self) -> None:
-        [given] = self.session.get_inputs()[:1]
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1:
+            raise ModelFileError(
+                f'an exported detector must have one input, the images, but "{self._path}" has '
+                f'{len(inputs)}. Export it again.'
+            )
+        [given] = inputs
         expected = ['tensor(uint8)', 'tensor(float)']
         kind = expected[self.metadata.preprocessing['input'] == 'float32']
-        known = self._outputs in (['boxes', 'scores'], ['detections'])
+        known = self._outputs in (self._rows_outputs(), ['detections'])
         if not known or given.type != kind or list(given.shape[1:]) != [3, *self.size]:
             raise ModelFileError(
                 f'an exported detector must take (N, 3, {self.size[0]}, {self.size[1]}) {kind} and '
-                f'give boxes and scores, or detections, but "{self._path}" takes {given.shape} '
+                f'give {", ".join(self._rows_outputs())}, or detections, but "{self._path}" takes '
+                f'{given.shape} '
                 f'{given.type} and gives {", ".join(self._outputs)}. Export it again.'
             )
         for output in self.session.get_outputs():
             sides = output.shape[1:]
             rows, names = sum(self.metadata.thresholds['levels']), len(self.classes)
-            wanted = dict(boxes=[rows, 4], scores=[rows, names], detections=[None, 6])[output.name]
-            if len(sides) != 2 or any(
-                isinstance(side, int) and side != own
-                for side, own in zip(sides, wanted, strict=True)
-                if own is not None
+            wanted = dict(
+                boxes=[rows, 4], scores=[rows, names], factors=[rows, 1], detections=[None, 6]
+            )[output.name]
+            if (
+                output.type != 'tensor(float)'
+                or len(sides) != 2
+                or any(
+                    isinstance(side, int) and side != own
+                    for side, own in zip(sides, wanted, strict=True)
+                    if own is not None
+                )
             ):
                 raise ModelFileError(
                     f'the outputs of an exported detector must fit its metadata, {names} classes '
-                    f'and {rows} rows, but "{self._path}" gives {output.name} of shape '
-                    f'{output.shape}. Export it again.'
+                    f'and {rows} rows, in float32, but "{self._path}" gives {output.name} of shape '
+                    f'{output.shape}, {output.type}. Export it again.'
                 )
+
+    def _rows_outputs(self) -> list[str]:
+        return ['boxes', 'scores', *['factors'] * ('factor' in self.metadata.thresholds)]
 
     @overload
     def __call__(self, image: Image, batch: int = ...) -> Detections: ...
@@ -178,16 +194,19 @@ class Detector:
         self, outputs: Sequence[NDArray[Any]]
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Boxes, scores and labels in the outputs of one image, in pixels of the input."""
-        if len(outputs) > 1:
-            return choose(outputs[0], outputs[1], self.metadata.thresholds, self.size)
-        found = outputs[0][outputs[0][:, 5] >= 0]
-        labels = found[:, 5].astype(np.int64)
+        if len(outputs) == 1:
+            found = outputs[0][outputs[0][:, 5] >= 0]
+            boxes, scores, labels = found[:, :4], found[:, 4], found[:, 5].astype(np.int64)
+        else:
+            rows, of_classes, *factors = outputs
+            rule = self.metadata.thresholds
+            boxes, scores, labels = choose(rows, of_classes, rule, self.size, *factors)
         if labels.size and labels.max() >= len(self.classes):
             raise ModelFileError(
                 f'the labels of an exported detector must be of its {len(self.classes)} classes, '
                 f'but "{self._path}" gives {labels.max()}. Export it again.'
             )
-        return found[:, :4], found[:, 4], labels
+        return boxes, scores, labels
 
 
 def _loaded(image: Image) -> NDArray[Any]:

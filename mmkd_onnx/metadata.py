@@ -8,6 +8,7 @@ from typing import Any
 from mmkd_onnx.preparation import INTERPOLATIONS
 
 MAX_SIDE = 1 << 14  # of an image, in pixels
+_LARGE = 1e9  # no threshold and no pixel value is
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def _is_size(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, float | int)
+    return isinstance(value, float | int) and abs(value) < _LARGE
 
 
 def _is_color(value: Any) -> bool:
@@ -96,7 +97,19 @@ def _are_thresholds(rules: Any) -> bool:
         and _are(int, rules['max_per_image'], 0 if before is None else before, *levels)
         and min(rules['max_per_image'], 1 if before is None else before, *levels) >= 0
         and _are(bool, rules['multi_label'], rules['class_agnostic'], rules['clip_first'])
+        and _are(bool, *(rules.get(key, False) for key in ('whole_rows', 'by_level', 'voting')))
+        and all(type(rules.get(key, 1)) is int for key in ('instances', 'fast_nms', 'border'))
+        and min(rules.get(key, 1) for key in ('instances', 'fast_nms')) > 0
+        and 0 <= rules.get('border', 0) < MAX_SIDE
+        and _is_number(rules.get('factor', 0))
+        and ('peaks' not in rules or _are_peaks(rules['peaks'], sum(levels)))
     )
+
+
+def _are_peaks(peaks: Any, rows: int) -> bool:
+    kernel, size = peaks['kernel'], peaks['size']
+    odd = type(kernel) is int and 0 < kernel < MAX_SIDE and kernel % 2 == 1
+    return odd and len(peaks) == 2 and _is_size(size) and size[0] * size[1] == rows
 
 
 def _is_dataset(dataset: Any) -> bool:

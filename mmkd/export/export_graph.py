@@ -2,13 +2,21 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from mmengine.config import Config
 
+from mmkd.checkpoints.fetch import is_address
 from mmkd.config.config_files import config_files
-from mmkd.export.converters import check_converter, convert, converted_files, open_in_openvino
+from mmkd.export.converters import (
+    CONVERTERS,
+    check_converter,
+    convert,
+    converted_files,
+    open_in_openvino,
+)
 from mmkd.export.export_onnx import (
     DEFAULTS,
     Settings,
@@ -25,6 +33,31 @@ from mmkd.export.onnx_file import need
 from mmkd.export.trained import open_trained
 from mmkd.fileio.check_not_read import check_not_read
 from mmkd.quantization.quantized import ranges_in
+
+#: Endings of files that one of ONNX is named after; what else follows a dot is part of a name.
+_ENDINGS = ('.onnx', '.pth', '.pt', *(ending for _, ending in CONVERTERS.values()))
+
+
+def onnx_file(checkpoint: str, out: Path | None = None) -> Path:
+    """The ONNX file that is written for a checkpoint, or for ``--out FILE``.
+
+    Raises:
+        IsADirectoryError: it is told a folder.
+
+    Example:
+        >>> onnx_file('runs/epoch_12.pth').name, onnx_file('', Path('student_v1.5')).name
+        ('epoch_12.onnx', 'student_v1.5.onnx')
+        >>> onnx_file('https://example.org/models/student.pth?download=1').as_posix()
+        'student.onnx'
+    """
+    if out is None and is_address(checkpoint):
+        address = urlsplit(checkpoint)
+        out = Path(PurePosixPath(address.path or address.netloc).name)
+    given = out or Path(checkpoint)
+    if not given.name.strip('.'):
+        raise IsADirectoryError(f'--out must name a file, but got "{given}". Give FILE.onnx.')
+    name = given.stem if given.suffix in _ENDINGS else given.name
+    return given.with_name(f'{name}.onnx')
 
 
 def export_graph(
@@ -70,9 +103,7 @@ def export_graph(
         raise FileNotFoundError(
             f'--images must be files, but there is no "{missing[0]}". Correct the path.'
         )
-    file = (out or Path(Path(checkpoint).name)).with_suffix('.onnx')
-    if out is None:
-        file = Path(checkpoint).with_suffix('.onnx')
+    file = onnx_file(checkpoint, out)
     besides = converted_files(kind, file)
     report = check_outputs(file, overwrite, besides)
     check_not_read((file, report, *besides), [checkpoint, *config_files(config), *images])

@@ -234,10 +234,22 @@ _EVALUATORS = {'val_dataloader': 'val_evaluator', 'test_dataloader': 'test_evalu
 
 def _evaluator(trained: Trained, dataset: Any) -> Evaluator:
     config = trained.config
-    metrics = config.get('val_evaluator') or config.get('test_evaluator')
-    evaluator = Evaluator(metrics if isinstance(metrics, list | tuple) else [metrics])
+    given = config.get('val_evaluator') or config.get('test_evaluator')
+    evaluator = Evaluator([_of_boxes(m) for m in (given if _is_list(given) else [given])])
     evaluator.dataset_meta = dataset.metainfo
     return evaluator
+
+
+def _of_boxes(metric: Any) -> Any:
+    """A metric's config without masks, of which a file has none: ``metric=['bbox', 'segm']``."""
+    given = metric.get('metric')
+    named = list(given) if _is_list(given) else [given]
+    kept = [name for name in named if name != 'segm']
+    return metric if kept == named else {**metric, 'metric': kept or ['bbox']}
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def write(out: Path, report: Path, files: Files, parity: Any) -> None:

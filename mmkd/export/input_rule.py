@@ -43,10 +43,13 @@ def input_rule(
             divisor = lcm(divisor, transform.get('size_divisor') or 1)
         elif name in ('Resize', 'YOLOv5KeepRatioResize', 'LetterResize'):
             steps.append(_step(name, transform, size))
+        elif name == 'RandomCenterCropPad' and transform.get('test_mode'):
+            steps.append(_in_the_middle(transform, size))
         elif name not in _IDLE:
             raise ValueError(
                 'a test pipeline that is exported must resize and pad, by Resize, '
-                'YOLOv5KeepRatioResize, LetterResize and Pad, but this one has '
+                'YOLOv5KeepRatioResize, LetterResize, Pad and RandomCenterCropPad in test_mode, '
+                'but this one has '
                 f'{name}. Give a config whose test_dataloader does without.'
             )
     height, width = size or _size_of(steps, fixed)
@@ -137,6 +140,27 @@ def _step(name: str, transform: Mapping[str, Any], size: tuple[int, int] | None)
         )
     kept = bool(transform.get('keep_ratio', False))
     return dict(step='resize', scale=scale, keep_ratio=kept, interpolation=how)
+
+
+def _in_the_middle(transform: Mapping[str, Any], size: tuple[int, int] | None) -> dict[str, Any]:
+    """As CenterNet is tested: the image as it is in the middle of a larger one.
+
+    A file has one size, so an image that is larger than that is made smaller.
+    """
+    if size is None:
+        raise ValueError(
+            'an exported file has one input size, but the RandomCenterCropPad of the test pipeline '
+            'takes that of each image. Give --size H W, as large as most images.'
+        )
+    value = list(transform.get('mean') or [0, 0, 0])
+    return dict(
+        step='letterbox',
+        size=list(size),
+        allow_scale_up=False,
+        stretch=False,
+        interpolation='bilinear',
+        value=value[::-1] if transform.get('to_rgb') else value,
+    )
 
 
 def _size_of(steps: Sequence[Mapping[str, Any]], fixed: Any) -> tuple[int, int]:

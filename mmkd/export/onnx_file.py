@@ -90,8 +90,11 @@ def need(package: str, what: str) -> Any:
 def _export(graph: RowsGraph, file: Path, kind: str, opset: int, exporter: str) -> None:
     image = torch.randint(0, 256, (2, 3, *graph.size), dtype=torch.uint8)
     image = image if kind == 'uint8' else image.float()
+    model = graph.model
+    with torch.no_grad(), no_stand_ins(model):
+        outputs = ['boxes', 'scores', 'factors'][: len(_try(graph, image))]
     settings: dict[str, Any] = dict(
-        input_names=['image'], output_names=['boxes', 'scores'], opset_version=opset
+        input_names=['image'], output_names=outputs, opset_version=opset
     )
     if exporter == 'dynamo':
         batch = torch.export.Dim(_BATCH, min=1, max=1024)
@@ -99,13 +102,11 @@ def _export(graph: RowsGraph, file: Path, kind: str, opset: int, exporter: str) 
             dynamo=True, dynamic_shapes=({0: batch},), external_data=False, verbose=False
         )
     else:
-        settings['dynamic_axes'] = {name: {0: _BATCH} for name in ('image', 'boxes', 'scores')}
+        settings['dynamic_axes'] = {name: {0: _BATCH} for name in ('image', *outputs)}
         if 'dynamo' in inspect.signature(torch.onnx.export).parameters:  # torch >= 2.5
             settings['dynamo'] = False
-    model = graph.model
     with torch.no_grad(), warnings.catch_warnings(), no_stand_ins(model), constant_linspaces():
         warnings.simplefilter('ignore')  # of a tracer, on each size that it takes for a constant
-        _try(graph, image)
         try:
             torch.onnx.export(graph, (image,), str(file), **settings)
         except Exception as error:
@@ -118,14 +119,15 @@ def _export(graph: RowsGraph, file: Path, kind: str, opset: int, exporter: str) 
             ) from error
 
 
-def _try(graph: RowsGraph, image: torch.Tensor) -> None:
+def _try(graph: RowsGraph, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Run it once: what cannot be a graph says so here, in its own words.
 
     Raises:
         NotExportableError: it computes in float32 somewhere, where float16 was asked for.
     """
+    found: tuple[torch.Tensor, ...]
     try:
-        graph(image)
+        found = graph(image)
     except NotExportableError:
         raise
     except RuntimeError as error:
@@ -136,6 +138,7 @@ def _try(graph: RowsGraph, image: torch.Tensor) -> None:
             f'{type(graph.model).__name__} with {type(graph.head).__name__} does not: '
             f'{" ".join(str(error).split())[:200]}. Export it without --half.'
         ) from error
+    return found
 
 
 def _open_batch(model: Any) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 # of which the surest K are taken: so each image has K, whatever the others have.
 _TAIL = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
-nms (float[batch, P, 4] rows, float[batch, P, C] row_scores) => (float[batch, K, 6] detections) {{
+nms (float[batch, P, 4] rows, float[batch, P, C] given_scores{factor_input})
+  => (float[batch, K, 6] detections) {{
   low = Constant <value = float {{0.0}}> ()
   high = Constant <value = float[4] {{{width}, {height}, {width}, {height}}}> ()
   none = Constant <value = float {{-1.0}}> ()
@@ -17,10 +18,12 @@ nms (float[batch, P, 4] rows, float[batch, P, C] row_scores) => (float[batch, K,
   row_count = Shape <start = 1, end = 2> (rows)
   above = Max (rows, low)
   boxes_in = Min (above, high)
+  {peaks}
   {only}
   {before}
   {large}
-  by_class = Transpose <perm = [0, 2, 1]> (large_scores)
+  {ranked}
+  by_class = Transpose <perm = [0, 2, 1]> (ranked_scores)
   pairs = Reshape (by_class, pairs_shape)
   {suppress}
   pair_count = Shape <start = 1, end = 2> (pairs)
@@ -28,7 +31,7 @@ nms (float[batch, P, 4] rows, float[batch, P, C] row_scores) => (float[batch, K,
   best, place = TopK <axis = 1, largest = 1, sorted = 1> (kept, k)
   label = Div (place, row_count)
   row = Mod (place, row_count)
-  there = Greater (best, threshold)
+  there = Greater (best, floor)
   last = Constant <value = int64[1] {{-1}}> ()
   row_column = Unsqueeze (row, last)
   box = GatherND <batch_dims = 1> (boxes_in, row_column)
@@ -45,7 +48,7 @@ nms (float[batch, P, 4] rows, float[batch, P, C] row_scores) => (float[batch, K,
 _SUPPRESSED = """
   per_class = Constant <value = int64[1] {{{per_class}}}> ()
   overlap = Constant <value = float[1] {{{iou}}}> ()
-  chosen = NonMaxSuppression ({compared}, by_class, per_class, overlap, threshold)
+  {chosen}
   from_0 = Constant <value = int64[1] {{0}}> ()
   from_1 = Constant <value = int64[1] {{1}}> ()
   from_2 = Constant <value = int64[1] {{2}}> ()
@@ -61,6 +64,42 @@ _SUPPRESSED = """
   pairs_size = Shape (pairs)
   nothing = ConstantOfShape <value = float[1] {{-1.0}}> (pairs_size)
   kept = ScatterND (nothing, index, values)
+"""
+_BY_CLASS = 'chosen = NonMaxSuppression ({compared}, by_class, per_class, overlap, floor)'
+# All pairs are of one class: each box as often as there are classes.
+_AGNOSTIC = """
+  single = Constant <value = int64[1] {{1}}> ()
+  class_count = Shape <start = 2, end = 3> (row_scores)
+  repeats = Concat <axis = 0> (single, class_count, single)
+  repeated = Tile ({compared}, repeats)
+  one_class = Unsqueeze (pairs, single)
+  chosen = NonMaxSuppression (repeated, one_class, per_class, overlap, floor)
+"""
+# Of a map only the cells that none around exceeds.
+_PEAKS = """
+  to_map = Constant <value = int64[4] {{0, 0, {height}, {width}}}> ()
+  to_rows = Constant <value = int64[3] {{0, 0, -1}}> ()
+  given_by_class = Transpose <perm = [0, 2, 1]> (given_scores)
+  map = Reshape (given_by_class, to_map)
+  around = MaxPool <kernel_shape = [{kernel}, {kernel}], pads = [{pad}, {pad}, {pad}, {pad}]> (map)
+  around_rows = Reshape (around, to_rows)
+  highest = Transpose <perm = [0, 2, 1]> (around_rows)
+  is_peak = Equal (given_scores, highest)
+  row_scores = Where (is_peak, given_scores, low)
+"""
+# Scores as they were before they were multiplied, and again as they are.
+_DIVIDED = """
+  least_factor = Constant <value = float {{{least}}}> ()
+  no_zero = Constant <value = float {{1e-30}}> ()
+  divisor = Max (row_factors, no_zero)
+  quotient = Div (given_scores, divisor)
+  is_enough = GreaterOrEqual (row_factors, least_factor)
+  row_scores = Where (is_enough, quotient, none)
+"""
+_MULTIPLIED = """
+  is_over = Greater (large_scores, threshold)
+  ranked_scores = Where (is_over, given_scores, none)
+  floor = Constant <value = float[1] {0.0}> ()
 """
 _ONLY_SUREST = """
   axes = Constant <value = int64[1] {2}> ()
@@ -82,6 +121,14 @@ _LEVEL = """
   goes_{n} = GreaterOrEqual (level_{n}, least_{n})
   kept_{n} = Where (goes_{n}, level_{n}, none)
 """
+#: Rules that ONNX has no operator for, and what a detector with them does.
+_NO_FORM = {
+    'voting': 'moves boxes by a vote of those that they overlap',
+    'whole_rows': 'counts rows, not scores, before it suppresses',
+    'instances': 'spares boxes of one proposal',
+    'by_level': 'suppresses within a level',
+    'fast_nms': 'suppresses by what is suppressed itself, too',
+}
 _TOO_OLD = 18  # ReduceMax and ReduceMin take their axes as an input from here on
 
 
@@ -145,10 +192,11 @@ def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
     import onnx.compose
     import onnx.parser
 
-    if rules['class_agnostic']:
+    foreign = [why for rule, why in _NO_FORM.items() if rules.get(rule)]
+    if foreign:
         raise ValueError(
-            'the NonMaxSuppression of ONNX works class by class, but the test_cfg of this detector '
-            'has class_agnostic=True. Export without --nms: mmkd_onnx does the rest.'
+            f'with --nms a detector must suppress by the NonMaxSuppression of ONNX alone, but this '
+            f'one {foreign[0]}. Export it without --nms: mmkd_onnx does the rest.'
         )
     [opset] = [entry.version for entry in model.opset_import if entry.domain == '']
     height, width = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[2:])
@@ -162,18 +210,30 @@ def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
             )
     suppress = 'kept = Identity (pairs)'
     if rules['iou'] is not None:
+        chosen = (_AGNOSTIC if rules['class_agnostic'] else _BY_CLASS).format(compared=compared)
         suppress = _SUPPRESSED.format(
             iou=rules['iou'],
             per_class=rules['max_per_image'],
-            compared=compared,
+            chosen=chosen,
         )
+    peaks = 'row_scores = Identity (given_scores)'
+    if rules.get('peaks'):
+        kernel, (high, wide) = rules['peaks']['kernel'], rules['peaks']['size']
+        peaks = _PEAKS.format(kernel=kernel, pad=kernel // 2, height=high, width=wide)
+    ranked = 'ranked_scores = Identity (large_scores)\n  floor = Identity (threshold)'
+    if 'factor' in rules:
+        peaks, ranked = _DIVIDED.format(least=float(rules['factor'])), _MULTIPLIED
+    border = rules.get('border', 0)
     text = _TAIL.format(
         ir=model.ir_version,
         opset=opset,
-        width=float(width),
-        height=float(height),
+        width=float(width - border),
+        height=float(height - border),
+        factor_input=', float[batch, P, 1] row_factors' if 'factor' in rules else '',
         most=rules['max_per_image'],
         score=rules['score'],
+        peaks=peaks,
+        ranked=ranked,
         only=only,
         large=_large(rules, compared, opset < _TOO_OLD),
         before=_before_nms(rules, opset < _TOO_OLD),
@@ -186,6 +246,6 @@ def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
     for entry in list(model.opset_import):
         if entry.domain != '' and all(e.domain != entry.domain for e in tail.opset_import):
             tail.opset_import.add(domain=entry.domain, version=entry.version)
-    return onnx.compose.merge_models(
-        model, tail, io_map=[('boxes', 'rows'), ('scores', 'row_scores')]
-    )
+    inputs = dict(boxes='rows', scores='given_scores', factors='row_factors')
+    named = [output.name for output in model.graph.output]
+    return onnx.compose.merge_models(model, tail, io_map=[(name, inputs[name]) for name in named])

@@ -109,10 +109,10 @@ def row_errors(
 
     Boxes count up to a side of the input beyond it: what lies further out is cut off anyway.
     """
-    boxes, scores = outputs
+    boxes, scores = outputs[:2]
     side = max(size)
     if own.proposal:
-        return proposal_errors(own, outputs, side, SCORE, PER_SIDE * side)
+        return proposal_errors(own, (boxes, scores), side, SCORE, PER_SIDE * side)
     if boxes.shape != own.boxes.shape or scores.shape != own.scores.shape:
         return dict(score=float('inf'), box_px=float('inf'), box_of_tolerance=float('inf'))
     clipped = [np.clip(b.astype(np.float64), -side, 2 * side) for b in (own.boxes, boxes)]

@@ -54,8 +54,9 @@ class Reference:
 
     def _prepared(self, inputs: NDArray[Any]) -> Any:
         shapes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape'), self.size)
+        border = [0, self.size[0], 0, self.size[1]]  # of the image in it, as CenterNet asks
         samples = [
-            DetDataSample(metainfo=dict(shapes, scale_factor=(1.0, 1.0), img_id=i))
+            DetDataSample(metainfo=dict(shapes, border=border, scale_factor=(1.0, 1.0), img_id=i))
             for i in range(len(inputs))
         ]
         images = [torch.from_numpy(image) for image in inputs]

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.compat.mmcv_ops import supplied_ops
 from mmkd.export.not_exportable import NotExportableError
-from mmkd.export.two_stage import check_two_stage, in_graph, is_two_stage, two_stage_rows
+from mmkd.export.roi_features import in_graph
+from mmkd.export.thresholds import factors_of
+from mmkd.export.two_stage import is_two_stage, two_stage_rows
+from mmkd.export.two_stage_kinds import check_two_stage
 from mmkd.heads import Batch, Predictions, find_reader, predicting_head, read
 from mmkd.heads.readers import names_of
 
@@ -57,7 +60,7 @@ def exported_head(model: Any) -> Any:
 
 
 class RowsGraph(nn.Module):
-    """(B, 3, H, W) in BGR order to boxes (B, P, 4) and scores (B, P, C).
+    """(B, 3, H, W) in BGR order to boxes (B, P, 4), scores (B, P, C) and factors (B, P, 1), if any.
 
     Args:
         model: a detector in evaluation mode.
@@ -82,10 +85,11 @@ class RowsGraph(nn.Module):
         for name, values in (('mean', preprocessing.mean), ('std', preprocessing.std)):
             self.register_buffer(name, None if values is None else values.detach().clone().float())
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """The rows of each image."""
         found = self.rows(self._normalised(image))
-        return found.boxes, scores_of(found)
+        factors = factors_of(self.head, found)
+        return found.boxes, scores_of(found), *(() if factors is None else (factors,))
 
     def rows(self, inputs: Tensor) -> Predictions:
         """The rows of normalised images."""

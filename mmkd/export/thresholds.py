@@ -3,13 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor, nn
+
 from mmkd.heads import Predictions
 from mmkd.heads.readers import names_of
 
 #: Heads of which a row is a detection of its surest class alone.
 _ONE_LABEL = ('mmdet.YOLOXHead',)
 #: Heads whose ``nms_pre`` counts over all levels.
-_ALL_LEVELS = ('mmyolo.YOLOv5Head', 'mmdet.YOLOXHead')
+_ALL_LEVELS = ('mmyolo.YOLOv5Head', 'mmdet.YOLOXHead', 'mmdet.YOLOV3Head')
+#: Heads that hold scores against thresholds after they have multiplied them by a factor.
+_MULTIPLIED_FIRST = ('mmyolo.YOLOv5Head', 'mmdet.YOLOXHead', 'mmdet.PAAHead')
 #: Heads that suppress before boxes are clipped to the image.
 _CLIP_LATE = ('mmyolo.YOLOv5Head', 'mmdet.YOLOXHead', 'mmdet.YOLOV3Head')
 
@@ -24,7 +28,7 @@ def thresholds(model: Any, head: Any, found: Predictions, levels: Sequence[int])
     names = names_of(head)
     nms = cfg.get('nms')
     sigmoid = getattr(getattr(head, 'loss_cls', None), 'use_sigmoid', True)
-    several = not any(name in _ONE_LABEL for name in names) and not cfg.get('yolox_style', False)
+    several = not any(name in _ONE_LABEL for name in names)
     if found.one_to_one:
         nms, several = None, bool(sigmoid)
     kind = nms.get('type', 'nms') if nms is not None else 'nms'
@@ -46,4 +50,52 @@ def thresholds(model: Any, head: Any, found: Predictions, levels: Sequence[int])
         class_agnostic=bool(nms is not None and nms.get('class_agnostic', False)),
         clip_first=not any(name in _CLIP_LATE for name in names),
         min_side=float(cfg.get('min_bbox_size', -1)),
-    )
+    ) | _of_few(head, cfg, names, found)
+
+
+def factors_of(head: Any, found: Predictions) -> Tensor | None:
+    """(B, P, 1), by which a head multiplies its scores after it has held them against thresholds.
+
+    None where there are none, or a head multiplies first.
+    """
+    if found.quality is None or any(name in _MULTIPLIED_FIRST for name in names_of(head)):
+        return None
+    return found.quality.exp()
+
+
+def _of_few(
+    head: Any, cfg: Mapping[str, Any], names: Sequence[str], found: Predictions
+) -> dict[str, Any]:
+    """What the prediction of few heads does besides, or leaves out."""
+    rules: dict[str, Any] = {}
+    if factors_of(head, found) is not None:
+        rules['factor'] = float(cfg.get('conf_thr', 0.0))
+    if any(hasattr(coder, 'num_buckets') for coder in _coders(head)):
+        rules['border'] = 1
+    if 'mmdet.CenterNetHead' in names:
+        assert found.priors is not None, 'of the cells of its map'
+        height = found.priors[:, 1].unique().numel()
+        size = [height, found.boxes.size(1) // height]
+        rules['peaks'] = dict(kernel=int(cfg['local_maximum_kernel']), size=size)
+        rules.update(max_per_image=int(cfg['topk']), iou=None, class_agnostic=False, score=0.0)
+        rules.update(before_nms=None, min_side=-1.0)
+    elif 'mmdet.PAAHead' in names:
+        rules.update(whole_rows=True, voting=bool(head.with_score_voting), min_side=-1.0)
+    elif 'mmdet.YOLOXHead' in names:
+        rules.update(max_per_image=found.boxes.size(1), before_nms=None, min_side=-1.0)
+    elif 'mmyolo.YOLOv5Head' in names and cfg.get('yolox_style', False):
+        rules['max_per_image'] = found.log_prob[0].numel()
+    elif 'mmdet.YOLACTHead' in names:
+        rules.update(whole_rows=True, fast_nms=int(cfg['top_k']), iou=float(cfg['iou_thr']))
+        rules.update(class_agnostic=False, min_side=-1.0)
+    elif 'mmdet.RPNHead' in names:
+        rules.update(by_level=not (cfg.get('nms') or {}).get('class_agnostic', False), score=0.0)
+    instances = getattr(getattr(head, 'bbox_head', None), 'num_instance', 1)
+    return rules if instances == 1 else {**rules, 'instances': int(instances)}
+
+
+def _coders(head: Any) -> list[Any]:
+    """The coder of a dense head, or of the last box head of a RoI head."""
+    last = getattr(head, 'bbox_head', head)
+    last = last[-1] if isinstance(last, nn.ModuleList) else last
+    return [getattr(last, 'bbox_coder', None)]

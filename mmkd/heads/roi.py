@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 
 from mmkd.geometry.multi_level_maps import upcast
 from mmkd.heads.predictions import Batch, Predictions, log_of
-from mmkd.heads.readers import read, reader
+from mmkd.heads.readers import find_reader, read, reader
 
 FILLING = -100.0  # the log-score of a row that only fills up the batch
 
@@ -87,7 +87,7 @@ def softmax_log_prob(head: Any, logits: Tensor) -> Tensor:
 def read_bbox_head(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
     """One box of a row, or one for each class; the proposal itself without regression (Grid)."""
     rois = rois_of(batch, head)
-    log_prob, boxes = box_rows(head, outputs, rois)
+    log_prob, boxes, _ = _bbox_head_rows(head, outputs, rois)
     if outputs[1] is None or head.reg_class_agnostic:
         return stack(rois, batch, log_prob, boxes[:, 0])
     surest = log_prob.argmax(1)
@@ -95,8 +95,24 @@ def read_bbox_head(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictio
     return stack(rois, batch, log_prob, one, class_boxes=boxes)
 
 
-def box_rows(head: Any, outputs: Sequence[Any], rois: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-scores (N, C) and boxes (N, 1 or C, 4) of proposals (N, 5), each for itself."""
+class BoxRows(NamedTuple):
+    """The rows of N proposals, each for itself.
+
+    M is N, or of a head that gives several rows for a proposal, as CrowdDet's, so many times N.
+    """
+
+    log_prob: Tensor  # (M, C)
+    boxes: Tensor  # (M, 1 or C, 4)
+    quality: Tensor | None = None  # (M, 1), as of Predictions
+
+
+def box_rows(head: Any, outputs: Sequence[Any], rois: Tensor) -> BoxRows:
+    """The rows of proposals (N, 5)."""
+    of_reader = {read_sabl: _sabl_rows, read_multi_instance: _multi_instance_rows}
+    return of_reader.get(find_reader(head), _bbox_head_rows)(head, outputs, rois)
+
+
+def _bbox_head_rows(head: Any, outputs: Sequence[Any], rois: Tensor) -> BoxRows:
     logits, deltas = outputs[:2]
     if logits is None:
         raise ValueError(
@@ -105,7 +121,7 @@ def box_rows(head: Any, outputs: Sequence[Any], rois: Tensor) -> tuple[Tensor, T
         )
     log_prob = softmax_log_prob(head, upcast(logits))
     if deltas is None:
-        return log_prob, rois[:, None, 1:]
+        return BoxRows(log_prob, rois[:, None, 1:])
     size = head.bbox_coder.encode_size
     per_row = 1 if head.reg_class_agnostic else head.num_classes
     boxes = get_box_tensor(
@@ -113,18 +129,23 @@ def box_rows(head: Any, outputs: Sequence[Any], rois: Tensor) -> tuple[Tensor, T
             rois[:, 1:].repeat_interleave(per_row, dim=0), upcast(deltas).reshape(-1, size)
         )
     ).view(-1, per_row, 4)
-    return log_prob, boxes
+    return BoxRows(log_prob, boxes)
 
 
 @reader('mmdet.SABLHead')
 def read_sabl(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
     """Buckets of each side; the score counts how sure they are."""
     rois = rois_of(batch, head)
+    log_prob, boxes, quality = _sabl_rows(head, outputs, rois)
+    return stack(rois, batch, log_prob, boxes[:, 0], quality)
+
+
+def _sabl_rows(head: Any, outputs: Sequence[Any], rois: Tensor) -> BoxRows:
     logits, sides = outputs
     log_prob = upcast(logits).log_softmax(-1)[:, :-1]
     boxes, sure = head.bbox_coder.decode(rois[:, 1:], [upcast(side) for side in sides])
     quality = log_of(sure)[:, None]
-    return stack(rois, batch, log_prob + quality, boxes, quality)
+    return BoxRows(log_prob + quality, get_box_tensor(boxes)[:, None], quality)
 
 
 @reader('mmdet.DIIHead')  # Sparse R-CNN, QueryInst
@@ -140,11 +161,18 @@ def read_dii(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
 @reader('mmdet.MultiInstanceBBoxHead')  # CrowdDet
 def read_multi_instance(head: Any, outputs: Sequence[Any], batch: Batch) -> Predictions:
     """Several rows of a proposal; of two classes, the second is the object. Refined, if it is."""
-    rois = rois_of(batch, head).repeat_interleave(head.num_instance, dim=0)
+    rois = rois_of(batch, head)
+    log_prob, boxes, _ = _multi_instance_rows(head, outputs, rois)
+    rois = rois.repeat_interleave(head.num_instance, dim=0)
+    return stack(rois, batch, log_prob, boxes[:, 0])
+
+
+def _multi_instance_rows(head: Any, outputs: Sequence[Any], rois: Tensor) -> BoxRows:
+    rois = rois.repeat_interleave(head.num_instance, dim=0)
     logits, deltas = (upcast(output) for output in outputs[-2:])
-    log_prob = logits.reshape(len(rois), -1).log_softmax(-1)[:, 1:2]
-    boxes = head.bbox_coder.decode(rois[:, 1:], deltas.reshape(-1, 4))
-    return stack(rois, batch, log_prob, get_box_tensor(boxes))
+    log_prob = logits.reshape(rois.size(0), -1).log_softmax(-1)[:, 1:2]
+    boxes = get_box_tensor(head.bbox_coder.decode(rois[:, 1:], deltas.reshape(-1, 4)))
+    return BoxRows(log_prob, boxes[:, None])
 
 
 @reader('mmdet.StandardRoIHead')  # Double, Dynamic, Grid, PISA, Trident, Multi-Instance, ...

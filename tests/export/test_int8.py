@@ -105,13 +105,13 @@ def test_the_costliest_stay_in_float_until_the_map_holds(tools):
 
     def holds(content):
         asked.append(len(in_eight_bits(content)))
-        return asked[-1] <= len(quantiser.convolutions) - 3
+        return asked[-1] <= len(quantiser.layers) - 3
 
-    quantiser.convolutions = quantiser.convolutions[:8]  # comparing each takes a while
+    quantiser.layers = quantiser.layers[:8]  # comparing each takes a while
     content, left_out = choose(quantiser, finish, holds, inputs[:1])
-    everything = len(quantiser.convolutions)
+    everything = len(quantiser.layers)
     assert asked == [everything, everything - 1, everything - 2, everything - 3]
-    assert set(in_eight_bits(content)) == set(quantiser.convolutions) - set(left_out)
+    assert set(in_eight_bits(content)) == set(quantiser.layers) - set(left_out)
     assert choose(quantiser, finish, lambda content: None, inputs)[1] == []
     never, left_out = choose(quantiser, finish, lambda content: False, inputs[:1])
     assert left_out == [] and len(in_eight_bits(never)) == everything
@@ -176,7 +176,7 @@ def test_ranges_are_of_training_images_alone(with_training_set):
 
 def test_the_command_prints_and_keeps_the_table(with_training_set, tmp_path, capsys, monkeypatch):
     def costs(tools, finished, inputs):  # measuring each takes a while
-        return {name: float('cls' in name) for name in tools.convolutions}
+        return {name: float('cls' in name) for name in tools.layers}
 
     monkeypatch.setattr('mmkd.export.int8.choose._costs', costs)
     out = tmp_path / 's.onnx'

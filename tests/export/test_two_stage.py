@@ -1,6 +1,7 @@
 """Two-stage detectors as graphs: proposals, RoIAlign and a box for each class in the file."""
 
 import json
+import os
 
 import numpy as np
 import onnx
@@ -10,14 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.models.dense_heads import GARPNHead, RPNHead
-from mmdet.models.roi_heads import GridRoIHead, HybridTaskCascadeRoIHead, StandardRoIHead
-from mmdet.models.roi_heads.bbox_heads import SABLHead, Shared2FCBBoxHead
-from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
-from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
+from mmdet.models.roi_heads import HybridTaskCascadeRoIHead, SparseRoIHead, StandardRoIHead
+from mmdet.models.roi_heads.bbox_heads import DIIHead, Shared2FCBBoxHead
+from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor, SingleRoIExtractor
 from torch import nn
 
-from mmkd.algorithms.build_detector import build_detector
 from mmkd.export import rows_graph
 from mmkd.export.not_exportable import NotExportableError
 from mmkd.export.onnx_file import graph_bytes
@@ -27,75 +25,10 @@ from mmkd.export.reference import Reference, Rows
 from mmkd.export.rows_graph import RowsGraph, exported_head
 from mmkd_cli.main import main
 from tests.export.conftest import save, truth_by
-from tests.zoo import small
+from tests.export.roi_kinds import KINDS, built, faster, spread_out
 
 SIZE = (64, 96)
 UINT8 = dict(preprocessing=dict(input='uint8'))
-
-
-def faster(name: str = 'faster_rcnn') -> ConfigDict:
-    """A Faster R-CNN with few proposals."""
-    model = small(name)
-    model.train_cfg = None
-    model.test_cfg.rpn.update(nms_pre=200, max_per_img=100)
-    return model
-
-
-def cascade() -> ConfigDict:
-    """A Cascade R-CNN of two stages, whose boxes are not by class; levels suppress each other."""
-    model = faster()
-    model.test_cfg.rpn.nms.class_agnostic = True
-    roi = model.roi_head
-    head = {**roi.bbox_head, 'reg_class_agnostic': True}
-    roi.update(
-        type='CascadeRoIHead',
-        num_stages=2,
-        stage_loss_weights=[1, 0.5],
-        bbox_head=[head, head],
-    )
-    return model
-
-
-def double() -> ConfigDict:
-    """A Double-Head R-CNN, which cuts out larger boxes for one of its branches."""
-    model = faster()
-    head = dict(
-        type='DoubleConvFCBBoxHead',
-        num_convs=1,
-        num_fcs=1,
-        in_channels=16,
-        conv_out_channels=16,
-        fc_out_channels=16,
-        num_classes=3,
-    )
-    model.roi_head.update(type='DoubleHeadRoIHead', reg_roi_scale_factor=1.3)
-    kept = ('bbox_coder', 'reg_class_agnostic')
-    model.roi_head.bbox_head = {k: model.roi_head.bbox_head[k] for k in kept} | head
-    return model
-
-
-def mask() -> ConfigDict:
-    """A Mask R-CNN, of which the file has the boxes."""
-    return faster('mask_rcnn')
-
-
-KINDS = dict(faster=faster, cascade=cascade, double=double, mask=mask)
-
-
-def spread_out(model) -> None:
-    """Random weights by which scores differ, and boxes stay near their priors."""
-    for name, parameter in model.named_parameters():
-        if parameter.dim() > 1:
-            factor = 0.1 if 'reg' in name else 3 if 'fc_cls' in name else 1
-            nn.init.normal_(parameter, 0, factor / parameter[0].numel() ** 0.5)
-
-
-def built(kind: str, seed: int = 0):
-    torch.manual_seed(seed)
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        model = build_detector(KINDS[kind]()).eval()
-    spread_out(model)
-    return model
 
 
 def images(count: int = 3):
@@ -107,17 +40,24 @@ def run(content: bytes):
     return session.run(None, {'image': images()})
 
 
-@pytest.mark.parametrize(('kind', 'seed', 'opset'), [('faster', 0, 16), ('cascade', 1, 18)])
-def test_the_rows_are_those_of_the_live_detector(kind, seed, opset):
+#: Export takes a second or two of each; a thorough run tries all.
+OPSETS = dict(cascade=16, grid=17, sparse=18)
+if os.environ.get('HYPOTHESIS_PROFILE') == 'thorough':
+    OPSETS = dict.fromkeys(KINDS, 18) | OPSETS
+
+
+@pytest.mark.parametrize(('kind', 'opset'), OPSETS.items())
+def test_the_rows_are_those_of_the_live_detector(kind, opset):
     """Of a batch of another size than the graph was made with."""
-    model = built(kind, seed)
+    model = built(kind)
     content = graph_bytes(RowsGraph(model, SIZE).eval(), UINT8, opset)
     own, outputs = Reference(model, 'mmdet', SIZE).rows(images()), run(content)
     errors = row_errors(own, outputs, SIZE)
-    assert own.scores.shape[1] > 30 and own.scores.std() > 1e-3
+    assert own.scores.shape[1] > 15 and own.scores.std() > 1e-3
     assert errors['score'] <= 1e-4 and errors['box_of_tolerance'] <= 1, errors
     ops = [node.op_type for node in onnx.load_from_string(content).graph.node]
-    assert ops.count('NonMaxSuppression') == 1 and 'RoiAlign' in ops
+    assert ops.count('NonMaxSuppression') == dict(sparse=0, grid=2).get(kind, 1)
+    assert 'RoiAlign' in ops
 
 
 @pytest.mark.parametrize('kind', sorted(KINDS))
@@ -128,7 +68,8 @@ def test_pytorch_runs_the_graph_as_well(kind):
         outputs = RowsGraph(model, SIZE).eval()(torch.from_numpy(images()))
     own = Reference(model, 'mmdet', SIZE).rows(images())
     errors = row_errors(own, [output.numpy() for output in outputs], SIZE)
-    assert errors['score'] <= 1e-5 and errors['box_of_tolerance'] <= 0.1 and not errors['left_out']
+    assert errors['score'] <= 1e-5 and errors['box_of_tolerance'] <= 0.1
+    assert not errors.get('left_out') and own.scores.std() > 1e-3
 
 
 def test_a_detector_without_proposals_has_no_rows():
@@ -195,14 +136,20 @@ def changed(**parts):
     return model
 
 
+class Other(HybridTaskCascadeRoIHead):
+    def predict_bbox(self, *args, **kwargs):
+        return []
+
+
 @pytest.mark.parametrize(
     ('parts', 'match'),
     [
         (dict(rpn_head=GARPNHead), 'StandardRoIHead gets those of GARPNHead'),
-        (dict(roi_head=GridRoIHead), 'GridRoIHead chooses its boxes in a way of its own'),
-        (dict(roi_head=HybridTaskCascadeRoIHead), 'HybridTaskCascadeRoIHead chooses'),
-        (dict(bbox_head=SABLHead), 'read as BBoxHead, but has SABLHead'),
-        (dict(bbox_roi_extractor=GenericRoIExtractor), 'but has GenericRoIExtractor'),
+        (dict(roi_head=Other), 'Other chooses its boxes in a way of its own'),
+        (dict(roi_head=SparseRoIHead), 'of an EmbeddingRPNHead, but SparseRoIHead gets those'),
+        (dict(bbox_head=DIIHead), 'read as BBoxHead or SABLHead, but has DIIHead'),
+        (dict(bbox_head=nn.Linear), 'read as BBoxHead or SABLHead, but has Linear'),
+        (dict(bbox_roi_extractor=BaseRoIExtractor), 'but has BaseRoIExtractor'),
     ],
 )
 def test_what_has_no_form_is_refused_by_name(parts, match):
@@ -220,6 +167,14 @@ def test_what_a_setting_changes_is_refused_too():
     model = built('faster')
     model.rpn_head.test_cfg['nms']['type'] = 'soft_nms'
     with pytest.raises(NotExportableError, match='its rpn has type=soft_nms'):
+        exported_head(model)
+    model = built('grid')
+    model.roi_head.test_cfg['nms']['type'] = 'soft_nms'
+    with pytest.raises(NotExportableError, match=r'boxes that .* its rcnn has type=soft_nms'):
+        exported_head(model)
+    model = built('trident')
+    model.roi_head.test_branch_idx = -1
+    with pytest.raises(NotExportableError, match=r'Give --cfg-options model\.roi_head\.test_br'):
         exported_head(model)
 
 

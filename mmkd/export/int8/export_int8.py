@@ -28,6 +28,7 @@ from mmkd.export.onnx_file import finished
 from mmkd.export.parity import POINTS, Step, map_step
 from mmkd.export.reference import Reference
 from mmkd.export.trained import Trained
+from mmkd.export.two_stage import is_two_stage, rows_of_a_proposal
 from mmkd_onnx import Detector, load
 
 
@@ -84,9 +85,13 @@ def make_int8(
     maps = Maps(trained, rows, map_images)
     as_rows = {**metadata, 'outputs': 'rows'}
     content, left_out = choose(
-        tools, lambda model: finished(model, as_rows), lambda made: maps.step(made).passed, inputs
+        tools,
+        lambda model: finished(model, as_rows),
+        lambda made: maps.step(made).passed,
+        inputs,
+        by_place=not (is_two_stage(trained.model) and rows_of_a_proposal(trained.model)),
     )
-    quantised = len(tools.convolutions) - len(left_out)
+    quantised = len(tools.layers) - len(left_out)
     int8 = dict(quantised=quantised, left_out=left_out, ranges=f'of {len(chosen)} training images')
     return proven(trained, settings, plain, content, maps, int8, images)
 

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 from mmkd.export.onnx_file import need
 
+#: Operators that may be a layer, and activations that may be behind one.
+_LAYERS = ('Conv', 'Gemm', 'MatMul')
+_BEHIND = ('Relu', 'Clip')
+
 
 def check_quantiser() -> Any:
     """The quantisation tools of onnxruntime.
@@ -32,10 +36,11 @@ def check_quantiser() -> Any:
 
 
 class PostTraining:
-    """A file in float32 whose convolutions can be quantised, some or all.
+    """A file in float32 whose layers can be quantised, some or all.
 
-    Inputs and outputs of a convolution are unsigned numbers of eight bits, by one scale; its
-    weights are signed, by a scale for each channel. A ReLU behind it becomes part of its range.
+    Layers are convolutions and products with a matrix of weights, as of a Linear. Inputs and
+    outputs of one are unsigned numbers of eight bits, by one scale; its weights are signed, by a
+    scale for each channel. A ReLU behind it becomes part of its range.
 
     Args:
         content: of the file, with rows for its outputs.
@@ -48,18 +53,18 @@ class PostTraining:
         self._tools = check_quantiser()
         model = onnx.load_from_string(content)
         own_constants(model)
-        weights = {tensor.name for tensor in model.graph.initializer}
+        weights = {t.name for t in model.graph.initializer if _is_of_a_layer(t.dims)}
         for i, node in enumerate(model.graph.node):
             node.name = node.name or f'{node.op_type}_{i}'
         nodes = list(model.graph.node)
-        convs = [n for n in nodes if n.op_type == 'Conv' and n.input[1] in weights]
-        made = {node.output[0]: node.name for node in convs}
+        layers = [n for n in nodes if n.op_type in _LAYERS and n.input[1] in weights]
+        made = {node.output[0]: node.name for node in layers}
         takers: dict[str, list[Any]] = {}
         for node in nodes:
             for name in node.input:
                 takers.setdefault(name, []).append(node)
-        #: The convolutions, in their order, by the name of their node.
-        self.convolutions: list[str] = [node.name for node in convs]
+        #: The layers, in their order, by the name of their node.
+        self.layers: list[str] = [node.name for node in layers]
         #: What of an activation is behind each, and behind nothing else.
         self._behind = {
             name: [node.name for node in takers.get(output, ())]
@@ -71,22 +76,22 @@ class PostTraining:
             file = Path(folder) / 'float.onnx'
             file.write_bytes(self._content)
             calibrator = self._tools.create_calibrator(
-                file, ['Conv', 'Relu', 'Clip'], augmented_model_path=str(Path(folder, 'all.onnx'))
+                file, [*_LAYERS, *_BEHIND], augmented_model_path=str(Path(folder, 'all.onnx'))
             )
             calibrator.collect_data(_Reader(model.graph.input[0].name, inputs))
             self._ranges = calibrator.compute_data()
 
-    def quantised(self, convolutions: Collection[str]) -> Any:
-        """An ONNX model in which these convolutions, by name, compute in eight bits."""
+    def quantised(self, layers: Collection[str]) -> Any:
+        """An ONNX model in which these layers, by name, compute in eight bits."""
         from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
         kinds = self._tools.QuantType
-        behind = [name for conv in convolutions for name in self._behind.get(conv, ())]
+        behind = [name for layer in layers for name in self._behind.get(layer, ())]
         with _quiet(), TemporaryDirectory() as folder:
             file = Path(folder) / 'float.onnx'
             file.write_bytes(self._content)
             model = load_model_with_shape_infer(file)
-            if not convolutions:
+            if not layers:
                 return model
             quantiser = self._tools.QDQQuantizer(
                 model=model,
@@ -95,14 +100,23 @@ class PostTraining:
                 weight_qType=kinds.QInt8,
                 activation_qType=kinds.QUInt8,
                 tensors_range=self._ranges,
-                nodes_to_quantize=[*convolutions, *behind],
+                nodes_to_quantize=[*layers, *behind],
                 nodes_to_exclude=[],
-                op_types_to_quantize=['Conv', 'Relu', 'Clip'],
+                op_types_to_quantize=[*_LAYERS, *_BEHIND],
                 extra_options={},
             )
             quantiser.quantize_model()
             quantiser.model.topological_sort()
             return quantiser.model.model
+
+
+def _is_of_a_layer(sides: Sequence[int]) -> bool:
+    """Whether a tensor may hold a layer's weights; one of a column or a row is of a decoder.
+
+    >>> _is_of_a_layer([8, 3, 3, 3]), _is_of_a_layer([17, 1]), _is_of_a_layer([17])
+    (True, False, False)
+    """
+    return len(sides) > 2 or (len(sides) == 2 and min(sides) > 1)
 
 
 def own_constants(model: Any) -> None:

@@ -43,7 +43,7 @@ class Int8Parity(Parity):
     Args:
         steps: as of any file.
         table: a line for each precision.
-        int8: how many convolutions are quantised, which are not, and where the ranges are from.
+        int8: how many layers are quantised, which are not, and where the ranges are from.
     """
 
     table: list[Line] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Int8Parity(Parity):
     def lines(self) -> list[str]:
         """A line for each step, and the table."""
         left_out = self.int8['left_out']
-        told = f'{self.int8["quantised"]} convolutions in INT8, ranges {self.int8["ranges"]}'
+        told = f'{self.int8["quantised"]} layers in INT8, ranges {self.int8["ranges"]}'
         if left_out:
             told += f'; in float32: {first_of(left_out, counted=True)}'
         rows = [f'{"":10} {"mAP":>6} {"MB":>8} {"ms":>8}']
