@@ -6,17 +6,21 @@ Convolution for Deep Neural Networks", TOMS 2020.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 _TILE = 4  # rows and columns of the maps that are found at once, from
 _SIDE = 6  # rows and columns of the maps that are read
-_POINTS = 0.0, 0.75, -0.75, 1.5, -1.5  # and infinity: with these products are rounded least
+_ROOT = 2**0.5
+#: And infinity. With these products are rounded least; x and 1/x both, for the way back.
+_POINTS = 0.0, _ROOT, -_ROOT, 1 / _ROOT, -1 / _ROOT
 _TILES = 200  # at a time, so that what is between stays in the cache
 _CHANNELS = 128  # at least, of what the convolution reads and gives, and
-_CELLS = 400  # of its maps: for less nothing is gained
+_CELLS = 800  # of the maps of a batch: for less nothing is gained
 
 
 def _values(count: int) -> Tensor:
@@ -30,37 +34,48 @@ def _twice(matrix: Tensor) -> Tensor:
     return torch.kron(matrix, matrix).float()
 
 
-_OF_MAPS = _twice(_values(_SIDE).inverse().T.contiguous())  # (36, 36)
+_OF_MAPS = _values(_SIDE).inverse().T.contiguous()
+_OF_FOUND = _values(_TILE)
+#: A kernel turned by 180 degrees has at x the value of the kernel at 1/x, times the square of x.
+_TURNED = [5, 3, 4, 1, 2, 0]
+_SQUARES = torch.tensor([1.0, 2.0, 2.0, 0.5, 0.5, 1.0], dtype=torch.float64)[:, None]
 _OF_KERNEL = _twice(_values(3))  # (36, 9)
-_OF_FOUND = _twice(_values(_TILE))  # (36, 16)
+#: What is done to the maps (36, 36), and to products (36, 16), there and back.
+_THERE = _twice(_OF_MAPS), _twice(_OF_FOUND)
+_BACK = _twice((_SQUARES * _OF_MAPS)[_TURNED]), _twice(_OF_FOUND[_TURNED])
 
 
 def kernels(weight: Tensor) -> Tensor:
-    """The weights (O, C, 3, 3) of a convolution as :func:`convolve` takes them, (36, C, O)."""
-    outputs, inputs = weight.shape[:2]
-    return (_OF_KERNEL @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(-1, inputs, outputs)
+    """The weights (O, C, 3, 3) of a convolution as :func:`convolve` takes them, (36, O, C)."""
+    return (_OF_KERNEL @ weight.permute(2, 3, 0, 1).reshape(9, -1)).view(36, *weight.shape[:2])
 
 
-def convolve(inputs: Tensor, kernels: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-    """What a convolution with stride 1 gives.
+def convolve(
+    inputs: Tensor, kernels: Tensor, bias: Tensor | None, padding: int, back: bool = False
+) -> Tensor:
+    """What a convolution with stride 1 gives, or the gradient of what it read.
 
     Args:
         inputs: (B, C, H, W), float32, channels last.
         kernels: from :func:`kernels`.
         bias: (O,) or None.
         padding: with zeros, 0 to 2.
+        back: find the gradient: ``inputs`` is that of what the convolution gave, ``padding`` is 2
+            less its own. Defaults to False.
 
     Returns:
         Tensor: (B, O, H + 2 * padding - 2, W + 2 * padding - 2), channels last.
     """
+    of_maps, of_found = _BACK if back else _THERE
+    factors = kernels if back else kernels.transpose(1, 2)
     maps = inputs.permute(0, 2, 3, 1)
     height, width = (side + 2 * padding - 2 for side in inputs.shape[2:])
-    channels, outputs = kernels.shape[1:]
+    channels, outputs = factors.shape[1:]
     found = inputs.new_empty(len(maps), height, width, outputs)
     for images, rows in _blocks(found):
         tiles = _tiles(maps[images], rows, -(-width // _TILE), _SIDE, padding)
-        products = torch.bmm((_OF_MAPS @ tiles.reshape(36, -1)).view(36, -1, channels), kernels)
-        values = (_OF_FOUND.t() @ products.view(36, -1)).view(16, -1, outputs)
+        products = torch.bmm((of_maps @ tiles.reshape(36, -1)).view(36, -1, channels), factors)
+        values = (of_found.t() @ products.view(36, -1)).view(16, -1, outputs)
         if bias is not None:
             values += bias
         cells = values.view(_TILE, _TILE, *tiles.shape[2:5], outputs).permute(2, 3, 0, 4, 1, 5)
@@ -77,18 +92,19 @@ def weight_gradient(inputs: Tensor, grad: Tensor, padding: int) -> Tensor:
         inputs: (B, C, H, W), float32, channels last.
         grad: of what the convolution gave, (B, O, H + 2 * padding - 2, W + 2 * padding - 2),
             channels last.
-        padding: as of :func:`convolve`.
+        padding: of the convolution, with zeros, 0 to 2.
     """
+    of_maps, of_found = _THERE
     maps, grads = inputs.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)
     channels, outputs, columns = maps.size(3), grads.size(3), -(-grads.size(2) // _TILE)
-    found = inputs.new_zeros(36, channels, outputs)
+    found = inputs.new_zeros(36, outputs, channels)
     for images, rows in _blocks(grads):
         tiles = _tiles(maps[images], rows, columns, _SIDE, padding).reshape(36, -1)
         of_tiles = _tiles(grads[images], rows, columns, _TILE, 0).reshape(16, -1)
-        read = (_OF_MAPS @ tiles).view(36, -1, channels)
-        found.baddbmm_(read.transpose(1, 2), (_OF_FOUND @ of_tiles).view(36, -1, outputs))
-    weight = (_OF_KERNEL.t() @ found.view(36, -1)).view(3, 3, channels, outputs)
-    return weight.permute(3, 2, 0, 1)
+        read = (of_maps @ tiles).view(36, -1, channels)
+        found.baddbmm_((of_found @ of_tiles).view(36, -1, outputs).transpose(1, 2), read)
+    weight = (_OF_KERNEL.t() @ found.view(36, -1)).view(3, 3, outputs, channels)
+    return weight.permute(2, 3, 0, 1)
 
 
 def _blocks(found: Tensor) -> Iterator[tuple[slice, range]]:
@@ -115,11 +131,11 @@ def _tiles(maps: Tensor, rows: range, columns: int, side: int, padding: int) -> 
 
 
 class WinogradConv2d(nn.Conv2d):
-    """A frozen ``Conv2d`` that takes this way where it is faster: in float32 on a CPU.
+    """``Conv2d`` that takes this way, there and back, in float32 on a CPU.
 
-    Its result differs by rounding. The weights' other form is four times as large as they are, and
-    is kept for the next call. With channels in the usual layout, in other types and on other
-    devices it is the same as ``Conv2d``.
+    Results differ by rounding. The weights' other form is four times as large as they are; frozen
+    weights keep theirs for the next call. For small maps, with channels in the usual layout, in
+    other types and on other devices it is the same as ``Conv2d``.
     """
 
     _kernels: tuple[tuple[int, int], Tensor] | None = None
@@ -135,25 +151,57 @@ class WinogradConv2d(nn.Conv2d):
             and module.groups == 1
             and module.padding_mode == 'zeros'
             and min(module.in_channels, module.out_channels) >= _CHANNELS
-            and not module.weight.requires_grad
         )
 
     def _conv_forward(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if (
+        if not (
             inputs.device.type == 'cpu'
             and inputs.dim() == 4
             and inputs.dtype == weight.dtype == torch.float32
-            and not torch.is_grad_enabled()
             and not torch.is_autocast_enabled('cpu')
             and not torch.compiler.is_compiling()
             and inputs[:, 0].numel() >= _CELLS
             and inputs.is_contiguous(memory_format=torch.channels_last)
         ):
-            return convolve(inputs, self._own_kernels(weight), bias, int(self.padding[0]))
-        return super()._conv_forward(inputs, weight, bias)
+            return super()._conv_forward(inputs, weight, bias)
+        found: Tensor = _Convolution.apply(
+            inputs, weight, bias, self._own_kernels(weight), int(self.padding[0])
+        )
+        return found
 
     def _own_kernels(self, weight: Tensor) -> Tensor:
+        if weight.requires_grad:
+            return kernels(weight.detach())
         made_of = weight.data_ptr(), weight._version
         if self._kernels is None or self._kernels[0] != made_of:
             self._kernels = made_of, kernels(weight)
         return self._kernels[1]
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        own_kernels: Tensor,
+        padding: int,
+    ) -> Tensor:
+        ctx.save_for_backward(inputs, own_kernels)
+        ctx.padding = padding
+        return convolve(inputs, own_kernels, bias, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, own_kernels = ctx.saved_tensors
+        for_inputs, for_weight, for_bias = ctx.needs_input_grad[:3]
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        return (
+            convolve(grad, own_kernels, None, 2 - ctx.padding, True) if for_inputs else None,
+            weight_gradient(inputs, grad, ctx.padding) if for_weight else None,
+            grad.sum((0, 2, 3)) if for_bias else None,
+            None,
+            None,
+        )

@@ -9,14 +9,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mmkd.teachers import winograd_conv
-from mmkd.teachers.winograd_conv import WinogradConv2d, convolve, kernels
+from mmkd.teachers.winograd_conv import (
+    WinogradConv2d,
+    convolve,
+    kernels,
+    weight_gradient,
+)
 
 LAST = torch.channels_last
 
 
 def close(found: torch.Tensor, exact: torch.Tensor) -> bool:
     """Within 4e-6 of the largest value: float32's own products come to 1e-6."""
-    return float((found - exact).abs().max()) <= 4e-6 * float(exact.abs().max())
+    return bool((found - exact).abs().max() <= 4e-6 * exact.abs().max())
 
 
 @given(
@@ -28,26 +33,33 @@ def close(found: torch.Tensor, exact: torch.Tensor) -> bool:
     st.booleans(),
     st.integers(1, 20),
 )
-def test_the_maps(images, channels, outputs, size, padding, bias, tiles):
+def test_the_maps_and_the_gradients(images, channels, outputs, size, padding, bias, tiles):
     """Against torch's in float64, with any blocks of tiles."""
     torch.manual_seed(0)
     inputs = torch.randn(images, channels, *(max(side, 3 - 2 * padding) for side in size))
-    weight, shift = torch.randn(outputs, channels, 3, 3), torch.randn(outputs)
-    exact = torch.conv2d(
-        inputs.double(), weight.double(), shift.double() if bias else None, 1, padding
-    )
+    weight, shift = torch.randn(outputs, channels, 3, 3), torch.randn(outputs) if bias else None
+    exact = [value if value is None else value.double() for value in (inputs, weight, shift)]
+    for value in exact[:2]:
+        value.requires_grad_()
+    maps = torch.conv2d(*exact, 1, padding)
+    grad = torch.randn_like(maps).float()
+    gradients = torch.autograd.grad(maps, exact[:2], grad.double())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(winograd_conv, '_TILES', tiles)
-        last = inputs.contiguous(memory_format=LAST)
-        found = convolve(last, kernels(weight), shift if bias else None, padding)
-    assert found.shape == exact.shape and found.is_contiguous(memory_format=LAST)
-    assert close(found, exact)
+        inputs, grad = (value.contiguous(memory_format=LAST) for value in (inputs, grad))
+        made = kernels(weight)
+        found = convolve(inputs, made, shift, padding)
+        back = convolve(grad, made, None, 2 - padding, back=True)
+        of_weight = weight_gradient(inputs, grad, padding)
+    assert found.is_contiguous(memory_format=LAST) and back.is_contiguous(memory_format=LAST)
+    for own, value in zip((found, back, of_weight), (maps, *gradients), strict=True):
+        assert own.shape == value.shape and close(own, value)
 
 
-def convolution(**changes):
+def convolution(trained=False, **changes):
     torch.manual_seed(0)
     arguments = dict(in_channels=128, out_channels=128, kernel_size=3, padding=1)
-    return nn.Conv2d(**{**arguments, **changes}).requires_grad_(False)
+    return nn.Conv2d(**{**arguments, **changes}).requires_grad_(trained)
 
 
 def other_way(conv):
@@ -71,7 +83,7 @@ def ways(monkeypatch):
 def test_a_layer_of_many_channels(ways, bias):
     """Seen by a recorder as ever; other weights are seen, and weights are kept as they were."""
     plain = convolution(bias=bias, out_channels=130)
-    own, maps = other_way(plain), torch.randn(2, 128, 20, 21)
+    own, maps = other_way(plain), torch.randn(2, 128, 20, 20)
     seen = []
     own.register_forward_hook(lambda _, args, found: seen.append(found))
     assert close(own(maps.contiguous(memory_format=LAST)), plain.double()(maps.double()))
@@ -85,17 +97,34 @@ def test_a_layer_of_many_channels(ways, bias):
     assert torch.equal(own(maps.contiguous(memory_format=LAST)), seen[0]) and len(ways) == 4
 
 
-@pytest.mark.parametrize('case', ['usual', 'small', 'bfloat16', 'autocast', 'grad', 'one image'])
+def step(conv, inputs):
+    inputs = inputs.clone(memory_format=torch.preserve_format).requires_grad_()
+    found = conv(inputs)
+    found.square().sum().backward()
+    return found, [inputs.grad, *(p.grad for p in conv.parameters() if p.requires_grad)]
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('frozen', [True, False])
+def test_a_step(ways, bias, frozen):
+    plain = convolution(trained=True, bias=bias, out_channels=131)
+    plain.weight.requires_grad_(not frozen)
+    conv, inputs = other_way(plain), torch.randn(2, 128, 21, 20)
+    own, gradients = step(conv, inputs.contiguous(memory_format=LAST))
+    exact, expected = step(plain.double(), inputs.double())
+    assert len(ways) == 2 and (conv._kernels is None) == (not frozen)
+    for found, value in zip([own, *gradients], [exact, *expected], strict=True):
+        assert close(found, value)
+
+
+@pytest.mark.parametrize('case', ['usual', 'small', 'bfloat16', 'autocast', 'one image'])
 def test_elsewhere_it_is_conv2d(ways, case):
     conv = other_way(convolution()).to(torch.bfloat16 if case == 'bfloat16' else torch.float32)
-    side = 19 if case == 'small' else 20
+    side = 28 if case == 'small' else 29
     inputs = torch.randn(1, 128, side, side, dtype=conv.weight.dtype)
     if case not in ('usual', 'one image'):
         inputs = inputs.contiguous(memory_format=LAST)
-    with (
-        torch.autocast('cpu', torch.bfloat16, enabled=case == 'autocast'),
-        torch.set_grad_enabled(case == 'grad'),
-    ):
+    with torch.autocast('cpu', torch.bfloat16, enabled=case == 'autocast'):
         found = conv(inputs[0] if case == 'one image' else inputs)
     assert found.shape[-3:] == inputs.shape[-3:] and not ways
 
@@ -122,6 +151,5 @@ def test_elsewhere_it_is_conv2d(ways, case):
 def test_which_convolutions(changes, suits):
     conv = convolution(**changes)
     assert WinogradConv2d.suits(conv) == suits
-    assert not WinogradConv2d.suits(conv.requires_grad_(True))
     conv.__class__ = type('Own', (nn.Conv2d,), {})
-    assert not WinogradConv2d.suits(conv.requires_grad_(False))
+    assert not WinogradConv2d.suits(conv)
