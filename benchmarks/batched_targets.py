@@ -11,6 +11,7 @@ counted, with a wait for each operation whose result a GPU must hand over before
 import argparse
 import copy
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,9 +153,8 @@ def main() -> None:
             peaks = [peak_bytes(steps[what], args.device) for what in ('at once', 'mmdet')]
             for number in threads:
                 torch.set_num_threads(number)
-                seconds = paired_seconds(
-                    steps, 1 if args.quick else args.rounds, cpu_time=args.cpu_time
-                )
+                clock = time.process_time if args.cpu_time else time.perf_counter
+                seconds = paired_seconds(steps, 1 if args.quick else args.rounds, clock=clock)
                 print(
                     f'{name}, {images:2} images, {number} threads: time ratio '
                     f'{ratio(seconds, "at once", "mmdet"):.3f} of {seconds["mmdet"][0]:.3f} s, '

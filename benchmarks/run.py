@@ -16,15 +16,15 @@ All contenders of a pair run in turn in each round; a ratio is the median over t
     cached    the teacher's records read from a cache and decoded
     losses    mmkd's losses and connectors alone, forward and backward
 
-mmdet and mmrazor run in the same process. Of mmkd's patches three touch what they do in a step:
-stand-ins for compiled ops, without which mmdet cannot be imported, and none of which a step of
-these students calls; SSD's normaliser over ranks, which looks at the number of ranks and goes on;
-and heads that ask for methods of their own, of which these have none. So no patch helps or hinders
-them. The log, where one does, is no part of a step here; in end_to_end.py it is, and there mmdet
-has a process of its own.
+mmdet and mmrazor run in a process of their own (peers.py), so that a setting of this one, which
+keeps the memory that steps free, is not theirs. Of mmkd's patches three touch what they do in a
+step: stand-ins for compiled ops, without which mmdet cannot be imported, and none of which a step
+of these students calls; SSD's normaliser over ranks, which looks at the number of ranks and goes
+on; and heads that ask for methods of their own, of which these have none. So no patch helps or
+hinders them. The log, where one does, is no part of a step here; in end_to_end.py it is.
 
 All takes at most six minutes on two idle cores. On a busy machine there are fewer rounds, at least
-three, and --cpu-time counts the process's own seconds. tables.py puts a log into
+three, and --cpu-time counts the seconds of both processes. tables.py puts a log into
 docs/performance.md.
 """
 
@@ -32,7 +32,9 @@ import argparse
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ import torch
 from end_to_end import end_to_end
 from measure import peak_bytes, ratio
 from measured_pairs import CLASSES, PAIRS, build, make_batch
+from peers import Peers, Steps
 from steps import loss_stepper, record_bytes, stepper, with_options
 
 # isort: split
@@ -47,6 +50,7 @@ from cached_teacher import cached
 
 from mmkd.cost.paired_seconds import paired_seconds
 from mmkd.losses.log_keys import DISTILL, is_term
+from mmkd.runner.kept_memory import keep_memory
 
 FORMS: dict[str, dict[str, Any]] = {
     'exact': {},
@@ -82,7 +86,18 @@ class Report:
         self.say(f'{what:58} {shown} {found:8.3f}  {verdict}')
 
 
-def measure(name: str, report: Report, images: int, size: int, args: argparse.Namespace) -> None:
+def peers(name: str, images: int, size: int, device: str) -> Steps:
+    """The steps that the rows compare with."""
+    batch = make_batch(name, size, images, PAIRS[name][3], CLASSES[name])
+    return {
+        'mmdet': stepper(build(name, device).student, batch),
+        'mmrazor': stepper(build(name, device, 'SingleTeacherDistill'), batch),
+    }
+
+
+def measure(
+    name: str, report: Report, images: int, size: int, others: Peers, args: argparse.Namespace
+) -> None:
     """The rows of a pair."""
     device, objects = args.device, PAIRS[name][3]
     pairs = {form: build(name, device, **changes) for form, changes in FORMS.items()}
@@ -90,10 +105,10 @@ def measure(name: str, report: Report, images: int, size: int, args: argparse.Na
     batch = make_batch(name, size, images, objects, CLASSES[name])
     with tempfile.TemporaryDirectory() as folder:
         view = cached(pairs['cached'], batch, folder)
-    plain, own = build(name, device).student, with_options(build(name, device).student)
+    own = with_options(build(name, device).student)
     contenders: dict[str, Callable[[], Any]] = {
-        'mmdet': stepper(plain, batch),
-        'mmrazor': stepper(build(name, device, 'SingleTeacherDistill'), batch),
+        'mmdet': others.step('mmdet'),
+        'mmrazor': others.step('mmrazor'),
         'student': stepper(own, batch, fused=True),
         **{
             form: stepper(with_options(pairs[form]), batch, fused=True, amp=form == 'both')
@@ -103,7 +118,8 @@ def measure(name: str, report: Report, images: int, size: int, args: argparse.Na
     }
     exact = stepper(pairs['exact'], batch)()
     terms = {form: contenders[form]() for form in pairs if form != 'exact'}
-    seconds = paired_seconds(contenders, args.rounds, LIMITS[0], args.cpu_time)
+    clock = others.process_time if args.cpu_time else time.perf_counter
+    seconds = paired_seconds(contenders, args.rounds, LIMITS[0], clock)
     report.say(f'\n{PAIRS[name][0]}, {images} images of {size} px: median seconds of a step')
     for contender, values in seconds.items():
         report.say(f'  {contender:10} {sorted(values)[len(values) // 2]:.3f}')
@@ -118,7 +134,7 @@ def measure(name: str, report: Report, images: int, size: int, args: argparse.Na
     report.row("mmkd's losses / shipped", 0.03, ratio(seconds, 'losses', 'shipped'))
     # These are cheap, and near each other: more rounds tell them apart.
     near = {one: contenders[one] for one in ('mmdet', 'student', 'cached')}
-    close = paired_seconds(near, 4 * args.rounds, LIMITS[1], args.cpu_time)
+    close = paired_seconds(near, 4 * args.rounds, LIMITS[1], clock)
     report.row('cached / student', 1.02, ratio(close, 'cached', 'student'))
     report.row("cached / mmdet's plain step", targets['cached'], ratio(close, 'cached', 'mmdet'))
     report.row('cached: KB of a view', 64 if name == 'ssd' else 200, view / 1024)
@@ -153,19 +169,21 @@ def growth(name: str, report: Report, images: int, size: int, args: argparse.Nam
         )
         for what, (number, side, many) in grown.items()
     }
-    seconds = paired_seconds(contenders, 3 * args.rounds, 10, args.cpu_time)
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    seconds = paired_seconds(contenders, 3 * args.rounds, 10, clock)
     factors = [(ratio(seconds, what, 'as above'), what) for what in list(grown)[1:]]
     report.say(
         "  mmkd's losses take " + ', '.join(f'{f:.2f} times as long with {w}' for f, w in factors)
     )
 
 
-def machine(args: argparse.Namespace) -> str:
+def machine(args: argparse.Namespace, kept: bool) -> str:
     """What the figures are of."""
     if args.device != 'cpu':
         return torch.cuda.get_device_name(args.device)
     load = f'load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores'
-    return f'{args.threads} threads, {load}, {"CPU" if args.cpu_time else "wall"} seconds'
+    memory = f'freed memory {"kept" if kept else "given back"}'
+    return f'{args.threads} threads, {load}, {"CPU" if args.cpu_time else "wall"} seconds, {memory}'
 
 
 def main() -> None:
@@ -179,18 +197,26 @@ def main() -> None:
     parser.add_argument('--cpu-time', action='store_true', help='count CPU seconds, not wall time')
     parser.add_argument('--log', type=Path, help='keep what is printed in this file')
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     logging.disable(logging.WARNING)  # what mmengine says of each initialised layer
-    report = Report()
-    for name in args.pairs:
-        _, size, images, _ = PAIRS[name]
-        images = args.images or images
-        if args.quick:
-            size, images, args.rounds = (300 if name == 'ssd' else 160), 2, 1
-        measure(name, report, images, size, args)
-        growth(name, report, images, size, args)
+    with ExitStack() as stack:
+        sizes, others = {}, {}
+        for name in args.pairs:
+            _, size, images, _ = PAIRS[name]
+            images = args.images or images
+            if args.quick:
+                size, images, args.rounds = (300 if name == 'ssd' else 160), 2, 1
+            sizes[name] = images, size
+            made = name, images, size, args.device
+            both = Peers(peers, *made, threads=args.threads, device=args.device)
+            others[name] = stack.enter_context(both)
+        torch.set_num_threads(args.threads)
+        kept = keep_memory()
+        report = Report()
+        for name, (images, size) in sizes.items():
+            measure(name, report, images, size, others[name], args)
+            growth(name, report, images, size, args)
     report.say('\n' + end_to_end(args.device, 16, 32))
-    report.say(f'\n{machine(args)}, up to {args.rounds} rounds, torch {torch.__version__}')
+    report.say(f'\n{machine(args, kept)}, up to {args.rounds} rounds, torch {torch.__version__}')
     if args.log:
         args.log.write_text(''.join(report.lines))
 

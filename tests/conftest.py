@@ -5,6 +5,7 @@ import os
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('MMKD_LEAN_TEACHER', 'exact')  # no choice by time
+os.environ.setdefault('MALLOC_ARENA_MAX', '8')  # a setting: trainings leave the allocator alone
 
 import pytest
 import torch

@@ -14,7 +14,7 @@ def paired_seconds(
     contenders: Mapping[_Name, Callable[[], object]],
     rounds: int,
     limit: float = math.inf,
-    cpu_time: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
     watch: Callable[[int], object] = lambda number: None,
 ) -> dict[_Name, list[float]]:
     """Seconds of each contender in each round; a round runs all, after one round to warm up.
@@ -25,10 +25,10 @@ def paired_seconds(
         contenders: functions that take no arguments.
         rounds: at most; fewer, but no fewer than three, where they take longer than ``limit``.
         limit: seconds.
-        cpu_time: count the process's CPU time, all threads together, in place of wall time.
+        clock: gives seconds. Defaults to those of the wall; ``time.process_time`` counts the
+            process's CPU time, all threads together.
         watch: is told of each round that is done, by its number from 0, the warm-up.
     """
-    clock = time.process_time if cpu_time else time.perf_counter
     names = list(contenders)
     seconds: dict[_Name, list[float]] = {name: [] for name in names}
     begin = time.perf_counter()

@@ -18,6 +18,7 @@ from mmkd.datasets.channels import input_channels
 from mmkd.distributed.unwrapped import unwrapped
 from mmkd.hooks.strided_conv import StridedConv2d
 from mmkd.teachers.lean_teacher import TOLERANCE, deviation, each_tensor, feature_maps
+from mmkd.teachers.winograd_conv import WinogradConv2d
 
 _SIDE = 320  # of the image that the two layouts are compared on
 #: Their gradients need what they read: in place they copy it first, and then write it as well.
@@ -34,9 +35,11 @@ class ChannelsLastHook(Hook):
     weights are drawn as ever, and checkpoints have the usual layout, so that a run may be resumed
     with or without this hook.
 
-    On a CPU large strided convolutions then find their weights' gradient in another way, whose
-    result differs by rounding (:class:`mmkd.hooks.strided_conv.StridedConv2d`), and activations
-    that would copy their input to work in place do not, unless a recorder may read that input.
+    On a CPU large strided convolutions then find their weights' gradient in another way, and wide
+    ones of 3 x 3 cells all they give, with results that differ by rounding
+    (:class:`mmkd.hooks.strided_conv.StridedConv2d`,
+    :class:`mmkd.teachers.winograd_conv.WinogradConv2d`), and activations that would copy their
+    input to work in place do not, unless a recorder may read that input.
 
     Before the first step the maps of an image are compared in both layouts. A model in which they
     differ by more than rounding, or that fails, is left as it is, and the log says so.
@@ -109,8 +112,9 @@ def channels_last(detector: Any) -> str:
             # Before the recorders' own hooks, so that the maps are copied once for all.
             parts[-1].register_forward_hook(_leave, prepend=True)
             for module in (module for part in parts for module in part.modules()):
-                if StridedConv2d.suits(module):
-                    module.__class__ = StridedConv2d
+                for kind in (StridedConv2d, WinogradConv2d):
+                    if kind.suits(module):
+                        module.__class__ = kind
             return ''
         reason = f'in the other its maps differ by {worst:.1e} of their largest value.'
     except Exception as error:  # of whatever kind: the model is good without

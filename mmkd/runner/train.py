@@ -10,6 +10,7 @@ from mmkd.distributed.unwrapped import unwrapped
 from mmkd.rules.batched_targets import wants_batched_targets
 from mmkd.rules.schedule import check_schedule
 from mmkd.runner.exact_runner import ExactRunner
+from mmkd.runner.kept_memory import keep_memory
 from mmkd.runner.launch import prepare_launch
 from mmkd.targets.batch_targets import batch_targets
 
@@ -31,12 +32,15 @@ def train(cfg: Config, launcher: str = 'none') -> None:
             hooks['export_student'] = dict(type='ExportStudentHook')
         cfg.default_hooks = {**hooks, **(cfg.get('default_hooks') or {})}
         prepare_launch(cfg, launcher)
+        kept = keep_memory()
         whole_batch = wants_batched_targets(cfg)
         notes = check_data(cfg, ('train', 'val')) + check_schedule(cfg)
         runner = ExactRunner.from_cfg(cfg)
         draw_cached_views(runner)
         for line in batch_targets(unwrapped(runner.model)) if whole_batch else ():
             runner.logger.info(line)
+        if kept:
+            runner.logger.info('What steps free is kept for the next: MALLOC_ variables change it')
         for note in notes:
             runner.logger.warning(note)
         runner.train()

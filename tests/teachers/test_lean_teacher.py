@@ -12,6 +12,7 @@ from torch import nn
 
 from mmkd.cache.key import teacher_key
 from mmkd.teachers.lean_teacher import LeanTeacher
+from mmkd.teachers.winograd_conv import WinogradConv2d
 from tests.tiny import raw_batch, tiny_pair, tiny_ssd
 from tests.zoo import small
 
@@ -95,6 +96,20 @@ def test_reduced_precision_reaches_the_features_but_not_the_head(teacher_ckpt):
     assert seen['backbone'][1][0].dtype == torch.bfloat16
     inputs, (cls_scores, bbox_preds) = seen['bbox_head']
     assert {m.dtype for m in (*inputs, *cls_scores, *bbox_preds)} == {torch.float32}
+
+
+@pytest.mark.parametrize('channels_last', [True, False])
+@torch.no_grad()
+def test_wide_convolutions_multiply_less(channels_last):
+    torch.manual_seed(0)
+    model = nn.Module()
+    model.backbone = nn.Sequential(nn.Conv2d(128, 128, 3, padding=1), nn.Conv2d(128, 3, 3))
+    lean, image = LeanTeacher(channels_last=channels_last), torch.randn(1, 128, 24, 24)
+    before = model.requires_grad_(False).backbone(image)
+    lean.prepare(model, [])
+    kinds = [type(module) for module in model.backbone]
+    assert kinds == [WinogradConv2d if channels_last else nn.Conv2d, nn.Conv2d]
+    torch.testing.assert_close(model.backbone(lean.layout(image)), before)
 
 
 def test_a_recorder_of_what_is_folded_is_refused():
