@@ -106,11 +106,21 @@ def _draft(request: NewRequest, source: Source, parts: Parts, draft: Path) -> Ou
     for name, text in texts.items():
         (draft / name).write_text(text, encoding='utf-8')
     method, why = _write_pair(request, plan, draft)
-    notes = [*source.notes, *check_pair(draft / 'pair.py', False, source.classes)]
+    notes = [*source.notes, *_of_twins(parts)]
+    notes += check_pair(draft / 'pair.py', False, source.classes)
     notes = [note.replace(str(draft), str(request.out)) for note in [*notes, *fitted.findings]]
     outcome = Outcome(source, parts, seen, plan, fitted.share, fitted.rule, method, why, notes)
     (draft / 'README.md').write_text(summary(outcome), encoding='utf-8')
     return outcome
+
+
+def _of_twins(parts: Parts) -> list[str]:
+    if not parts.twins:
+        return []
+    return [
+        f'{parts.twins} training images have a twin in another part (a copy, or a frame of the '
+        'same film): figures come out too high. To have all split anew, put them into one part.'
+    ]
 
 
 def _write_pair(request: NewRequest, plan: Plan, draft: Path) -> tuple[str, str]:

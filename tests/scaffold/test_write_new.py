@@ -94,6 +94,29 @@ def test_nothing_is_overwritten(here, capsys):
     assert sorted(path.name for path in here.iterdir()) == ['data', 'my']
 
 
+def test_data_in_the_folder_that_is_written(here, capsys):
+    """What was written is not read as data."""
+    data([(64, 48)] * 6)
+    for words in (['--out', 'data/my'], ['--out', 'data/my', '--force'], ['--out', 'data/other']):
+        assert main(['new', 'data', '--offline', *words]) == 0, capsys.readouterr().err
+    assert 'COCO, 2 classes' in capsys.readouterr().out
+
+
+def test_twins_across_given_parts_are_told(here, capsys):
+    paths, objects = data([(160, 120)] * 6)
+    Path('data/all.json').unlink()
+    for i in range(2):
+        paths.append(paths[i].with_name(f'copy{i}.jpg'))
+        paths[-1].write_bytes(paths[i].read_bytes())
+        objects.append(objects[i])
+    for part, at in (('train', slice(5)), ('val', slice(5, 8))):
+        write_coco(Path(f'data/{part}.json'), paths[at], objects[at])
+    assert new() == 0
+    told = '2 training images have a twin in another part'
+    assert f'note: {told}' in capsys.readouterr().out
+    assert told in Path('my/README.md').read_text()
+
+
 def test_the_configs_do_not_depend_on_where_one_is(here, monkeypatch):
     """Nor are images without an object lost, and crowds; names may be of any kind."""
     names = ('red fox', 'Bär', 'say "hi"', "it's", 'a|b', '{x}', 'back\\slash', '日本')
