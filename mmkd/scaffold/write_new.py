@@ -117,9 +117,11 @@ def _draft(request: NewRequest, source: Source, parts: Parts, draft: Path) -> Ou
 def _of_twins(parts: Parts) -> list[str]:
     if not parts.twins:
         return []
+    has = f'{parts.twins} of {len(parts.images["train"])} training images '
+    has += 'has' if parts.twins == 1 else 'have'
     return [
-        f'{parts.twins} training images have a twin in another part (a copy, or a frame of the '
-        'same film): figures come out too high. To have all split anew, put them into one part.'
+        f'{has} a twin in another part (a copy, or a frame of the same film), which makes figures '
+        'too high. To have all split anew, put them into one part.'
     ]
 
 

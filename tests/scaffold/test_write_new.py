@@ -112,7 +112,7 @@ def test_twins_across_given_parts_are_told(here, capsys):
     for part, at in (('train', slice(5)), ('val', slice(5, 8))):
         write_coco(Path(f'data/{part}.json'), paths[at], objects[at])
     assert new() == 0
-    told = '2 training images have a twin in another part'
+    told = '2 of 5 training images have a twin in another part'
     assert f'note: {told}' in capsys.readouterr().out
     assert told in Path('my/README.md').read_text()
 
