@@ -107,7 +107,9 @@ def _draft(request: NewRequest, source: Source, parts: Parts, draft: Path) -> Ou
         (draft / name).write_text(text, encoding='utf-8')
     method, why = _write_pair(request, plan, draft)
     notes = [*source.notes, *_of_twins(parts)]
-    notes += check_pair(draft / 'pair.py', False, source.classes)
+    checked = check_pair(draft / 'pair.py', False, source.classes)
+    # Without a test part one file serves for val and for test.
+    notes += {note.partition(': ')[2]: note for note in reversed(checked)}.values()
     notes = [note.replace(str(draft), str(request.out)) for note in [*notes, *fitted.findings]]
     outcome = Outcome(source, parts, seen, plan, fitted.share, fitted.rule, method, why, notes)
     (draft / 'README.md').write_text(summary(outcome), encoding='utf-8')

@@ -173,6 +173,20 @@ def test_priors_fit_whatever_the_objects(here, name, capsys):
     assert findings(read_config('my/student.py')) == []
 
 
+@pytest.mark.parametrize('head', ['ssd', 'yolov5'])
+def test_images_that_stand_and_images_that_lie_have_one_input(here, head, capsys):
+    """MMYOLO stacks them, and a long side is long whichever way it lies."""
+    needs(head)
+    data([(160, 120), (120, 160), (120, 160)] * 4)
+    assert new('--head', head) == 0, capsys.readouterr().err
+    assert 'in a square, since some stand and others lie' in capsys.readouterr().out
+    config = read_config('my/student.py')
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        dataset = DATASETS.build(config.train_dataloader.dataset)
+    width, height = config.train_pipeline[2].scale
+    assert {tuple(dataset[i]['inputs'].shape) for i in range(len(dataset))} == {(3, height, width)}
+
+
 def test_a_yolo_folder_gives_the_same_as_a_coco_file(here, capsys):
     paths, objects = data([(64, 48)] * 6)
     assert new() == 0
