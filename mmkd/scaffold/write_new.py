@@ -48,6 +48,11 @@ def write_new(request: NewRequest) -> WrittenNew:
     out = request.out
     if out.exists() and not out.is_dir():
         raise FileExistsError(f'--out must be a folder, but "{out}" is a file. Name another.')
+    if "'" in os.path.abspath(out):
+        raise ValueError(
+            f"--out must have no ' in its path, which mmengine puts into configs between two of "
+            f'them, but got "{os.path.abspath(out)}". Name another folder; the data may lie there.'
+        )
     names = ['student.py', 'teacher.py', 'pair.py', 'README.md']
     names += [f'annotations/{part}.json' for part in ('train', 'val', 'test')]
     there = [str(out / name) for name in names if (out / name).exists()]

@@ -97,9 +97,21 @@ def test_nothing_is_overwritten(here, capsys):
 def test_data_in_the_folder_that_is_written(here, capsys):
     """What was written is not read as data."""
     data([(64, 48)] * 6)
-    for words in (['--out', 'data/my'], ['--out', 'data/my', '--force'], ['--out', 'data/other']):
+    for out in ('data/my', 'data/my --force', 'data/other', 'data', './data --force'):
+        words = ['--out', *out.split()]
         assert main(['new', 'data', '--offline', *words]) == 0, capsys.readouterr().err
     assert 'COCO, 2 classes' in capsys.readouterr().out
+    dataset = read_config('data/student.py').train_dataloader.dataset
+    image = json.loads(Path('data/annotations/train.json').read_text())['images'][0]
+    assert Path(dataset.data_prefix.img, image['file_name']).is_file()
+
+
+def test_a_path_that_ends_a_string_is_refused(here, capsys):
+    paths, objects = images(Path("it's/images"), [(64, 48)] * 4)
+    write_coco(Path("it's/all.json"), paths, objects)
+    assert main(['new', "it's", '--out', "it's/my", '--offline']) == 1
+    assert "--out must have no ' in its path" in capsys.readouterr().err
+    assert main(['new', "it's", '--out', 'my', '--offline']) == 0
 
 
 def test_twins_across_given_parts_are_told(here, capsys):
