@@ -6,6 +6,8 @@ DATA is a COCO JSON file or a folder in COCO, VOC or YOLO form; it is split if n
 """
 
 import argparse
+import contextlib
+import io
 import shlex
 import sys
 from pathlib import Path
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         args.force,
     )
     try:
-        with quiet_log():
+        with quiet_log(), contextlib.redirect_stdout(io.StringIO()):  # of pycocotools and MMYOLO
             written = write_new(request)
     except (OSError, ValueError, TypeError) as error:
         print(f'mmkd new: {error}', file=sys.stderr)

@@ -42,7 +42,7 @@ def look_at(
     init_default_scope(config.get('default_scope', 'mmdet'))
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of its loading
         dataset = DATASETS.build(config.test_dataloader.dataset)
-    classes = dataset.metainfo['classes']
+    classes, flag = dataset.metainfo['classes'], _flag(config.test_dataloader.dataset)
     found = {}
     for detector in comparison.detectors:
         if detector.seed == comparison.seeds[0]:
@@ -67,9 +67,16 @@ def look_at(
                 heat = {name: m.numpy() for name, m in overlays(pair, dataset, index).items()}
             except Exception as error:
                 pair, fault = None, _fault(error)
-        pixels = mmcv.imread(info['img_path'], channel_order='rgb')
+        pixels = mmcv.imread(info['img_path'], flag, channel_order='rgb')
         pictures.append(Picture(pixels, boxes, heat))
     return pictures, fault
+
+
+def _flag(dataset: Config) -> str:
+    """How images are read in colour: as they are stored, where the boxes were drawn so."""
+    steps = dataset.get('pipeline') or ()
+    as_stored = any('ignore_orientation' in str(step.get('color_type')) for step in steps)
+    return 'color_ignore_orientation' if as_stored else 'color'
 
 
 def _fault(error: Exception) -> str:

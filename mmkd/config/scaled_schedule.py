@@ -64,7 +64,8 @@ def set_epochs(cfg: Config, epochs: int) -> list[str]:
 
     Begins, ends, milestones, ``T_max``, warm-ups, mode switches and starts of an EMA, by epoch or
     by iteration, are multiplied by ``epochs / max_epochs``, rounded, and at least 1; what is 0
-    stays 0. So are the defaults of hooks and schedulers, which are then written out.
+    stays 0, and a scheduler ends at least 1 after its begin. So are the defaults of hooks and
+    schedulers, which are then written out.
     Intervals of validations and checkpoints are at most the length of the training.
 
     Args:
@@ -127,6 +128,15 @@ def _scale(node: Any, path: str, factor: float, length: int, lines: list[str]) -
                 _shorten(part, key, where, length, lines)
             elif key in _INTERVALS and by_iteration and _saves_or_validates(where, part):
                 _change(part, key, where, min(factor, 1.0), length, lines)
+        if path == 'param_scheduler':
+            _keep_room(part, where, lines)
+
+
+def _keep_room(part: Any, where: str, lines: list[str]) -> None:
+    """A scheduler of the end of a long training would end as it begins: mmengine refuses it."""
+    begin, end = part.get('begin'), part.get('end')
+    if _is_moment(begin) and _is_moment(end) and end <= begin:
+        _set(part, 'end', where, begin + 1, lines)
 
 
 def _write_out(part: Any, kind: Any) -> None:

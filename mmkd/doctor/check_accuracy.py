@@ -1,6 +1,7 @@
 """mAP of teacher and student on the first validation images, as distillation sees them."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ TOLERANCE = 0.02
 #: A teacher below this mAP finds boxes by chance.
 LEAST = 0.01
 
-#: By how much a part of the mAP must be lower, on few images, to be told.
+#: By how much a part of the mAP must be lower to be told; on few objects by more, see `_clearly`.
 CLEARLY = 0.05
 
 
@@ -94,7 +95,8 @@ def check_accuracy(
         teacher = [value for (model, _), value in found.items() if model == name]
         if teacher:
             named = loader.dataset.dataset.metainfo.get('classes')  # type: ignore[attr-defined]
-            _judge(section, teacher, found['student', 'at its start'], _told(pair, cfg, named))
+            student, objects = found['student', 'at its start'], objects_of(loader)
+            _judge(section, teacher, student, _told(pair, cfg, named), objects)
             taught += teacher
     return trained and all(one.mAP >= LEAST for one in taught)
 
@@ -119,7 +121,13 @@ def _told(pair: DetectionDistill, cfg: Mapping[str, Any], classes: Any) -> str:
     return f' The config has {"; and ".join(map(str, found))}.' if found else ''
 
 
-def _judge(section: Section, teachers: list[Figures], student: Figures, told: str) -> None:
+def _judge(
+    section: Section,
+    teachers: list[Figures],
+    student: Figures,
+    told: str,
+    objects: Mapping[str, int],
+) -> None:
     teacher = [one.mAP for one in teachers]
     if teacher[0] < max(student.mAP, LEAST):
         section.error(
@@ -129,7 +137,7 @@ def _judge(section: Section, teachers: list[Figures], student: Figures, told: st
             'model the data_preprocessor (mean, std, bgr_to_rgb) that it was trained with.',
         )
     else:
-        _judge_parts(section, teachers[0], student)
+        judge_parts(section, teachers[0], student, objects)
     if len(teacher) > 1 and abs(teacher[0] - teacher[1]) > TOLERANCE:
         section.warn(
             f"the teacher's mAP is {teacher[0]:.3f} on the student's images and {teacher[1]:.3f} "
@@ -139,12 +147,21 @@ def _judge(section: Section, teachers: list[Figures], student: Figures, told: st
         )
 
 
-def _judge_parts(section: Section, teacher: Figures, student: Figures) -> None:
-    """A teacher that is better in all may be worse in a part, and teach the student that."""
+def judge_parts(
+    section: Section, teacher: Figures, student: Figures, objects: Mapping[str, int]
+) -> None:
+    """A teacher that is better in all may be worse in a part, and teach the student that.
+
+    Args:
+        section: gets a warning.
+        teacher: its figures.
+        student: its figures.
+        objects: see :func:`objects_of`.
+    """
     worse = [
         f'{name} {teacher.parts[name]:.3f} against {value:.3f}'
         for name, value in student.parts.items()
-        if value > teacher.parts.get(name, value) + CLEARLY
+        if value > teacher.parts.get(name, value) + _clearly(name, objects)
     ]
     if worse:
         section.warn(
@@ -152,6 +169,27 @@ def _judge_parts(section: Section, teacher: Figures, student: Figures) -> None:
             'Train the teacher longer or with more data of that kind; a loss on classes or on '
             'boxes alone (docs/methods.md) leaves out what it is bad at.',
         )
+
+
+def _clearly(part: str, objects: Mapping[str, int]) -> float:
+    """By how much a part must be lower: more than by chance in its objects.
+
+    Whether n objects are found differs by chance by 0.5 / sqrt(n) at most; this is twice that.
+    """
+    count = objects.get('' if part == 'AP75' else part.removeprefix('AP of '), 0)
+    return max(CLEARLY, count**-0.5) if count else CLEARLY
+
+
+def objects_of(loader: DataLoader[Any]) -> Counter[str]:
+    """By class the objects on the images of :func:`first_images`, '' for all that count."""
+    first: Any = loader.dataset
+    found: Counter[str] = Counter()
+    classes = first.dataset.metainfo.get('classes')
+    for index in first.indices if classes and hasattr(first.dataset, 'get_data_info') else ():
+        for item in first.dataset.get_data_info(index).get('instances', ()):
+            if not item.get('ignore_flag'):
+                found.update(('', classes[item['bbox_label']]))
+    return found
 
 
 def through_pipeline(pair: DetectionDistill, name: str = 'teacher') -> Predict:

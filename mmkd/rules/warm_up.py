@@ -28,7 +28,7 @@ def long_warm_ups(cfg: Config, per_epoch: int) -> list[str]:
         f'{where} warms up for {length:g} of the {total} iterations. Shorten it (end), or train '
         'longer.'
         for where, length in _warm_ups(cfg, per_epoch)
-        if min(length, total) >= MOST * total
+        if min(length, total) >= MOST * total and length > 1  # one iteration is none
     ]
 
 

@@ -10,6 +10,9 @@ from mmkd.fileio.atomic_writes import write_atomic
 from mmkd.scaffold.draw_parts import Parts
 from mmkd.scaffold.labelled_images import LabelledImage, Source
 
+#: By which a file is known as one of these, where it lies in the folder of the data.
+INFO = dict(description='a part of a data set, written by mmkd new')
+
 
 def write_parts(source: Source, parts: Parts, out: Path) -> Path:
     """Write the parts as COCO JSON.
@@ -53,4 +56,4 @@ def _coco(labelled: Sequence[LabelledImage], classes: Sequence[str], root: Path)
                     )
                 )
     categories = [dict(id=label, name=name) for name, label in labels.items()]
-    return dict(images=images, annotations=annotations, categories=categories)
+    return dict(info=INFO, images=images, annotations=annotations, categories=categories)

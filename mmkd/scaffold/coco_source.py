@@ -13,11 +13,12 @@ from mmkd.datasets.annotations import check_content, read_coco_file
 from mmkd.datasets.kept_boxes import keep_in_coco
 from mmkd.datasets.part_names import part_of
 from mmkd.fileio.nearby import hint
+from mmkd.scaffold.coco_parts import INFO
 from mmkd.scaffold.labelled_images import Annotated, Files, LabelledImage, Source, told_sizes
 
 
 def coco_files(data: Path) -> list[Path]:
-    """A COCO JSON file, or those in a folder and two levels below it."""
+    """A COCO JSON file, or those in a folder and two levels below it but for our own parts."""
     if data.is_file():
         return [data] if data.suffix.lower() == '.json' else []
     found = [path for level in ('*', '*/*', '*/*/*') for path in sorted(data.glob(f'{level}.json'))]
@@ -29,7 +30,9 @@ def _is_coco(path: Path) -> bool:
         content = json.loads(path.read_bytes())
     except (ValueError, OSError):
         return False
-    return isinstance(content, dict) and {'images', 'categories', 'annotations'} <= set(content)
+    if not isinstance(content, dict) or content.get('info') == INFO:
+        return False
+    return {'images', 'categories', 'annotations'} <= set(content)
 
 
 def read_coco(data: Path, images: Path | None = None) -> Source:
@@ -115,7 +118,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _box_of(segmentation: Any) -> list[float] | None:
-    """(x, y, width, height) of polygons."""
+    """(x, y, width, height) of polygons, or of a mask in runs."""
+    if isinstance(segmentation, dict):
+        return _box_of_runs(segmentation)
     if not isinstance(segmentation, list):
         return None
     try:
@@ -124,6 +129,19 @@ def _box_of(segmentation: Any) -> list[float] | None:
         return None
     x, y = flat[::2], flat[1::2]
     return [min(x), min(y), max(x) - min(x), max(y) - min(y)] if x and y else None
+
+
+def _box_of_runs(mask: dict[str, Any]) -> list[float] | None:
+    from pycocotools import mask as runs
+
+    try:
+        height, width = map(int, mask['size'])
+        if height < 1 or width < 1:  # by which pycocotools divides
+            return None
+        packed = mask if isinstance(mask['counts'], str) else runs.frPyObjects(mask, height, width)
+        return [float(value) for value in runs.toBbox(packed)]
+    except (KeyError, OverflowError, TypeError, ValueError):
+        return None
 
 
 def _images_of(
@@ -168,6 +186,9 @@ def _above(file: Path) -> list[Path]:
     return [parent.parent] if parent.name.lower().startswith(('ann', 'label', 'json')) else []
 
 
-def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+def _size(image: dict[str, Any]) -> tuple[float, float] | None:
+    """What a file says; 0, as exporters write it that do not know it, says nothing."""
     width, height = image.get('width'), image.get('height')
-    return None if width is None or height is None else (width, height)
+    with contextlib.suppress(TypeError, ValueError):  # numbers as text
+        width, height = float(width or 0), float(height or 0)
+    return (width, height) if width and height else None

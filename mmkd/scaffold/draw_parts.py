@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from mmkd.scaffold.labelled_images import LabelledImage, Source
@@ -33,12 +34,17 @@ def parts_of(source: Source, seed: int = 0) -> Parts:
     """The parts that a data set has, or those that are drawn of it.
 
     What is split already stays so, but for a part that is missing: a test alone serves for
-    validation, too, and where there is neither, one is drawn of the training part.
+    validation, too, and where there is neither, one is drawn of the training part. A part that
+    holds training images alone is none; what has no training part is split anew.
 
     Raises:
         ValueError: there are fewer than two images with objects.
     """
     given = {part: list(found) for part, found in source.parts.items() if found}
+    trained = {image.path for image in given.get('train', [])}
+    same = [p for p in given if p != 'train' and all(image.path in trained for image in given[p])]
+    given = {part: found for part, found in given.items() if part not in same}
+    left_out = f'; {" and ".join(same)} had no images but those of train' if same else ''
     others = [part for part in given if part not in ('train', 'all') and _found(given[part])]
     if 'train' in given and others:
         images = {'train': given['train'], 'val': given.get('val') if 'val' in others else None}
@@ -49,8 +55,8 @@ def parts_of(source: Source, seed: int = 0) -> Parts:
         how = 'as the data set has them'
         if 'val' not in others:
             how += '; it has no val, so the test images serve for it, too'
-        return Parts(kept, how, _twins_across(kept))
-    whole = given.get('train') or given.get('all') or []
+        return Parts(kept, how + left_out, _twins_across(kept))
+    whole = given.get('train') or [image for found in given.values() for image in found]
     whole = list({image.path: image for image in whole}.values())
     if sum(map(bool, map(_classes, whole))) < 2:
         raise ValueError(
@@ -60,23 +66,26 @@ def parts_of(source: Source, seed: int = 0) -> Parts:
     shares = dict(train=0.8, val=0.2)
     if len(whole) >= _THREE_PARTS:
         shares = dict(train=0.7, val=0.15, test=0.15)
-    thumbs = thumbnails([image.path for image in whole])
-    told = ''
-    for alike, mirrored in ((ALIKE, MIRRORED), *STRICTER):
-        groups = twin_groups(thumbs, alike, mirrored)
-        if max(map(len, groups)) <= max(_LARGEST * len(whole), 1) or len(groups) == len(whole):
-            break
-        told = '; the images are so alike that only the nearest count as twins'
-    else:
-        groups = [[i] for i in range(len(whole))]
-        told = '; all images look alike, so that twins could not be kept apart'
+    groups, told = _twins([image.path for image in whole])
     places = draw(groups, [_classes(image) for image in whole], shares, seed)
     several = [len(group) for group in groups if len(group) > 1]
     how = f'drawn by chance (seed {seed}), {", ".join(f"{p} {s:.0%}" for p, s in shares.items())}'
     if several:
         how += f'; {sum(several)} images in {len(several)} groups of twins, each in one part'
     drawn = {part: [whole[i] for i in sorted(found)] for part, found in places.items()}
-    return Parts(drawn, how + told, 0)
+    return Parts(drawn, how + told + left_out, 0)
+
+
+def _twins(paths: Sequence[Path]) -> tuple[list[list[int]], str]:
+    """The numbers of images that belong together, and what is worth saying of it."""
+    thumbs, told = thumbnails(paths), ''
+    for alike, mirrored in ((ALIKE, MIRRORED), *STRICTER):
+        groups = twin_groups(thumbs, alike, mirrored)
+        if max(map(len, groups)) <= max(_LARGEST * len(paths), 1) or len(groups) == len(paths):
+            return groups, told
+        told = '; the images are so alike that only the nearest count as twins'
+    told = '; all images look alike, so that twins could not be kept apart'
+    return [[i] for i in range(len(paths))], told
 
 
 def draw(
@@ -145,6 +154,6 @@ def _sum(counts: Sequence[Counter[str]]) -> Counter[str]:
 
 def _twins_across(parts: Mapping[str, Sequence[LabelledImage]]) -> int:
     paths = [(part, image.path) for part, found in parts.items() for image in found]
-    groups = twin_groups(thumbnails([path for _, path in paths]))
+    groups, _ = _twins([path for _, path in paths])
     mixed = [[paths[i][0] for i in group] for group in groups]
     return sum(names.count('train') for names in mixed if set(names) - {'train'})

@@ -178,5 +178,8 @@ def _named(root: Path, out: Path) -> str:
     here, folder = Path.cwd(), Path(os.path.abspath(out))
     plain = folder.parent.resolve() == folder.parent
     if plain and root.is_relative_to(here) and folder.is_relative_to(here):
-        return f'{{{{ fileDirname }}}}/{Path(os.path.relpath(root, folder)).as_posix()}/'
+        # From the folder above: what is drafted beside `out` finds them in the same place.
+        return (
+            f'{{{{ fileDirname }}}}/{Path("..", os.path.relpath(root, folder.parent)).as_posix()}/'
+        )
     return f'{root.as_posix()}/'

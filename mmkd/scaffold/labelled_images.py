@@ -156,7 +156,7 @@ def stored_size(path: Path) -> tuple[tuple[int, int], bool]:
 
 
 def told_sizes(
-    paths: Sequence[Path], declared: Sequence[tuple[int, int] | None]
+    paths: Sequence[Path], declared: Sequence[tuple[float, float] | None]
 ) -> tuple[list[tuple[int, int]], bool]:
     """The size of each image by which its boxes count.
 
@@ -185,7 +185,7 @@ def told_sizes(
     ) and len(swapped) == len(stored)  # fmt: skip
     sizes = [size for size, _ in found] if as_stored else as_seen
     wrong = [
-        f'"{path}" ({given[0]} x {given[1]}, but it is {size[0]} x {size[1]})'
+        f'"{path}" ({given[0]:g} x {given[1]:g}, but it is {size[0]} x {size[1]})'
         for path, given, size in zip(paths, declared, sizes, strict=True)
         if given is not None and given != size
     ]

@@ -6,7 +6,8 @@ from pathlib import Path
 from mmkd.scaffold.coco_source import coco_files, read_coco
 from mmkd.scaffold.labelled_images import Source
 from mmkd.scaffold.voc_source import read_voc_folder, xml_files
-from mmkd.scaffold.yolo_source import label_files, read_yolo, yolo_file
+from mmkd.scaffold.yolo_labels import label_files
+from mmkd.scaffold.yolo_source import read_yolo, yolo_file
 
 
 def read_source(data: Path, images: Path | None = None) -> Source:

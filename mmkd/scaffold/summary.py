@@ -65,19 +65,12 @@ def summary(outcome: Outcome) -> str:
     folder = plan.folder.as_posix().rstrip('/')
     sides = seen.sides(*views.scale, views.keep_ratio)
     small, middle, large = np.quantile(sides, (0.05, 0.5, 0.95))
-    twins = outcome.parts.twins
-    split = f'{outcome.parts.how}'
-    if twins:
-        split += (
-            f'. **Training images with a twin in another part: {twins}**: figures come out too '
-            'high. Name one file of all images to have them split anew'
-        )
     zoom = views.zoom
     zoomed = 'none' if zoom == (1.0, 1.0, 0.0) else (
         f'size times {zoom[0]:g} to {zoom[1]:g}, shift up to {zoom[2]:.0%}'
     )  # fmt: skip
     rows = [
-        ('parts', split, 'twins of a training image make a test too easy'),
+        ('parts', outcome.parts.how, 'twins of a training image make a test too easy'),
         ('input', f'{views.scale[0]}x{views.scale[1]}', views.why['input']),
         (
             'aspect',

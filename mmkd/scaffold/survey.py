@@ -28,7 +28,7 @@ _GOOD_PART = 0.25
 
 #: Names whose objects are others in the mirror: letters and numbers; and words of such names.
 _READ = re.compile(r'[^\W_]|\d+|zero|one|two|three|four|five|six|seven|eight|nine|ten')
-_READ_WORD = re.compile('left|right|letters?|digits?|numbers?|plates?|text|words?|arrows?')
+_READ_WORD = re.compile('left|right|letters?|digits?|numbers?|licen[cs]e|text|words?|arrows?')
 
 #: Of names whose objects are told by their colour.
 _COLOURED = re.compile(

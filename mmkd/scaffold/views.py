@@ -10,6 +10,9 @@ from mmkd.scaffold.survey import Survey
 #: Sides of an input are multiples of the coarsest stride.
 _STEP = 32
 
+#: The least side of an input.
+_LEAST = 2.0 * _STEP
+
 #: Pixels of an input, the least and the most; and the side that small objects should have.
 _AREAS = {'small': (160 * 192, 512 * 384, 16.0), 'medium': (416 * 320, 640 * 640, 24.0)}
 
@@ -103,10 +106,14 @@ def _shape(seen: Survey, size: str, larger: int) -> tuple[tuple[int, int], bool,
     middle = min(max(seen.aspect, 1 / 12), 12.0)
     area = float(least)
     while True:
-        height = math.sqrt(area / middle)
+        height = max(math.sqrt(area / middle), _LEAST, _LEAST / middle)
         scale = (_rounded(middle * height), _rounded(height))
         off = np.abs(np.log(aspects * scale[1] / scale[0])) > math.log(_STRETCH)
         keep_ratio = bool(off.mean() > _STRETCHED)
+        # A resize that keeps aspects asks for a long and a short side, whichever way they lie.
+        both = keep_ratio and bool((np.log(aspects) * math.log(scale[0] / scale[1]) < 0).any())
+        if both:
+            scale = (_rounded(math.sqrt(area)),) * 2
         found = float(np.quantile(seen.sides(*scale, keep_ratio), _SMALL))
         enough = found >= wanted or (area >= most and found >= _TINY)
         if area >= _HUGE or (enough and not larger):
@@ -121,11 +128,12 @@ def _shape(seen: Survey, size: str, larger: int) -> tuple[tuple[int, int], bool,
         told += '; so large an input wants a GPU, or images that are cut into tiles'
     if keep_ratio:
         told += f'; {off.mean():.0%} of the images have another, so all keep theirs, within grey'
+        told += ', in a square, since some stand and others lie' * both
     return scale, keep_ratio, told
 
 
 def _rounded(side: float) -> int:
-    return max(round(side / _STEP), 2) * _STEP
+    return round(side / _STEP) * _STEP
 
 
 def _flips(seen: Survey) -> tuple[tuple[str, ...], str]:

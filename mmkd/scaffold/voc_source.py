@@ -23,9 +23,9 @@ def xml_files(data: Path) -> list[Path]:
 def read_voc_folder(data: Path, images: Path | None = None) -> Source:
     """Read XML files that lie beside their images, or in folders of their own.
 
-    The parts are those of ``ImageSets/Main/train.txt``, ``val.txt`` and ``test.txt``, or else
-    folders ``train``, ``val`` and ``test``. The classes are the names of the objects, in the order
-    of ``classes.txt`` where there is one, else of the alphabet.
+    The parts are those of ``ImageSets/Main/train.txt`` (or ``trainval.txt``), ``val.txt`` and
+    ``test.txt``, or else folders ``train``, ``val`` and ``test``. The classes are the names of the
+    objects, in the order of ``classes.txt`` where there is one, else of the alphabet.
 
     Raises:
         FileNotFoundError: an image is missing.
@@ -85,8 +85,11 @@ def _lists(data: Path) -> dict[str, set[str]]:
     folder = data / 'ImageSets/Main'
     if not folder.is_dir():
         folder = data.parent / 'ImageSets/Main'
-    found = {p: folder / f'{p}.txt' for p in ('train', 'val', 'test')}
+    found = {p: folder / f'{p}.txt' for p in ('train', 'trainval', 'val', 'test')}
     lists = {p: set(listed_images(str(f))) for p, f in found.items() if f.is_file()}
+    both = lists.pop('trainval', set())
+    if 'train' not in lists:  # VOC 2007 as people train on it: trainval against test
+        lists['train'] = both - lists.get('val', set())
     return {part: names for part, names in lists.items() if names}
 
 

@@ -48,6 +48,11 @@ def write_new(request: NewRequest) -> WrittenNew:
     out = request.out
     if out.exists() and not out.is_dir():
         raise FileExistsError(f'--out must be a folder, but "{out}" is a file. Name another.')
+    if "'" in os.path.abspath(out):
+        raise ValueError(
+            f"--out must have no ' in its path, which mmengine puts into configs between two of "
+            f'them, but got "{os.path.abspath(out)}". Name another folder; the data may lie there.'
+        )
     names = ['student.py', 'teacher.py', 'pair.py', 'README.md']
     names += [f'annotations/{part}.json' for part in ('train', 'val', 'test')]
     there = [str(out / name) for name in names if (out / name).exists()]
@@ -106,11 +111,25 @@ def _draft(request: NewRequest, source: Source, parts: Parts, draft: Path) -> Ou
     for name, text in texts.items():
         (draft / name).write_text(text, encoding='utf-8')
     method, why = _write_pair(request, plan, draft)
-    notes = [*source.notes, *check_pair(draft / 'pair.py', False, source.classes)]
+    notes = [*source.notes, *_of_twins(parts)]
+    checked = check_pair(draft / 'pair.py', False, source.classes)
+    # Without a test part one file serves for val and for test.
+    notes += {note.partition(': ')[2]: note for note in reversed(checked)}.values()
     notes = [note.replace(str(draft), str(request.out)) for note in [*notes, *fitted.findings]]
     outcome = Outcome(source, parts, seen, plan, fitted.share, fitted.rule, method, why, notes)
     (draft / 'README.md').write_text(summary(outcome), encoding='utf-8')
     return outcome
+
+
+def _of_twins(parts: Parts) -> list[str]:
+    if not parts.twins:
+        return []
+    has = f'{parts.twins} of {len(parts.images["train"])} training images '
+    has += 'has' if parts.twins == 1 else 'have'
+    return [
+        f'{has} a twin in another part (a copy, or a frame of the same film), which makes figures '
+        'too high. To have all split anew, put them into one part.'
+    ]
 
 
 def _write_pair(request: NewRequest, plan: Plan, draft: Path) -> tuple[str, str]:

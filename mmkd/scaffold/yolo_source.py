@@ -1,6 +1,5 @@
 """A data set in YOLO form: a text file of labels for each image, and mostly a ``data.yaml``."""
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import yaml
 from mmkd.config.names import first_of
 from mmkd.datasets.part_names import WORDS, part_of
 from mmkd.datasets.split import Faults
-from mmkd.fileio.files_below import files_below
 from mmkd.scaffold.labelled_images import (
     SUFFIXES,
     Annotated,
@@ -19,12 +17,10 @@ from mmkd.scaffold.labelled_images import (
     images_in,
     told_sizes,
 )
+from mmkd.scaffold.yolo_labels import in_pixels, label_file, labels_of
 
 #: Files with a class on each line, where there is no ``data.yaml``.
 _NAMES = ('classes.txt', 'obj.names', '_darknet.labels', 'labels/classes.txt', 'names.txt')
-
-#: By how much a number may leave 0 to 1: labels are rounded.
-_SLACK = 0.01
 
 
 def yolo_file(data: Path) -> Path | None:
@@ -45,20 +41,13 @@ def yolo_file(data: Path) -> Path | None:
     return None
 
 
-def label_files(data: Path) -> list[Path]:
-    """Files of labels: text beside images, or in a folder ``labels``."""
-    texts = map(Path, files_below(data, ('.txt',)))
-    found = [path for path in texts if 'labels' in path.relative_to(data).parts[:-1]]
-    beside = {path.with_suffix('.txt') for path in images_in(data)}
-    return sorted({*found, *(path for path in beside if path.is_file())})
-
-
 def read_yolo(data: Path, images: Path | None = None) -> Source:
     """Read images and their labels; ``download`` and all else in ``data.yaml`` is left alone.
 
     ``train``, ``val`` and ``test`` may each be a folder, a text file that lists images, or a list
     of these; without them the folders say the part. A label is a class and a box (centre, width,
-    height) or a polygon, in shares of the image's sides. An image without a file of labels, or
+    height) or a polygon, in shares of the image's sides; behind a box may come a score or, with
+    ``kpt_shape`` in ``data.yaml``, the points of a pose. An image without a file of labels, or
     with an empty one, has no object.
 
     Raises:
@@ -87,8 +76,9 @@ def read_yolo(data: Path, images: Path | None = None) -> Source:
         )
     names = _names(content, root)
     faults = Faults('DATA', str(file or data))
+    pose = 'kpt_shape' in content
     labelled = {
-        path: _labels(_label_file(path, root)) for found in parts.values() for path in found
+        path: labels_of(label_file(path, root), pose) for found in parts.values() for path in found
     }
     kinds = {kind for _, rows in labelled.values() for kind, _ in rows}
     unknown = sorted(kinds - set(names)) if names else []
@@ -105,7 +95,7 @@ def read_yolo(data: Path, images: Path | None = None) -> Source:
     read = {}
     for path, size in zip(paths, sizes, strict=True):
         rows = labelled[path][1]
-        objects = [Annotated(names[kind], _pixels(box, size)) for kind, box in rows]
+        objects = [Annotated(names[kind], in_pixels(box, size)) for kind, box in rows]
         read[path] = LabelledImage(path, size, objects)
     if not any(image.objects for image in read.values()):
         raise ValueError(
@@ -164,7 +154,7 @@ def _listed(value: Any, bases: Sequence[Path], what: str, must: bool) -> list[Pa
 
 
 def _of_list(lines: Sequence[str], file: Path, bases: Sequence[Path]) -> list[Path]:
-    found = [(line, _there(line, [file.parent, *bases])) for line in lines]
+    found = [(line, _nearest(line, [file.parent, *bases])) for line in lines]
     lost = [line for line, path in found if path is None]
     if lost:
         raise FileNotFoundError(
@@ -185,6 +175,13 @@ def _there(name: str, bases: Iterable[Path]) -> Path | None:
             if (base / wanted).exists():
                 return base / wanted
     return None
+
+
+def _nearest(name: str, bases: Sequence[Path]) -> Path | None:
+    """An image of a list that may be of another machine: by as much of its path as is found."""
+    words = name.replace('\\', '/').split('/')
+    tails = ('/'.join(words[i:]) for i in range(len(words)))
+    return next((path for tail in tails if (path := _there(tail, bases)) is not None), None)
 
 
 def _by_folder(folders: Sequence[Path]) -> dict[str, list[Path]]:
@@ -217,65 +214,3 @@ def _names(content: dict[str, Any], root: Path) -> dict[int, str]:
             return dict(enumerate(line.strip() for line in lines if line.strip()))
     count = str(content.get('nc') or '')
     return {i: f'class {i}' for i in range(int(count))} if count.isdigit() else {}
-
-
-Box = tuple[float, float, float, float]
-
-
-def _labels(path: Path) -> tuple[Path, list[tuple[int, Box]]]:
-    """A file of labels, and of each the class and the box (corners) in shares of the sides."""
-    if not path.is_file():
-        return path, []
-    rows, broken = [], []
-    for number, line in enumerate(path.read_text(encoding='utf-8-sig').splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            kind, *values = map(float, line.replace(',', ' ').split())
-            box = _box(values)
-        except ValueError:
-            broken.append(f'line {number}: "{line.strip()[:60]}"')
-            continue
-        inside = all(-_SLACK <= value <= 1 + _SLACK for value in values)
-        if not kind.is_integer() or kind < 0 or not inside:
-            broken.append(f'line {number}: "{line.strip()[:60]}"')
-        else:
-            rows.append((int(kind), box))
-    Faults('DATA', str(path)).refuse(
-        'each line must be a class from 0 and a box (centre x, centre y, width, height) or a '
-        'polygon, in shares of the sides from 0 to 1',
-        broken,
-        'Correct the lines.',
-    )
-    return path, rows
-
-
-def _box(values: Sequence[float]) -> Box:
-    """(x1, y1, x2, y2) of a box, with or without a score after it, or of a polygon."""
-    if not all(map(math.isfinite, values)):
-        raise ValueError(values)
-    if len(values) in (4, 5):
-        x, y, w, h = values[:4]
-        return x - w / 2, y - h / 2, x + w / 2, y + h / 2
-    if len(values) < 6 or len(values) % 2:
-        raise ValueError(values)
-    x_all, y_all = values[::2], values[1::2]
-    return min(x_all), min(y_all), max(x_all), max(y_all)
-
-
-def _label_file(image: Path, root: Path) -> Path:
-    """In the folder "labels" that answers to the last "images" of the path, beside it, or near."""
-    parts = list(image.parts)
-    places = [i for i, part in enumerate(parts[:-1]) if part.lower() == 'images']
-    for place in reversed(places):
-        found = Path(*parts[:place], 'labels', *parts[place + 1 :]).with_suffix('.txt')
-        if found.is_file():
-            return found
-    name = f'{image.stem}.txt'
-    near = [folder / name for folder in (image.parent, image.parent / 'labels', root / 'labels')]
-    return next((path for path in near if path.is_file()), near[0])
-
-
-def _pixels(box: Box, size: tuple[int, int]) -> Box:
-    x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in box)
-    return x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1]

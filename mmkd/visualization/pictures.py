@@ -108,4 +108,5 @@ def _draw_boxes(axis: Any, boxes: Boxes) -> None:
             outline = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=color, lw=width)
             axis.add_patch(outline)
         label = dict(facecolor='white', alpha=0.8, pad=0.8, linewidth=0)
-        axis.text(x1, max(y1 - 2, 7), text, fontsize=7, bbox=label, clip_on=True)
+        place = x1, max(y1 - 2, 7)  # names are no formulas, whatever stands in them
+        axis.text(*place, text, fontsize=7, bbox=label, clip_on=True, parse_math=False)

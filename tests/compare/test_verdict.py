@@ -118,6 +118,19 @@ def test_seeds_images_or_both_are_named():
     assert 'too small to be shown by 100 seeds; these 3 seeds and 50 test images show' in none
 
 
+@pytest.mark.parametrize('seeds', [1, 3])
+def test_without_a_detection_it_says_train_longer(seeds):
+    found = [Run(arm, seed, 5, 0.0, 0.0) for seed in range(seeds) for arm in ('baseline', 'kd')]
+    text = summary(results_of(found, evidence(found, spread=0.0)))
+    assert 'No student detects an object yet (mAP 0): train longer' in text
+    assert 'seeds in place of' not in text and '(--seeds' not in text
+
+
+def test_no_difference_at_all_asks_for_no_seeds():
+    text = summary(judged([0.0, 0.0, 0.0], spread=0.0))
+    assert 'the same mAP with each seed' in text and 'in place of' not in text
+
+
 def test_a_teacher_that_is_not_clearly_above_is_told_with_what_to_try():
     found = runs([0.02, 0.03], teacher=0.41)
     close = results_of(found, evidence(found, images=40, objects=60, spread=0.02))

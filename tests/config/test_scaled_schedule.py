@@ -1,9 +1,11 @@
 """``--epochs``: each moment of a schedule moves in proportion."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
 
 from mmkd.config.config_errors import ConfigError
 from mmkd.config.scaled_schedule import TrainingLength, set_epochs
@@ -81,8 +83,32 @@ def test_moments_stay_whole_in_order_and_within(epochs):
     numbers = [cosine.T_max, cosine.begin, *steps.milestones, cfg.custom_hooks[0].begin_epoch]
     assert all(isinstance(n, int) and 1 <= n <= max(epochs, 1) for n in numbers)
     assert steps.milestones == sorted(steps.milestones)
-    assert cosine.end == epochs == cfg.train_cfg.max_epochs
+    assert cosine.end == max(epochs, cosine.begin + 1) and epochs == cfg.train_cfg.max_epochs
     assert cfg.train_cfg.val_interval == min(10, epochs)
+
+
+@pytest.mark.parametrize('epochs', [1, 2, 3, 7])
+@pytest.mark.parametrize('per_epoch', [1, 9])
+def test_what_is_left_of_yoloxs_schedule_is_built(epochs, per_epoch):
+    """Its parts come one after the other, and each needs room."""
+    common = dict(by_epoch=True, convert_to_iter_based=True)
+    parts = [
+        dict(type='QuadraticWarmupLR', begin=0, end=5, **common),
+        dict(type='CosineAnnealingLR', T_max=285, begin=5, end=285, **common),
+        dict(type='ConstantLR', factor=1, begin=285, end=300, **common),
+    ]
+    cfg = Config(dict(train_cfg=dict(max_epochs=300), param_scheduler=parts))
+    set_epochs(cfg, epochs)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    built = [
+        PARAM_SCHEDULERS.build(part, default_args=dict(optimizer=optimizer, epoch_length=per_epoch))
+        for part in cfg.param_scheduler
+    ]
+    for _ in range(epochs * per_epoch):
+        optimizer.step()
+        for scheduler in built:
+            scheduler.step()
+    assert 0 <= optimizer.param_groups[0]['lr'] <= 0.1 + 1e-9
 
 
 @pytest.mark.parametrize('epochs', [0, -1])

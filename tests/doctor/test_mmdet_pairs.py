@@ -1,8 +1,11 @@
 """Pairs of mmdet's own configs, with checkpoints made of them: nothing is to be found."""
 
 import io
+import json
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS as DETECTORS
@@ -12,6 +15,7 @@ from mmengine.structures import InstanceData
 from mmrazor.registry import MODELS
 
 from mmkd.doctor import check_priors
+from mmkd.doctor.check_accuracy import Figures, first_images, judge_parts, objects_of
 from mmkd.doctor.check_layers import LAYER_COLUMNS, SharedNorms, check_layers
 from mmkd.doctor.check_time import check_time
 from mmkd.doctor.models import check_heads, check_preprocessing, check_weights
@@ -194,6 +198,58 @@ def test_a_warm_up_of_a_third_of_the_run(end, found):
     falling = dict(type='LinearLR', start_factor=1.0, end_factor=0.1, by_epoch=True, end=10)
     cfg = Config(dict(train_cfg=dict(max_epochs=10), param_scheduler=[scheduler, falling]))
     assert len(long_warm_ups(cfg, 10)) == found
+
+
+def test_a_warm_up_of_one_iteration_is_none():
+    """As ``--epochs 1`` leaves of it where an epoch has few batches."""
+    scheduler = dict(type='LinearLR', start_factor=0.05, by_epoch=False, end=1)
+    cfg = Config(dict(train_cfg=dict(max_epochs=1), param_scheduler=[scheduler]))
+    assert not long_warm_ups(cfg, 2)
+
+
+@pytest.mark.parametrize(
+    ('part', 'lower', 'objects', 'told'),
+    [
+        ('AP75', 0.06, {'': 900}, True),
+        ('AP75', 0.06, {'': 100}, False),  # by chance in so few objects
+        ('AP of ant', 0.2, {'ant': 36, '': 900}, True),
+        ('AP of ant', 0.2, {'ant': 4, '': 900}, False),
+        ('AP of ant', 0.06, {}, True),
+        ('AP of ant', 0.04, {}, False),
+    ],
+)
+def test_a_teacher_that_is_worse_than_its_student_in_a_part(part, lower, objects, told):
+    teacher, student = Figures(0.6, {part: 0.5 - lower}), Figures(0.3, {part: 0.5})
+    section = Section('')
+    judge_parts(section, teacher, student, objects)
+    assert [part in one.found for one in section.findings] == [True] * told
+
+
+def test_objects_are_those_of_the_images_that_are_looked_at(tmp_path):
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f'{i}.png'), np.zeros((64, 64, 3), np.uint8))
+    content = dict(
+        images=[dict(id=i, file_name=f'{i}.png', width=64, height=64) for i in range(3)],
+        annotations=[
+            dict(id=n + 1, image_id=i, category_id=kind, bbox=[n, n, 20, 20], area=400, iscrowd=c)
+            for n, (i, kind, c) in enumerate(
+                [(0, 1, 0), (0, 2, 0), (0, 1, 1), (1, 1, 0), (2, 1, 0)]
+            )
+        ],
+        categories=[dict(id=1, name='ant'), dict(id=2, name='bee')],
+    )
+    (tmp_path / 'all.json').write_text(json.dumps(content))
+    dataset = dict(
+        type='CocoDataset',
+        data_root=f'{tmp_path}/',
+        ann_file='all.json',
+        data_prefix=dict(img=''),
+        metainfo=dict(classes=('ant', 'bee')),
+        test_mode=True,
+        pipeline=[],
+    )
+    found = objects_of(first_images(dict(dataset=dataset, batch_size=1), 2))
+    assert found == {'': 3, 'ant': 2, 'bee': 1}
 
 
 def test_an_untrained_teacher_and_a_measuring_balance_are_no_findings():

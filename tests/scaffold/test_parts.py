@@ -93,6 +93,34 @@ def test_what_is_split_stays_so_and_its_twins_are_counted(tmp_path):
     assert len(alone.images['val']) == 5
 
 
+def test_training_images_are_no_part_of_their_own(tmp_path):
+    """As in a data.yaml whose train and val name one folder."""
+    paths, _ = images(tmp_path, [(160, 120)] * 10, share=(0.1, 0.2))
+    parts = parts_of(source_of(paths, lambda found: dict(train=found, val=found, test=found[:3])))
+    assert {part: len(found) for part, found in parts.images.items()} == dict(train=8, val=2)
+    assert 'val and test had no images but those of train' in parts.how and parts.twins == 0
+    some = parts_of(source_of(paths, lambda found: dict(train=found[:8], val=found[6:])))
+    assert len(some.images['val']) == 4 and some.twins == 2
+
+
+def test_without_a_training_part_all_is_split(tmp_path):
+    paths, _ = images(tmp_path, [(160, 120)] * 10, share=(0.1, 0.2))
+    parts = parts_of(source_of(paths, lambda found: dict(val=found[:5], test=found[5:])))
+    assert {part: len(found) for part, found in parts.images.items()} == dict(train=8, val=2)
+
+
+def test_a_camera_that_never_moves_has_no_twins(tmp_path):
+    paths, _ = images(tmp_path / 'one', [(160, 120)])
+    scene, frames = cv2.imread(str(paths[0])), []
+    for i in range(12):
+        frame = scene.copy()
+        frame[10 + 8 * i : 24 + 8 * i, 5 + 11 * i : 30 + 11 * i] = 255 - 20 * i
+        frames.append(tmp_path / f'{i:02d}.png')
+        cv2.imwrite(str(frames[-1]), frame)
+    parts = parts_of(source_of(frames, lambda found: dict(train=found[::2], val=found[1::2])))
+    assert parts.twins < 6
+
+
 def test_images_that_all_look_alike_are_split_all_the_same(tmp_path):
     for i in range(6):
         cv2.imwrite(str(tmp_path / f'{i}.png'), np.full((40, 60, 3), 90, np.uint8))

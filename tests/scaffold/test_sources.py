@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask
 
 import tests.tiny  # noqa: F401  (imports mmkd first)
 from mmkd.errors import ImageError
@@ -330,3 +331,91 @@ def test_parts_that_number_their_images_from_0_get_their_own(tmp_path, train, va
     source = read_source(tmp_path, tmp_path if named else None)
     for part, folder in (('train', train), ('val', val)):
         assert {image.path.parent for image in source.parts[part]} == {tmp_path / folder}
+
+
+def test_a_mask_in_runs_has_a_box(made):
+    of_coco(*made)
+    file = Path('data/annotations/all.json')
+    content = json.loads(file.read_text())
+    for i, annotation in enumerate(content['annotations']):
+        x, y, w, h = annotation.pop('bbox')
+        pixels = np.zeros((48, 64), np.uint8, order='F')
+        pixels[y : y + h, x : x + w] = 1
+        packed = mask.encode(pixels)
+        edges = np.flatnonzero(np.diff(pixels.ravel('F'), prepend=0, append=0)).tolist()
+        plain = np.diff([0, *edges, pixels.size]).tolist()
+        counts = plain if i % 2 else packed['counts'].decode()
+        annotation['segmentation'] = dict(size=[48, 64], counts=counts)
+    file.write_text(json.dumps(content))
+    assert read_back(read_source(Path('data'))) == wanted(*made)
+    for broken in ({}, dict(size=[0, 64], counts=[1]), dict(size=[48, 64], counts=['a'])):
+        content['annotations'][0]['segmentation'] = broken
+        file.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match='a bbox of four numbers'):
+            read_source(Path('data'))
+
+
+@pytest.mark.parametrize('size', [(0, 0), ('64', '48'), (64.0, 48.0)])
+def test_sizes_as_exporters_write_them(made, size):
+    of_coco(*made)
+    file = Path('data/annotations/all.json')
+    content = json.loads(file.read_text())
+    for image in content['images']:
+        image['width'], image['height'] = size
+    file.write_text(json.dumps(content))
+    assert read_back(read_source(Path('data'))) == wanted(*made)
+
+
+def test_trainval_of_voc_is_for_training(made):
+    of_voc(*made)
+    folder = Path('data/ImageSets/Main')
+    folder.mkdir(parents=True)
+    (folder / 'trainval.txt').write_text('a000\na001\na002\n')
+    (folder / 'test.txt').write_text('a003\n')
+
+    def parts():
+        found = read_source(Path('data')).parts
+        return {part: [image.path.stem for image in some] for part, some in found.items()}
+
+    assert parts() == dict(train=['a000', 'a001', 'a002'], test=['a003'])
+    (folder / 'val.txt').write_text('a002\n')
+    assert parts() == dict(train=['a000', 'a001'], val=['a002'], test=['a003'])
+    (folder / 'train.txt').write_text('a000\n')
+    assert parts() == dict(train=['a000'], val=['a002'], test=['a003'])
+
+
+@pytest.mark.parametrize('points', ['0.1 0.2 0.9 0.9', '0.1 0.2 2 0 0 0'])
+def test_points_of_a_pose_are_no_outline(made, points):
+    of_yolo(*made)
+    for path in Path('data/labels').iterdir():
+        lines = path.read_text().splitlines()
+        path.write_text(''.join(f'{line} {points}\n' for line in lines))
+    Path('data/data.yaml').write_text('names: [ant, bee]\nkpt_shape: [2, 2]\n')
+    assert read_back(read_source(Path('data'))) == wanted(*made)
+
+
+@pytest.mark.parametrize('yaml', ['', 'train: Images\n'])
+def test_folders_in_capital_letters(made, yaml):
+    of_yolo(*made)
+    Path('data/data.yaml').unlink()
+    if yaml:
+        Path('data/data.yaml').write_text(f'{yaml}names: [ant, bee]\n')
+    else:
+        Path('data/classes.txt').write_text('ant\nbee\n')
+    Path('data/images').rename('data/Images')
+    Path('data/labels').rename('data/Labels')
+    source = read_source(Path('data'))
+    assert read_back(source, *source.parts) == wanted(*made)
+
+
+@pytest.mark.parametrize('root', ['/home/me/sets/data/', 'C:\\sets\\data\\', 'data/'])
+def test_a_list_of_another_machine(made, root):
+    of_yolo(*made)
+    split = '\\' if '\\' in root else '/'
+    lines = [f'{root}images{split}{path.name}' for path in made[0]]
+    Path('data/train.txt').write_text('\n'.join(lines))
+    Path('data/data.yaml').write_text('names: [ant, bee]\ntrain: train.txt\n')
+    assert read_back(read_source(Path('data')), 'train') == wanted(*made)
+    Path('data/train.txt').write_text(f'{root}images{split}lost.jpg')
+    with pytest.raises(FileNotFoundError, match=r'of 1 1 are not.*lost\.jpg'):
+        read_source(Path('data'))

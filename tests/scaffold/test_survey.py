@@ -64,6 +64,8 @@ def test_only_what_lies_anyhow_is_turned_upside_down(files):
         (['ripe_apple', 'green-apple'], ('horizontal',), False),
         (['man', *['dog'] * 8, 'orange'], ('horizontal',), True),
         (['bred', 'copyright'], ('horizontal',), True),
+        (['license plate', 'dog'], (), True),
+        (['plate', 'cup'], ('horizontal',), True),
     ],
 )
 def test_names_that_are_read_or_coloured(files, names, flips, colours):
@@ -77,3 +79,15 @@ def test_one_light_is_left_alone(files):
     same = seen([files[3]] * 24, ['man'], boxes)
     assert same.one_instrument and not choose_views(same, 'small').colours
     assert not seen([files[3]] * 10, ['man'], boxes).one_instrument, 'too few to say'
+
+
+@pytest.mark.parametrize(('width', 'height'), [(2400, 160), (160, 2400), (640, 480), (90, 90)])
+def test_an_input_has_the_aspect_of_its_images(files, width, height):
+    images = [
+        LabelledImage(path, (width, height), [Annotated('man', (0, 0, width / 2, height / 2))])
+        for path in files
+    ]
+    views = choose_views(survey(images, ('man',)), 'small')
+    assert min(views.scale) >= 64 and all(side % 32 == 0 for side in views.scale)
+    assert not views.keep_ratio
+    assert abs(np.log(views.scale[0] / views.scale[1] * height / width)) < np.log(1.26)

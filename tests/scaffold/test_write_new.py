@@ -94,6 +94,41 @@ def test_nothing_is_overwritten(here, capsys):
     assert sorted(path.name for path in here.iterdir()) == ['data', 'my']
 
 
+def test_data_in_the_folder_that_is_written(here, capsys):
+    """What was written is not read as data."""
+    data([(64, 48)] * 6)
+    for out in ('data/my', 'data/my --force', 'data/other', 'data', './data --force'):
+        words = ['--out', *out.split()]
+        assert main(['new', 'data', '--offline', *words]) == 0, capsys.readouterr().err
+    assert 'COCO, 2 classes' in capsys.readouterr().out
+    dataset = read_config('data/student.py').train_dataloader.dataset
+    image = json.loads(Path('data/annotations/train.json').read_text())['images'][0]
+    assert Path(dataset.data_prefix.img, image['file_name']).is_file()
+
+
+def test_a_path_that_ends_a_string_is_refused(here, capsys):
+    paths, objects = images(Path("it's/images"), [(64, 48)] * 4)
+    write_coco(Path("it's/all.json"), paths, objects)
+    assert main(['new', "it's", '--out', "it's/my", '--offline']) == 1
+    assert "--out must have no ' in its path" in capsys.readouterr().err
+    assert main(['new', "it's", '--out', 'my', '--offline']) == 0
+
+
+def test_twins_across_given_parts_are_told(here, capsys):
+    paths, objects = data([(160, 120)] * 6)
+    Path('data/all.json').unlink()
+    for i in range(2):
+        paths.append(paths[i].with_name(f'copy{i}.jpg'))
+        paths[-1].write_bytes(paths[i].read_bytes())
+        objects.append(objects[i])
+    for part, at in (('train', slice(5)), ('val', slice(5, 8))):
+        write_coco(Path(f'data/{part}.json'), paths[at], objects[at])
+    assert new() == 0
+    told = '2 of 5 training images have a twin in another part'
+    assert f'note: {told}' in capsys.readouterr().out
+    assert told in Path('my/README.md').read_text()
+
+
 def test_the_configs_do_not_depend_on_where_one_is(here, monkeypatch):
     """Nor are images without an object lost, and crowds; names may be of any kind."""
     names = ('red fox', 'Bär', 'say "hi"', "it's", 'a|b', '{x}', 'back\\slash', '日本')
@@ -148,6 +183,20 @@ def test_priors_fit_whatever_the_objects(here, name, capsys):
     assert new('--head', head) == 0, capsys.readouterr().err
     assert 'note: ' not in capsys.readouterr().out
     assert findings(read_config('my/student.py')) == []
+
+
+@pytest.mark.parametrize('head', ['ssd', 'yolov5'])
+def test_images_that_stand_and_images_that_lie_have_one_input(here, head, capsys):
+    """MMYOLO stacks them, and a long side is long whichever way it lies."""
+    needs(head)
+    data([(160, 120), (120, 160), (120, 160)] * 4)
+    assert new('--head', head) == 0, capsys.readouterr().err
+    assert 'in a square, since some stand and others lie' in capsys.readouterr().out
+    config = read_config('my/student.py')
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        dataset = DATASETS.build(config.train_dataloader.dataset)
+    width, height = config.train_pipeline[2].scale
+    assert {tuple(dataset[i]['inputs'].shape) for i in range(len(dataset))} == {(3, height, width)}
 
 
 def test_a_yolo_folder_gives_the_same_as_a_coco_file(here, capsys):

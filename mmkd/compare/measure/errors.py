@@ -128,7 +128,7 @@ def _error(overlap: NDArray[Any], same: NDArray[Any]) -> tuple[str, int]:
     own, other = np.where(same, overlap, 0.0), np.where(same, 0.0, overlap)
     if _TOUCHES <= own.max() < _FITS:
         return _BOX, int(own.argmax())
-    if other.max() >= _FITS and own.max() < _FITS:
+    if other.max() >= _FITS:  # before a duplicate, as in the authors' code
         return _CLASS, int(other.argmax())
     return (_DUPLICATE if own.max() >= _FITS else _BOTH), -1
 

@@ -72,8 +72,12 @@ def _next(gain: Gain, results: Results) -> str:
     """What would show it, where nothing is shown."""
     if gain.is_shown:
         return ''
+    if not any(run.map for run in results.runs if run.arm is not Arm.TEACHER):
+        return 'No student detects an object yet (mAP 0): train longer (epochs, --epochs).'
     if not gain.has_interval:
         return 'Run three seeds or more (--seeds 0 1 2): the finished one is kept.'
+    if not gain.mean and not gain.half:
+        return 'They have the same mAP with each seed: see that loss weights are not 0.'
     return what_would_show(gain, results.evidence.images if results.evidence else 0)
 
 

@@ -41,7 +41,7 @@ class Report:
 
 def markdown(rows: Table) -> str:
     """A table in Markdown: the first row is its header."""
-    lines = ['| ' + ' | '.join(row) + ' |' for row in rows]
+    lines = ['| ' + ' | '.join(cell.replace('|', '\\|') for cell in row) + ' |' for row in rows]
     lines.insert(1, '| ' + ' | '.join(['---'] + ['---:'] * (len(rows[0]) - 1)) + ' |')
     return '\n'.join(lines) + '\n'
 

@@ -41,6 +41,11 @@ def test_each_kind_by_hand(found, kinds):
     assert list(judge(one_image(found)).kind) == kinds
 
 
+def test_a_box_that_fits_an_object_of_another_class_is_no_duplicate():
+    found = [(SQUARE, 0, 0.9), (SQUARE, 0, 0.8)]
+    assert list(judge(one_image(found, [SQUARE, HALF], (0, 1))).kind) == ['', 'wrong class']
+
+
 def test_what_lies_in_an_ignored_region_counts_neither_way():
     found = [(SQUARE, 0, 0.9), (FAR, 0, 0.8)]
     samples = one_image(found, [SQUARE, [40, 40, 90, 90]], (0, 0), [0, 1])
