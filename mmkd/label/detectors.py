@@ -187,6 +187,10 @@ def open_detector(
     return PixelDetector(torchvision_detector(detector, checkpoint, device, classes))
 
 
+#: The detectors of torchvision whose scores do not exclude each other.
+_OF_SIGMOIDS = ('retinanet', 'fcos')
+
+
 def torchvision_detector(
     name: str, checkpoint: str, device: str | None = None, classes: Sequence[str] = ()
 ) -> FunctionDetector:
@@ -236,7 +240,8 @@ def torchvision_detector(
             f'classes, but does not: {" ".join(str(error).split())[:300]}. Name its classes '
             '(--classes) if it has others.'
         ) from None
-    made = FunctionDetector(partial(_look, model.to(place).eval(), place), classes)
+    softmax = not name.startswith(_OF_SIGMOIDS)
+    made = FunctionDetector(partial(_look, model.to(place).eval(), place), classes, softmax)
     made.name, made.digest = name, sha256_of(file)
     made.settings = {'torchvision': name}
     return made

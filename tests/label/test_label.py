@@ -304,6 +304,7 @@ def test_torchvision_by_name(folder, monkeypatch):
         rows = read(out)['results']
         assert len(rows) == 3 and rows[0]['bbox'] == [1, 2, 29, 38]
         assert rows[0]['category_name'] == 'bee'  # torchvision's labels count from 1
+    assert open_detector(*map(str, words[:2]), classes=CLASSES).softmax
     with pytest.raises(FileNotFoundError, match=r'the detector must be an existing file'):
         open_detector('fasterrcnn_resnet50_fpn', str(folder / 'none.pth'), classes=CLASSES)
     torch.save([1, 2], folder / 'list.pth')
