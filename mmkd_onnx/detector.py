@@ -169,7 +169,14 @@ class Detector:
             ValueError: it cannot be read, or is none.
         """
         pixels = _loaded(image)
-        placed = place(pixels, self.metadata.preprocessing)
+        try:
+            placed = place(pixels, self.metadata.preprocessing)
+        except cv2.error as error:  # to a size without pixels
+            height, width = pixels.shape[:2]
+            raise ValueError(
+                f'an image must have a row and a column left where it is resized for an input of '
+                f'{self.size[0]} x {self.size[1]}, but got {height} x {width}. Cut it to pieces.'
+            ) from error
         return Prepared(pixels, {'inputs': placed.pixels, 'placed': placed})
 
     def raw(self, inputs: NDArray[Any]) -> list[NDArray[Any]]:
@@ -211,7 +218,10 @@ class Detector:
 
 def _loaded(image: Image) -> NDArray[Any]:
     if not isinstance(image, np.ndarray):
-        pixels = cv2.imread(os.fspath(image), cv2.IMREAD_COLOR)
+        try:
+            pixels = cv2.imread(os.fspath(image), cv2.IMREAD_COLOR)
+        except cv2.error:  # of more pixels than it takes
+            pixels = None
         if pixels is None:
             raise ValueError(
                 f'an image must be a file that OpenCV can read, but "{image}" is not. '

@@ -63,7 +63,7 @@ _PROPOSES = {
     RPNHead: ('_predict_by_feat_single', '_bbox_post_process'),
     EmbeddingRPNHead: ('predict', '_decode_init_proposals'),
 }
-_GIVES_BOXES = {
+_GIVES_BOXES: dict[Any, tuple[type, tuple[str, ...]]] = {
     read_bbox_head: (BBoxHead, ('predict_by_feat', '_predict_by_feat_single')),
     read_sabl: (SABLHead, ('_predict_by_feat_single', 'regress_by_class')),
     read_multi_instance: (MultiInstanceBBoxHead, ('_predict_by_feat_single', 'set_nms')),

@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.checkpoints.detector_checkpoint import save_checkpoint
+from mmkd.export.export_onnx import make_files
 from mmkd.export.trained import open_trained
 from tests.tiny import scene, tiny_ssd, tiny_yolov5
 
@@ -38,13 +39,22 @@ def pipeline(kind: str) -> list[dict]:
             dict(type='YOLOv5KeepRatioResize', scale=scale),
             dict(type='LetterResize', scale=scale, allow_scale_up=False, pad_val=dict(img=114)),
         ]
+    elif kind == 'middle':
+        scale, pad = dict(mean=[0, 0, 0], std=[1, 1, 1], to_rgb=True), ['logical_or', 31]
+        resize = [
+            dict(
+                type='RandomCenterCropPad', ratios=None, border=None, **scale,
+                test_mode=True, test_pad_mode=pad, test_pad_add_pix=1,
+            )
+        ]  # fmt: skip
     else:
         resize = [dict(type='Resize', scale=(64, 64), keep_ratio=kind == 'ratio')]
+    meta = META if kind != 'middle' else ('img_id', 'img_path', 'ori_shape', 'img_shape', 'border')
     return [
-        dict(type='LoadImageFromFile'),
+        dict(type='LoadImageFromFile', to_float32=kind == 'middle'),
         *resize,
         dict(type='mmdet.LoadAnnotations', with_bbox=True),
-        dict(type='mmdet.PackDetInputs', meta_keys=META),
+        dict(type='mmdet.PackDetInputs', meta_keys=meta),
     ]
 
 
@@ -160,3 +170,11 @@ def opened_ssd(ssd):
 @pytest.fixture(scope='session')
 def opened_yolov5(yolov5):
     return open_trained(str(yolov5))
+
+
+@pytest.fixture(scope='session')
+def exported(opened_ssd, tmp_path_factory):
+    """The exported file of the SSD."""
+    file = tmp_path_factory.mktemp('exported') / 'student.onnx'
+    file.write_bytes(make_files(opened_ssd).content)
+    return file

@@ -92,6 +92,7 @@ def test_a_config_is_named_before_its_checkpoint(student, tmp_path, capsys):
         (['--format', 'tflite'], 'tflite is not: its converters'),
         (['--format', 'onnx', '--opset', '3'], 'from 16 to 21, but got 3'),
         (['--format', 'onnx', '--images', 'no.png'], 'there is no "no.png"'),
+        (['--format', 'onnx', '--out', '.'], r'--out must name a file, but got "\."'),
     ],
 )
 def test_what_cannot_be_is_refused_before_work_starts(student, tmp_path, words, match):

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmkd.checkpoints.detector_checkpoint import read_checkpoint, save_checkpoint
 from mmkd.export.export_onnx import Settings, make_files
 from mmkd.export.int8.calibration import calibration_images
-from mmkd.export.int8.choose import choose, row_cost
+from mmkd.export.int8.choose import _found, choose, detection_cost, row_cost
 from mmkd.export.int8.export_int8 import make_int8, opened
 from mmkd.export.int8.post_training import PostTraining
 from mmkd.export.trained import open_trained
@@ -22,6 +22,7 @@ from tests.export.conftest import truth_by
 from tests.tiny import scene
 
 onnx = pytest.importorskip('onnx')
+onnxruntime = pytest.importorskip('onnxruntime')
 
 
 @pytest.fixture(scope='module')
@@ -115,6 +116,56 @@ def test_the_costliest_stay_in_float_until_the_map_holds(tools):
     assert choose(quantiser, finish, lambda content: None, inputs)[1] == []
     never, left_out = choose(quantiser, finish, lambda content: False, inputs[:1])
     assert left_out == [] and len(in_eight_bits(never)) == everything
+
+
+def test_matrices_of_weights_are_layers_and_what_decodes_is_none():
+    """A Linear's product is one; that with a column, as of distributions of distances, is not."""
+    rng = np.random.default_rng(0)
+    held = {'weights': rng.normal(size=(12, 6)), 'column': rng.uniform(size=(6, 1))}
+    nodes = [
+        onnx.helper.make_node('Cast', ['image'], ['pixels'], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node('Flatten', ['pixels'], ['flat']),
+        onnx.helper.make_node('MatMul', ['flat', 'weights'], ['sums']),
+        onnx.helper.make_node('Relu', ['sums'], ['positive']),
+        onnx.helper.make_node('MatMul', ['positive', 'column'], ['scores']),
+    ]
+    kinds = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        nodes,
+        'linear',
+        [onnx.helper.make_tensor_value_info('image', kinds[0], ['n', 3, 2, 2])],
+        [onnx.helper.make_tensor_value_info('scores', kinds[1], ['n', 1])],
+        [onnx.numpy_helper.from_array(v.astype(np.float32), name) for name, v in held.items()],
+    )
+    opset = [onnx.helper.make_opsetid('', 18)]
+    content = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    inputs = [rng.integers(0, 256, (1, 3, 2, 2), dtype=np.uint8) for _ in range(4)]
+    tools = PostTraining(content, inputs)
+    quantised = tools.quantised(tools.layers)
+    made = {name: node.op_type for node in quantised.graph.node for name in node.output}
+    products = [node for node in quantised.graph.node if node.op_type == 'MatMul']
+    assert len(tools.layers) == 1
+    assert sorted(made.get(product.input[1], '') for product in products) == [
+        '',
+        'DequantizeLinear',
+    ]
+    found = [
+        onnxruntime.InferenceSession(c).run(None, {'image': inputs[0]})[0]
+        for c in (content, quantised.SerializeToString())
+    ]
+    assert found[0] == pytest.approx(found[1], rel=0.05, abs=2)
+
+
+def test_where_rows_have_no_place_detections_are_compared(tools):
+    _, files, inputs = tools
+    exact = _found(files.rows, inputs[:1], by_place=False)
+    boxes, scores, labels = exact[0]
+    assert len(scores) > 3 and detection_cost(exact, exact) < 1e-6
+    order = np.random.default_rng(0).permutation(len(scores))
+    shuffled = [(boxes[order], scores[order], labels[order])]
+    assert detection_cost(exact, shuffled) < 1e-6
+    assert detection_cost(exact, [(boxes, scores * 0.9, labels)]) > 0.01
+    assert detection_cost(exact, [(boxes[:0], scores[:0], labels[:0])]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize('moved', [0.0, 1.0, 8.0])

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from mmkd.export import rows_graph
-from mmkd.export.export_onnx import Settings, make_files, prove, with_nms
+from mmkd.export.export_onnx import Settings, _of_boxes, make_files, prove, with_nms
 from mmkd.export.reference import Found
 from mmkd.export.same_detections import unmatched
+from mmkd.export.trained import open_trained
 from mmkd_onnx import load
-from tests.export.conftest import truth_by
+from tests.export.conftest import save, truth_by
 
 DETECTORS = ('ssd', 'yolov5')
 THOROUGH = os.environ.get('HYPOTHESIS_PROFILE') == 'thorough'
@@ -186,6 +187,61 @@ def test_a_size_and_float32_pixels_of_ones_own(made):
     assert files.metadata['preprocessing']['size'] == [96, 64]
     found = steps(trained, files, own_size=False, map_images=0)
     assert found['rows'].passed and found['detections'].passed
+
+
+@pytest.fixture(scope='module')
+def centernet(tmp_path_factory):
+    """A CenterNet, whose images lie in the middle of the input and keep their size."""
+    model = dict(
+        type='CenterNet',
+        data_preprocessor=dict(
+            type='DetDataPreprocessor', mean=[120, 110, 100], std=[60, 55, 50], bgr_to_rgb=True
+        ),
+        backbone=dict(type='ResNet', depth=18, base_channels=8),
+        neck=dict(
+            type='CTResNetNeck',
+            in_channels=64,
+            num_deconv_filters=(16, 8, 8),
+            num_deconv_kernels=(4, 4, 4),
+            use_dcn=False,
+        ),
+        bbox_head=dict(type='CenterNetHead', num_classes=3, in_channels=8, feat_channels=8),
+        test_cfg=dict(topk=20, local_maximum_kernel=3, max_per_img=20),
+    )
+    return open_trained(str(save(model, tmp_path_factory.mktemp('centre'), 'middle', 'mmdet')))
+
+
+@pytest.mark.parametrize('nms', [False, True])
+def test_a_centernet_finds_its_local_maxima(centernet, nms):
+    files = make_files(centernet, Settings(size=(64, 96), nms=nms))
+    [step] = files.metadata['preprocessing']['steps']
+    assert step['step'] == 'letterbox' and step['size'] == [64, 96] and not step['allow_scale_up']
+    assert files.metadata['thresholds']['peaks'] == dict(kernel=3, size=[16, 24])
+    found = steps(centernet, files, own_size=False)
+    assert {name: step.passed for name, step in found.items()} == dict(
+        rows=True, detections=True, mAP=True
+    )
+    assert found['detections'].figures['detections'] == 4 * 20
+
+
+def test_a_file_of_one_size_is_told_it_where_images_keep_theirs(centernet):
+    with pytest.raises(ValueError, match=r'RandomCenterCropPad .* Give --size H W'):
+        make_files(centernet)
+
+
+@pytest.mark.parametrize(
+    ('given', 'measured'),
+    [
+        (['bbox', 'segm'], ['bbox']),
+        ('segm', ['bbox']),
+        ('bbox', 'bbox'),
+        (None, None),
+    ],
+)
+def test_masks_are_not_measured(given, measured):
+    """A file gives boxes, and the metric of Mask R-CNN asks for both."""
+    own = dict(type='CocoMetric') if given is None else dict(type='CocoMetric', metric=given)
+    assert _of_boxes(own).get('metric') == measured
 
 
 def detections(*rows) -> Found:

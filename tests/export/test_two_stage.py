@@ -136,6 +136,11 @@ def changed(**parts):
     return model
 
 
+class Cutter(BaseRoIExtractor):
+    def forward(self, feats, rois, roi_scale_factor=None):
+        return feats[0]
+
+
 class Other(HybridTaskCascadeRoIHead):
     def predict_bbox(self, *args, **kwargs):
         return []
@@ -149,7 +154,7 @@ class Other(HybridTaskCascadeRoIHead):
         (dict(roi_head=SparseRoIHead), 'of an EmbeddingRPNHead, but SparseRoIHead gets those'),
         (dict(bbox_head=DIIHead), 'read as BBoxHead or SABLHead, but has DIIHead'),
         (dict(bbox_head=nn.Linear), 'read as BBoxHead or SABLHead, but has Linear'),
-        (dict(bbox_roi_extractor=BaseRoIExtractor), 'but has BaseRoIExtractor'),
+        (dict(bbox_roi_extractor=Cutter), 'GenericRoIExtractor cuts out .* but has Cutter'),
     ],
 )
 def test_what_has_no_form_is_refused_by_name(parts, match):
