@@ -41,8 +41,17 @@ class Peers:
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the other process."""
         self._process.terminate()
         self._process.join()
+
+    @property
+    def pid(self) -> int:
+        """Of the other process."""
+        return self._process.pid
 
     def step(self, name: str) -> Callable[[], object]:
         """A function that lets the other process take a step, and waits for it."""
@@ -50,7 +59,11 @@ class Peers:
 
     def process_time(self) -> float:
         """CPU seconds of this process and the other one."""
-        return time.process_time() + self._ask('')
+        return time.process_time() + self.own_time()
+
+    def own_time(self) -> float:
+        """CPU seconds of the other process."""
+        return self._ask('')
 
     def _ask(self, name: str) -> Any:
         self._pipe.send(name)

@@ -11,7 +11,9 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[1] / 'benchmarks'
 
 
-@pytest.mark.parametrize('name', ['imitation_masks', 'obj_scaled_box_cls', 'batched_targets'])
+@pytest.mark.parametrize(
+    'name', ['imitation_masks', 'obj_scaled_box_cls', 'batched_targets', 'wide_convolutions']
+)
 def test_runs(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', [name, '--quick'])
     monkeypatch.syspath_prepend(FOLDER)

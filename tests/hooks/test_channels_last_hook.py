@@ -13,6 +13,7 @@ from mmkd.hooks import ChannelsLastHook
 from mmkd.hooks.channels_last_hook import _COPYING, channels_last, parts_of
 from mmkd.hooks.strided_conv import StridedConv2d
 from mmkd.runner.exact_runner import ExactRunner
+from mmkd.teachers.winograd_conv import WinogradConv2d
 from tests.tiny import raw_batch, tiny_runner, tiny_ssd, tiny_ssd_with_adapters
 from tests.zoo import small
 
@@ -156,6 +157,11 @@ class Blocks(nn.Sequential):
         return (super().forward(x),)
 
 
+class Wide(nn.Sequential):
+    def forward(self, x):
+        return (super().forward(x),)
+
+
 class Reusing(Blocks):
     """Relies on an activation that writes over what it read."""
 
@@ -195,6 +201,23 @@ def test_activations_write_over_what_a_recorder_reads_or_not_at_all(recorded):
         gradients.append([p.grad for p in detector.parameters()])
     for found, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_wide_convolutions_multiply_less():
+    torch.manual_seed(0)
+    convs = nn.Conv2d(3, 128, 3, padding=1), nn.Conv2d(128, 128, 3, padding=1)
+    model = Detector(Wide(*convs))
+    plain, image = copy.deepcopy(model), torch.randn(1, 3, 32, 32)
+    assert channels_last(model) == ''
+    assert [type(module) for module in model.backbone] == [nn.Conv2d, WinogradConv2d]
+    gradients = []
+    for detector in (plain, model):
+        (maps,) = detector.extract_feat(image)
+        assert maps.is_contiguous()
+        maps.square().mean().backward()
+        gradients.append([maps, *(p.grad for p in detector.parameters())])
+    for found, expected in zip(*gradients, strict=True):
+        assert (found - expected).abs().max() <= 4e-6 * expected.abs().max()
 
 
 def test_a_model_that_relies_on_them_is_left_as_it_is():
