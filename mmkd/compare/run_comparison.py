@@ -189,6 +189,8 @@ def _thresholds(comparison: Comparison, evidence: Evidence | None) -> tuple[str,
         return 'boxes that score 0.3 or more.', {}
     own = {arm: one for (arm, seed), one in evidence.judged.items() if seed == comparison.seeds[0]}
     precision, found = equal_thresholds(own, Arm.BASELINE)
+    if not precision:  # it finds nothing yet: any score would do
+        return 'boxes that score 0.3 or more.', {}
     scores = ', '.join(f'{arm.heading} {score:.2f}' for arm, score in found.items())
     return (
         f'boxes from the score on at which each detector has a precision of {precision:.2f} on all '

@@ -187,8 +187,9 @@ def objects_of(loader: DataLoader[Any]) -> Counter[str]:
     classes = first.dataset.metainfo.get('classes')
     for index in first.indices if classes and hasattr(first.dataset, 'get_data_info') else ():
         for item in first.dataset.get_data_info(index).get('instances', ()):
-            if not item.get('ignore_flag'):
-                found.update(('', classes[item['bbox_label']]))
+            label = item.get('bbox_label', -1)
+            if 0 <= label < len(classes) and not item.get('ignore_flag'):
+                found.update(('', classes[label]))
     return found
 
 

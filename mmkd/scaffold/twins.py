@@ -18,7 +18,8 @@ ALIKE, MIRRORED = 0.9, 0.97
 #: Where these would leave no way to split, only stricter ones count: a camera that never moves.
 STRICTER = ((0.97, 0.985), (0.99, 0.995), (0.999, 0.999))
 
-_BLOCK = 2048
+#: Images that are compared with all others at once; a film may make a pair of each two.
+_BLOCK = 512
 
 
 def thumbnails(paths: Sequence[Path]) -> NDArray[np.float32]:
@@ -57,14 +58,7 @@ def twin_groups(
         [[0, 2], [1]]
     """
     count = len(thumbs)
-    parent = list(range(count))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
+    labels = np.arange(count)
     flat = thumbs.reshape(count, -1)
     views = [(thumbs, alike)]
     views += [(view, mirrored) for view in (thumbs[:, ::-1], thumbs[:, :, ::-1])]
@@ -73,10 +67,20 @@ def twin_groups(
         other = np.ascontiguousarray(view).reshape(count, -1)
         for start in range(0, count, _BLOCK):
             rows, columns = np.nonzero(flat[start : start + _BLOCK] @ other.T >= limit)
-            for i, j in zip((rows + start).tolist(), columns.tolist(), strict=True):
-                if i < j:
-                    parent[root(j)] = root(i)
+            labels = _joined(labels, rows + start, columns)
     groups: dict[int, list[int]] = {}
-    for i in range(count):
-        groups.setdefault(root(i), []).append(i)
+    for i, label in enumerate(labels.tolist()):
+        groups.setdefault(label, []).append(i)
     return list(groups.values())
+
+
+def _joined(
+    labels: NDArray[np.int64], rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The labels of groups when images of ``rows`` belong together with those of ``columns``."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    edges = (np.ones(len(rows), bool), (labels[rows], labels[columns]))
+    _, joined = connected_components(coo_matrix(edges, shape=(len(labels),) * 2), directed=False)
+    return np.asarray(joined)[labels]

@@ -113,7 +113,7 @@ def _shape(seen: Survey, size: str, larger: int) -> tuple[tuple[int, int], bool,
         # A resize that keeps aspects asks for a long and a short side, whichever way they lie.
         both = keep_ratio and bool((np.log(aspects) * math.log(scale[0] / scale[1]) < 0).any())
         if both:
-            scale = (_rounded(math.sqrt(area)),) * 2
+            scale = (max(scale),) * 2
         found = float(np.quantile(seen.sides(*scale, keep_ratio), _SMALL))
         enough = found >= wanted or (area >= most and found >= _TINY)
         if area >= _HUGE or (enough and not larger):

@@ -102,7 +102,12 @@ def read_yolo(data: Path, images: Path | None = None) -> Source:
             f'some image must have a label, but of {len(read)} in "{root}" none has. Labels lie '
             'beside the images, or in a folder "labels" where the images are in "images".'
         )
+    used = {one.name for image in read.values() for one in image.objects}
     classes = tuple(dict.fromkeys(names[kind] for kind in sorted(names)))
+    unused = [name for name in classes if name not in used]
+    if unused:  # as where COCO's 80 names stayed in a file for a few classes
+        notes.append(f'classes without an object are left out: {first_of(unused)}')
+    classes = tuple(name for name in classes if name in used)
     return Source(
         'YOLO', classes, {p: [read[q] for q in found] for p, found in parts.items()}, notes
     )

@@ -3,6 +3,7 @@
 import json
 import re
 from math import nan
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmkd.compare.arms import Arm
-from mmkd.compare.measure.errors import KINDS
+from mmkd.compare.measure.errors import KINDS, Judged
 from mmkd.compare.measure.evidence import Evidence
 from mmkd.compare.report.results import Gain, is_clear, mean_interval, results_of
 from mmkd.compare.report.run import Run
@@ -19,6 +20,7 @@ from mmkd.compare.report.summary import sentences, summary
 from mmkd.compare.report.tables import error_table, main_table
 from mmkd.compare.report.teacher import teacher_words
 from mmkd.compare.report.write_report import Report, write_report
+from mmkd.compare.run_comparison import _thresholds
 
 
 def runs(gains, teacher=0.6, **others):
@@ -200,3 +202,14 @@ def test_the_report_has_pictures_first_and_statistics_folded(tmp_path):
     assert content['errors'][0]['arm'] == 'teacher'
     assert content['teacher_over_baseline']['mean'] == pytest.approx(0.2)
     assert content['distilled_over']['shuffled']['mean'] == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize(('kind', 'scores'), [('background', {}), ('', {Arm.BASELINE: 0.9})])
+def test_a_baseline_that_finds_nothing_gives_no_threshold(kind, scores):
+    one = Judged(
+        *(np.array([0.9]), np.array([0]), np.array([kind], object)),
+        *(np.array([-1 if kind else 0]), np.array([0]), np.array([not kind])),
+    )
+    found = Evidence(1, 1, {}, {(Arm.BASELINE, 0): one})
+    told, thresholds = _thresholds(SimpleNamespace(seeds=[0]), found)
+    assert thresholds == scores and ('score 0.3' in told) is (not scores)

@@ -69,6 +69,28 @@ def test_copies_are_twins_and_others_are_not(tmp_path):
     assert sorted(map(sorted, groups)) == sorted(twin_groups(thumbnails(paths)))
 
 
+@given(st.integers(0, 999), st.integers(1, 4))
+def test_groups_are_those_of_plain_loops(seed, scenes):
+    rng = np.random.default_rng(seed)
+    base = rng.normal(size=(scenes, 16, 16))
+    thumbs = np.stack([
+        base[rng.integers(scenes)][:: rng.choice([1, -1]), :: rng.choice([1, -1])]
+        + rng.normal(size=(16, 16)) * rng.choice([0.1, 0.4])
+        for _ in range(12)
+    ]).astype(np.float32)  # fmt: skip
+    thumbs /= np.linalg.norm(thumbs, axis=(1, 2), keepdims=True)
+    groups = [{i} for i in range(12)]
+    for i in range(12):
+        for j in range(i):
+            views = ((1, 1, 0.9), (-1, 1, 0.97), (1, -1, 0.97), (-1, -1, 0.97))
+            if any((thumbs[i] * thumbs[j][::a, ::b]).sum() >= limit for a, b, limit in views):
+                one, other = (next(g for g in groups if k in g) for k in (i, j))
+                if one is not other:
+                    groups.remove(other)
+                    one |= other
+    assert twin_groups(thumbs) == sorted(map(sorted, groups))
+
+
 def source_of(paths, parts=None) -> Source:
     found = [LabelledImage(path, (160, 120), [Annotated('ant', (1, 1, 50, 50))]) for path in paths]
     return Source('COCO', ('ant',), {'all': found} if parts is None else parts(found))

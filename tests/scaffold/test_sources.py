@@ -242,6 +242,14 @@ def test_names_that_yaml_takes_for_something_else(made):
     assert source.classes == ('no', '1.0') and list(source.parts) == ['train']
 
 
+def test_names_without_a_label_are_left_out(made):
+    of_yolo(*made)
+    Path('data/data.yaml').write_text('names: [ant, bee, cow, dog]\ntrain: images\n')
+    source = read_source(Path('data'))
+    assert source.classes == NAMES and read_back(source, 'train') == wanted(*made)
+    assert source.notes == ['classes without an object are left out: cow, dog']
+
+
 def test_a_data_yaml_runs_no_code(made):
     of_yolo(*made)
     file = Path('data/data.yaml')
