@@ -69,7 +69,7 @@ class DetectionsOnData(BaseModel):
             fitted, tally = fit_dataset(dataset, results, self.given.class_map)
         except ValueError as error:
             raise ValueError(f'{RULE}, which must be those that are tested. {error}') from None
-        if tally.lost or (results.images is None and tally.other_images):
+        if tally.lost or (_by_ids(results) and tally.other_images):
             raise ValueError(
                 f'{RULE}, which must be those that are tested, but "{results.path}" '
                 + (
@@ -113,9 +113,12 @@ def _check_ids(results: Results, dataset: Any, trained: Any) -> None:
     Raises:
         ValueError: they can.
     """
-    if trained is None or results.images is not None or all(results.file_names):
+    if trained is None or not _by_ids(results):
         return
-    tested, other = _paths(dataset), _paths(DATASETS.build(trained))
+    try:
+        tested, other = _paths(dataset), _paths(DATASETS.build(trained))
+    except OSError:  # they are not there where it is only tested
+        return
     both = {key for key in results.image_ids if tested.get(key) and other.get(key)}
     doubtful = [key for key in both if tested[key].isdisjoint(other[key])]
     if doubtful:
@@ -124,6 +127,11 @@ def _check_ids(results: Results, dataset: Any, trained: Any) -> None:
             'be that of a test image or of a training image. Give each result its file_name, or '
             'label the test images with "mmkd label", which tells it.'
         )
+
+
+def _by_ids(results: Results) -> bool:
+    """Whether a file tells by ids alone which images it is of."""
+    return results.images is None and not all(results.file_names)
 
 
 def _paths(dataset: Any) -> dict[Any, set[str]]:

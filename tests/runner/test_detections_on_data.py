@@ -85,7 +85,9 @@ def test_a_file_of_other_images_is_refused(here):
         write('part.json', content)
         with pytest.raises(ValueError, match=f'images that it looked at, which must.*{match}'):
             main(words)
-    # Ids that are those of other training images, too.
+    # Names tell which images are others; ids do so where no training image has the same.
+    write('part.json', [*here['results'], dict(here['results'][0], image_id=99, file_name='x.jpg')])
+    assert main(words) == 0
     write('part.json', bare)
     assert main(words) == 0
     folder = Path.cwd() / 'other'
@@ -93,6 +95,7 @@ def test_a_file_of_other_images_is_refused(here):
     option = f'train_dataloader.dataset.dataset.data_root={folder}'
     with pytest.raises(ValueError, match=r'image_id 1, 2, 3.* of a test image or of a training'):
         main([*words, '--cfg-options', option])
+    assert main([*words, '--cfg-options', f'{option}/none']) == 0
     with pytest.raises(FileNotFoundError, match='must be an existing file of detections'):
         main([word.replace('part', 'none') for word in words])
 
