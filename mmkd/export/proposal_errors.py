@@ -12,7 +12,7 @@ from mmkd.export.reference import Rows
 
 #: Share of the proposals that may have no partner: of two that overlap by just the threshold,
 #: rounding decides which there is.
-_BY_ROUNDING = 0.01
+BY_ROUNDING = 0.01
 
 
 def proposal_errors(
@@ -47,7 +47,7 @@ def proposal_errors(
         most = max(len(first[0]), len(second[0]))
         alone = len(first[0]) + len(second[0]) - 2 * len(here)
         left_out = alone + int(other.sum())
-        if left_out <= _BY_ROUNDING * most:
+        if left_out <= BY_ROUNDING * most:
             worst['left_out'] += left_out
             away_score, away_box = away_score[~other], away_box[~other]
         elif alone:

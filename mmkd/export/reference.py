@@ -9,6 +9,7 @@ from mmengine.registry import DefaultScope
 from numpy.typing import NDArray
 
 from mmkd.export.rows_graph import exported_head, outputs_of, rows_of, scores_of, strides_of
+from mmkd.export.thresholds import in_buckets
 from mmkd.export.two_stage import is_two_stage, live_rows, rows_of_a_proposal
 
 
@@ -21,12 +22,15 @@ class Rows(NamedTuple):
         strides: (P, 1), of each row, or 0.
         proposal: how many rows a proposal has, where rounding may decide on the order of
             proposals, and on which there are. Defaults to 0: a row has its place.
+        in_buckets: whether a row's score counts whether its second best bucket, as of SABL, lies
+            beside the best; of two alike, rounding decides which is the second. Defaults to False.
     """
 
     boxes: NDArray[Any]
     scores: NDArray[Any]
     strides: NDArray[Any]
     proposal: int = 0
+    in_buckets: bool = False
 
 
 class Found(NamedTuple):
@@ -74,7 +78,8 @@ class Reference:
                 outputs = outputs_of(self.model, prepared['inputs'], self.size)
                 found, proposal = rows_of(exported_head(self.model), outputs, self.size), 0
         scores, strides = scores_of(found).numpy(), strides_of(found).numpy()
-        return Rows(found.boxes.numpy(), scores, strides, proposal)
+        buckets = in_buckets(exported_head(self.model))
+        return Rows(found.boxes.numpy(), scores, strides, proposal, buckets)
 
     @torch.no_grad()
     def detections(self, inputs: NDArray[Any]) -> list[Found]:

@@ -70,7 +70,7 @@ def _of_few(
     rules: dict[str, Any] = {}
     if factors_of(head, found) is not None:
         rules['factor'] = float(cfg.get('conf_thr', 0.0))
-    if any(hasattr(coder, 'num_buckets') for coder in _coders(head)):
+    if in_buckets(head):
         rules['border'] = 1
     if 'mmdet.CenterNetHead' in names:
         assert found.priors is not None, 'of the cells of its map'
@@ -94,8 +94,8 @@ def _of_few(
     return rules if instances == 1 else {**rules, 'instances': int(instances)}
 
 
-def _coders(head: Any) -> list[Any]:
-    """The coder of a dense head, or of the last box head of a RoI head."""
+def in_buckets(head: Any) -> bool:
+    """Whether the boxes of a dense head, or of a RoI head, are decided in buckets, as of SABL."""
     last = getattr(head, 'bbox_head', head)
     last = last[-1] if isinstance(last, nn.ModuleList) else last
-    return [getattr(last, 'bbox_coder', None)]
+    return hasattr(getattr(last, 'bbox_coder', None), 'num_buckets')

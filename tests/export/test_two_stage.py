@@ -225,6 +225,19 @@ def test_the_order_of_proposals_does_not_count(count, seed, filling):
     assert found['box_px'] == pytest.approx(0.5) and found['box_of_tolerance'] > 1
 
 
+def test_one_row_in_a_hundred_may_have_another_second_bucket():
+    own = rows(100)._replace(proposal=0, in_buckets=True)  # 200 rows
+    other = own.scores.copy()
+    other[0, [3, 50], 0] += 0.03
+    found = row_errors(own, [own.boxes, other], SIZE)
+    assert found['left_out'] == 2 and found['score'] == 0
+    other[0, 60, 0] += 0.03
+    found = row_errors(own, [own.boxes, other], SIZE)
+    assert found['left_out'] == 0 and found['score'] == pytest.approx(0.03)
+    exact = own._replace(in_buckets=False)
+    assert row_errors(exact, [own.boxes, other], SIZE)['score'] == pytest.approx(0.03)
+
+
 def test_one_proposal_in_a_hundred_may_be_another():
     own, other = rows(200), rows(200)
     other.boxes[0, [0, 6]] += 7
