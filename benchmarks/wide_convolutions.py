@@ -67,6 +67,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_memory()
+    print(f'ratios of CPU time, {args.threads} threads')
     print(f"{'':22}{'there':>8}{'frozen':>8}{'back':>8}{'weights':>8}   deviation, oneDNN's")
     for name, layer in LAYERS.items():
         if args.quick and name != 'YOLOv5s, stride 16':

@@ -19,7 +19,8 @@ _ROOT = 2**0.5
 #: And infinity. With these products are rounded least; x and 1/x both, for the way back.
 _POINTS = 0.0, _ROOT, -_ROOT, 1 / _ROOT, -1 / _ROOT
 _TILES = 200  # at a time, so that what is between stays in the cache
-_CHANNELS = 128  # at least, of what the convolution reads and gives, and
+_CHANNELS = 128  # at least, of what the convolution reads and gives, of one of them
+_MANY = 256  # and
 _CELLS = 800  # of the maps of a batch: for less nothing is gained
 
 
@@ -151,6 +152,7 @@ class WinogradConv2d(nn.Conv2d):
             and module.groups == 1
             and module.padding_mode == 'zeros'
             and min(module.in_channels, module.out_channels) >= _CHANNELS
+            and max(module.in_channels, module.out_channels) >= _MANY
         )
 
     def _conv_forward(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

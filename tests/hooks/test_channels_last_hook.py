@@ -205,7 +205,7 @@ def test_activations_write_over_what_a_recorder_reads_or_not_at_all(recorded):
 
 def test_wide_convolutions_multiply_less():
     torch.manual_seed(0)
-    convs = nn.Conv2d(3, 128, 3, padding=1), nn.Conv2d(128, 128, 3, padding=1)
+    convs = nn.Conv2d(3, 128, 3, padding=1), nn.Conv2d(128, 256, 3, padding=1)
     model = Detector(Wide(*convs))
     plain, image = copy.deepcopy(model), torch.randn(1, 3, 32, 32)
     assert channels_last(model) == ''

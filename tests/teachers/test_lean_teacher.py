@@ -103,7 +103,7 @@ def test_reduced_precision_reaches_the_features_but_not_the_head(teacher_ckpt):
 def test_wide_convolutions_multiply_less(channels_last):
     torch.manual_seed(0)
     model = nn.Module()
-    model.backbone = nn.Sequential(nn.Conv2d(128, 128, 3, padding=1), nn.Conv2d(128, 3, 3))
+    model.backbone = nn.Sequential(nn.Conv2d(128, 256, 3, padding=1), nn.Conv2d(256, 3, 3))
     lean, image = LeanTeacher(channels_last=channels_last), torch.randn(1, 128, 24, 24)
     before = model.requires_grad_(False).backbone(image)
     lean.prepare(model, [])

@@ -58,7 +58,7 @@ def test_the_maps_and_the_gradients(images, channels, outputs, size, padding, bi
 
 def convolution(trained=False, **changes):
     torch.manual_seed(0)
-    arguments = dict(in_channels=128, out_channels=128, kernel_size=3, padding=1)
+    arguments = dict(in_channels=128, out_channels=256, kernel_size=3, padding=1)
     return nn.Conv2d(**{**arguments, **changes}).requires_grad_(trained)
 
 
@@ -82,7 +82,7 @@ def ways(monkeypatch):
 @pytest.mark.parametrize('bias', [True, False])
 def test_a_layer_of_many_channels(ways, bias):
     """Seen by a recorder as ever; other weights are seen, and weights are kept as they were."""
-    plain = convolution(bias=bias, out_channels=130)
+    plain = convolution(bias=bias, out_channels=258)
     own, maps = other_way(plain), torch.randn(2, 128, 20, 20)
     seen = []
     own.register_forward_hook(lambda _, args, found: seen.append(found))
@@ -107,7 +107,7 @@ def step(conv, inputs):
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize('frozen', [True, False])
 def test_a_step(ways, bias, frozen):
-    plain = convolution(trained=True, bias=bias, out_channels=131)
+    plain = convolution(trained=True, bias=bias, out_channels=259)
     plain.weight.requires_grad_(not frozen)
     conv, inputs = other_way(plain), torch.randn(2, 128, 21, 20)
     own, gradients = step(conv, inputs.contiguous(memory_format=LAST))
@@ -134,9 +134,9 @@ def test_elsewhere_it_is_conv2d(ways, case):
     [
         ({}, True),
         (dict(padding=0, bias=False), True),
-        (dict(padding=2, out_channels=256), True),
-        (dict(in_channels=64), False),
-        (dict(out_channels=127), False),
+        (dict(padding=2, in_channels=256, out_channels=128), True),
+        (dict(in_channels=127), False),
+        (dict(out_channels=255), False),
         (dict(stride=2), False),
         (dict(kernel_size=1), False),
         (dict(kernel_size=(3, 1)), False),
