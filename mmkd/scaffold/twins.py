@@ -58,7 +58,7 @@ def twin_groups(
         [[0, 2], [1]]
     """
     count = len(thumbs)
-    labels = np.arange(count)
+    labels: NDArray[np.int64] = np.arange(count, dtype=np.int64)
     flat = thumbs.reshape(count, -1)
     views = [(thumbs, alike)]
     views += [(view, mirrored) for view in (thumbs[:, ::-1], thumbs[:, :, ::-1])]

@@ -8,16 +8,18 @@ import re
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 pytest.importorskip('matplotlib')
 
+from mmkd.compare.look_at import _flag
 from mmkd.compare.report.curves import bands, draw_curves
 from mmkd.compare.report.log_text import log_text
 from mmkd.compare.report.results import mean_interval, results_of
 from mmkd.compare.report.run import Run, read_run, step_seconds
 from mmkd.compare.report.summary import sentences, summary
 from mmkd.compare.report.tables import main_table, parts_table, seed_table
-from mmkd.compare.report.write_report import Report, write_report
+from mmkd.compare.report.write_report import Report, markdown, write_report
 from mmkd.visualization.pictures import Picture, detected_boxes, draw_pictures, ground_truth_boxes
 
 
@@ -317,3 +319,24 @@ def test_the_log_has_each_run_in_order_with_its_last_step():
     long.curves['distill.loss_soft'] = []
     lines = [line for line in log_text(results_of([long])).splitlines() if line.startswith('step')]
     assert len(lines) == 10 and lines[-1].startswith('step 999 ')
+
+
+@pytest.mark.parametrize(
+    ('pipeline', 'flag'),
+    [
+        ([dict(type='LoadImageFromFile', color_type='color_ignore_orientation')],
+         'color_ignore_orientation'),
+        ([dict(type='LoadImageFromFile')], 'color'),
+        (None, 'color'),
+    ],
+)  # fmt: skip
+def test_pictures_lie_as_their_boxes_were_drawn(pipeline, flag):
+    assert _flag(Config(dict(pipeline=pipeline))) == flag
+
+
+def test_names_are_no_formulas_and_end_no_cell(tmp_path):
+    name = '$5_$ | 10'
+    boxes = {'Ground truth': [((1.0, 1.0, 9.0, 9.0), name)]}
+    draw_pictures(tmp_path / 'made.png', [Picture(np.zeros((12, 12, 3), np.uint8), boxes)])
+    assert (tmp_path / 'made.png').is_file()
+    assert markdown([['mAP of'], [name]]).splitlines()[2] == '| $5_$ \\| 10 |'
