@@ -206,6 +206,16 @@ def test_what_other_teachers_and_images_gain_is_what_the_kept_log_says(name):
         assert config in page
 
 
+@pytest.mark.parametrize('name', ['int8_digits_ssd', 'int8_bccd_ssd'])
+def test_what_eight_bits_cost_is_what_the_kept_log_says(name):
+    log = (ROOT / f'docs/logs/{name}.txt').read_text()
+    page = (ROOT / 'docs/use_the_student.md').read_text().replace('`quantize`', 'quantize')
+    rows = re.findall(r'^\|.*±.*\|$', log, re.M)
+    assert len(rows) == 3 and f'logs/{name}.txt' in page
+    for row in rows:
+        assert row in page
+
+
 def test_the_readme_shows_the_same_figures():
     readme = (ROOT / 'README.md').read_text()
     shown = re.findall(r'^\| \[.*\]\(docs/logs/(\w+)\.log\) \|(.*)$', readme, re.M)
