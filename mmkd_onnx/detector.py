@@ -208,10 +208,11 @@ class Detector:
             rows, of_classes, *factors = outputs
             rule = self.metadata.thresholds
             boxes, scores, labels = choose(rows, of_classes, rule, self.size, *factors)
-        if labels.size and labels.max() >= len(self.classes):
+        foreign = labels[(labels < 0) | (labels >= len(self.classes))]
+        if foreign.size:
             raise ModelFileError(
                 f'the labels of an exported detector must be of its {len(self.classes)} classes, '
-                f'but "{self._path}" gives {labels.max()}. Export it again.'
+                f'but "{self._path}" gives {foreign[0]}. Export it again.'
             )
         return boxes, scores, labels
 

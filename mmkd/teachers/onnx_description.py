@@ -154,6 +154,7 @@ class Description:
         rules = dict(
             score=self.score_thr, iou=self.iou_thr, max_per_image=self.max_per_img,
             before_nms=None, multi_label=False, class_agnostic=False, min_side=0, clip_first=False,
+            levels=[len(boxes)],
         )  # fmt: skip
         found, sure, labels = choose(boxes, scores, rules, self.size)
         gaps = np.abs(found[:, None] - np.clip(boxes, 0, np.tile(self.size[::-1], 2))[None]).sum(-1)

@@ -99,11 +99,13 @@ def test_the_finding_on_a_low_map_tells_of_another_scale(tmp_path):
     torch.save(dict(state_dict=MODELS.build(model).state_dict(), meta=meta), path)
     pair = MODELS.build(ConfigDict(tiny_pair(teacher=model, teacher_ckpt=path)))
     section, nothing = Section('mAP'), Figures(0.0, {})
-    _judge(section, [nothing], nothing, _told(pair, dict(test_pipeline=resize(64, 64)), CLASSES))
+    told = _told(pair, dict(test_pipeline=resize(64, 64)), CLASSES)
+    _judge(section, [nothing], nothing, told, {})
     told = 'the scale of the test pipeline=64x64, but its checkpoint was trained with 300x300.'
     assert section.findings[0].found.endswith(f'nothing to teach. The config has {told}')
     section = Section('mAP')
-    _judge(section, [nothing], nothing, _told(pair, dict(test_pipeline=resize(300, 300)), CLASSES))
+    told = _told(pair, dict(test_pipeline=resize(300, 300)), CLASSES)
+    _judge(section, [nothing], nothing, told, {})
     assert section.findings[0].found.endswith('nothing to teach.')
 
 

@@ -369,7 +369,8 @@ def test_a_users_own_data_from_the_text_to_the_report(here, forked_steps, monkey
     told = (
         r'each detector has a precision of \d\.\d\d on .*\(Teacher \d.*, Baseline \d.*, Distilled'
     )
-    assert re.search(told, page)
+    finds = any(run['arm'] == 'baseline' and run['map'] > 0 for run in content['runs'])
+    assert re.search(told if finds else 'boxes that score 0.3 or more', page)
     assert content['settings']['image_size'] == '256x192'
     assert content['settings']['learning_rate']['kd'].endswith('(AdamW)')
     assert (content['test_images'], len(content['errors'])) == (2, 4)

@@ -226,7 +226,7 @@ def test_ranges_are_of_training_images_alone(with_training_set):
 
 
 def test_the_command_prints_and_keeps_the_table(with_training_set, tmp_path, capsys, monkeypatch):
-    def costs(tools, finished, inputs):  # measuring each takes a while
+    def costs(tools, finished, inputs, by_place):  # measuring each takes a while
         return {name: float('cls' in name) for name in tools.layers}
 
     monkeypatch.setattr('mmkd.export.int8.choose._costs', costs)
