@@ -24,6 +24,7 @@ class Origin:
         anchors: (width, height) in pixels, by level, of an Ultralytics file.
         strides: in pixels, by level, of an Ultralytics file.
         notes: what could not be read, and why.
+        keeps_ratio: whether its test pipeline keeps the aspect of an image.
     """
 
     model: Mapping[str, Any] | None = None
@@ -34,6 +35,7 @@ class Origin:
     anchors: Sequence[Sequence[Sequence[float]]] = ()
     strides: Sequence[float] = ()
     notes: tuple[str, ...] = field(default=())
+    keeps_ratio: bool = False
 
 
 def origin(meta: Mapping[str, Any]) -> Origin:
@@ -66,6 +68,7 @@ def origin(meta: Mapping[str, Any]) -> Origin:
         anchors,
         strides,
         tuple(notes),
+        keeps_ratio_in_test(values),
     )
 
 
@@ -144,14 +147,18 @@ def scales_of_test(config: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
         >>> scales_of_test(dict(test_pipeline=[resize]))
         ((800, 1333),)
     """
-    nodes = list(_dicts(_pipeline(config)))
-    kept = any(node.get('keep_ratio') for node in nodes)
+    nodes, kept = list(_dicts(_pipeline(config))), keeps_ratio_in_test(config)
     found: set[tuple[int, int]] = set()
     for node in nodes:
         if 'Resize' in str(node.get('type')) or 'img_scale' in node:
             for key in ('scale', 'scales', 'img_scale', 'img_scales'):
                 found.update(_sizes(node.get(key)))
     return tuple(sorted({(min(s), max(s)) if kept else s for s in found}))
+
+
+def keeps_ratio_in_test(config: Mapping[str, Any]) -> bool:
+    """Whether the pipeline of :func:`scales_of_test` keeps the aspect ratio of an image."""
+    return any(node.get('keep_ratio') for node in _dicts(_pipeline(config)))
 
 
 def _sizes(scale: Any) -> Iterator[tuple[int, int]]:

@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import nn
 
-from mmkd.checkpoints.checkpoint_meta import origin, scales_of_test
+from mmkd.checkpoints.checkpoint_meta import keeps_ratio_in_test, origin, scales_of_test
 from mmkd.checkpoints.foreign import shown
 from mmkd.checkpoints.loading import Loaded, keep, kept, target_of, warn
 from mmkd.checkpoints.weight_meaning import Difference, differences
@@ -44,12 +44,14 @@ def data_differences(
                 moved,
             )
         )
-    here = scales_of_test(config)
-    if about.test_scales and here and about.test_scales != here:
+    here, there = scales_of_test(config), about.test_scales
+    ordered = not (about.keeps_ratio or keeps_ratio_in_test(config))
+    sides = [{size if ordered else tuple(sorted(size)) for size in one} for one in (there, here)]
+    if there and here and sides[0] != sides[1]:
         found.append(
             Difference(
                 'the scale of the test pipeline',
-                _sizes(about.test_scales),
+                _sizes(there),
                 _sizes(here),
                 'If that is not meant, bring the Resize of the test pipeline to the former.',
                 False,

@@ -37,8 +37,8 @@ def check_layers(section: Section, student: nn.Module) -> None:
         section.warn(
             f'{len(never)} parameters of the student are frozen and were never loaded: '
             f'{first_of(never, 3, counted=True)}. They stay as random as they are.',
-            'Set frozen_stages=-1, or give the backbone weights (init_cfg=dict(type="Pretrained", '
-            'checkpoint=...)) or the pair student_ckpt.',
+            'Set frozen_stages=-1 and norm_cfg.requires_grad=True, or give the backbone weights '
+            '(init_cfg=dict(type="Pretrained", checkpoint=...)) or the pair student_ckpt.',
         )
 
 

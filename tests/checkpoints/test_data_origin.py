@@ -53,6 +53,20 @@ def test_the_scale_of_each_kind_of_test_pipeline(config, scales):
     assert [one.clear for one in found] == [False] * bool(scales)
 
 
+@pytest.mark.parametrize('kept', [(False, False), (False, True), (True, False), (True, True)])
+def test_a_size_to_fit_into_has_no_order(kept):
+    """(300, 200) with the aspect kept may be what 300x200 without is, or 200x300."""
+    there, here = (
+        dict(test_pipeline=resize(*size, keep_ratio=one))
+        for size, one in zip(((300, 200), (200, 300)), kept, strict=True)
+    )
+    meta = dict(cfg=Config(there, format_python_code=False).pretty_text)
+    loaded = Loaded('checkpoint', 'a.pth', 1, 1, meta=meta)
+    assert len(data_differences(loaded, here, None)) == (not any(kept))
+    other = dict(test_pipeline=resize(200, 301, keep_ratio=kept[1]))
+    assert len(data_differences(loaded, other, None)) == 1
+
+
 @pytest.mark.parametrize('kind', ['classes', 'CLASSES', 'old', 'indexed'])
 @pytest.mark.parametrize(
     'classes, clear',
