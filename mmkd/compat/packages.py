@@ -130,8 +130,8 @@ def placeholder_quantization() -> None:
     def refuse(self: object, *args: object, **kwargs: object) -> None:
         raise NotImplementedError(
             f'MMRazor\'s quantization ("{type(self).__name__}") works with torch <= 2.0 only; '
-            f'received torch {torch.__version__}. mmkd distils; quantize the exported student '
-            'with another tool.'
+            f'received torch {torch.__version__}. Take quantize=dict(...) of a pair, or '
+            'mmkd export --int8.'
         )
 
     module = types.ModuleType('mmrazor.structures.quantization')
