@@ -7,14 +7,14 @@ it. Ratios of CPU time are medians over the rounds; the peak is that of the proc
 """
 
 import argparse
-import functools
 import logging
 import re
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
+from apart import Apart
 from measured_pairs import CLASSES, PAIRS, build, make_batch
-from peers import Peers, Steps
 from steps import stepper, with_options
 
 # isort: split
@@ -27,22 +27,16 @@ STEPS = {
 }
 
 
-def steps(name: str, keep: bool) -> Steps:
-    """Each step, built when it is asked for."""
+def make(name: str, what: str, keep: bool) -> Callable[[], object]:
+    """A step of a pair."""
     if keep and not keep_memory():
         raise RuntimeError('freed memory is not kept here: no glibc, or MALLOC_ variables are set')
     _, size, images, objects = PAIRS[name]
     batch = make_batch(name, size, images, objects, CLASSES[name])
-
-    @functools.cache
-    def built(what: str):
-        if what == 'mmdet':
-            return stepper(build(name, 'cpu').student, batch)
-        pair = build(name, 'cpu', lean_teacher={})
-        model = with_options(pair.student if what == 'student' else pair)
-        return stepper(model, batch, fused=True)
-
-    return {what: functools.partial(lambda what: built(what)(), what) for what in STEPS}
+    if what == 'mmdet':
+        return stepper(build(name, 'cpu').student, batch)
+    pair = build(name, 'cpu', lean_teacher={})
+    return stepper(with_options(pair.student if what == 'student' else pair), batch, fused=True)
 
 
 def peak(pid: int) -> int:
@@ -60,21 +54,17 @@ def main() -> None:
     logging.disable(logging.WARNING)
     for name in args.pairs:
         for what, title in STEPS.items():
-            sides = [
-                Peers(steps, name, keep, threads=args.threads, device='cpu')
-                for keep in (False, True)
-            ]
-            seconds: tuple[list[float], list[float]] = [], []
-            for number in range(args.rounds + 1):
-                for side in (0, 1) if number % 2 else (1, 0):
-                    before = sides[side].own_time()
-                    sides[side].step(what)()
-                    if number:
-                        seconds[side].append(sides[side].own_time() - before)
+            made = [Apart(make, name, what, keep, threads=args.threads) for keep in (False, True)]
+            with made[0], made[1]:
+                seconds: tuple[list[float], list[float]] = [], []
+                for number in range(args.rounds + 1):
+                    for side in (0, 1) if number % 2 else (1, 0):
+                        before = made[side].cpu_seconds()
+                        made[side]()
+                        if number:
+                            seconds[side].append(made[side].cpu_seconds() - before)
+                peaks = [peak(side.pid) for side in made]
             ratio = statistics.median(b / a for a, b in zip(*seconds, strict=True))
-            peaks = [peak(side.pid) for side in sides]
-            for side in sides:
-                side.close()
             print(
                 f'{name}: {title}: {ratio:.3f} of the CPU time, peak {peaks[0]} -> {peaks[1]} MB',
                 flush=True,

@@ -16,15 +16,16 @@ All contenders of a pair run in turn in each round; a ratio is the median over t
     cached    the teacher's records read from a cache and decoded
     losses    mmkd's losses and connectors alone, forward and backward
 
-mmdet and mmrazor run in a process of their own (peers.py), so that a setting of this one, which
-keeps the memory that steps free, is not theirs. Of mmkd's patches three touch what they do in a
-step: stand-ins for compiled ops, without which mmdet cannot be imported, and none of which a step
-of these students calls; SSD's normaliser over ranks, which looks at the number of ranks and goes
-on; and heads that ask for methods of their own, of which these have none. So no patch helps or
-hinders them. The log, where one does, is no part of a step here; in end_to_end.py it is.
+Each runs in a process of its own (apart.py), as a training does, so that no setting of one is
+another's: mmkd's keep the memory that steps free, mmdet's and MMRazor's do not. Of mmkd's patches
+three touch what these two do in a step: stand-ins for compiled ops, without which mmdet cannot be
+imported, and none of which a step of these students calls; SSD's normaliser over ranks, which looks
+at the number of ranks and goes on; and heads that ask for methods of their own, of which these have
+none. So no patch helps or hinders them. The log, where one does, is no part of a step here; in
+end_to_end.py it is.
 
 All takes at most six minutes on two idle cores. On a busy machine there are fewer rounds, at least
-three, and --cpu-time counts the seconds of both processes. tables.py puts a log into
+three, and --cpu-time counts the seconds of the processes. tables.py puts a log into
 docs/performance.md.
 """
 
@@ -33,16 +34,15 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
+import contenders
 import torch
+from apart import Apart
 from end_to_end import end_to_end
 from measure import peak_bytes, ratio
 from measured_pairs import CLASSES, PAIRS, build, make_batch
-from peers import Peers, Steps
 from steps import loss_stepper, record_bytes, stepper, with_options
 
 # isort: split
@@ -52,12 +52,7 @@ from mmkd.cost.paired_seconds import paired_seconds
 from mmkd.losses.log_keys import DISTILL, is_term
 from mmkd.runner.kept_memory import keep_memory
 
-FORMS: dict[str, dict[str, Any]] = {
-    'exact': {},
-    'shipped': dict(lean_teacher={}),
-    'fast': dict(lean_teacher=dict(dtype='bfloat16')),
-    'both': dict(lean_teacher=dict(dtype='bfloat16')),
-}
+CONTENDERS = 'mmdet', 'mmrazor', 'student', 'shipped', 'fast', 'both', 'cached', 'losses'
 #: Highest ratios on a CPU and on a GPU; None where there is no target.
 TARGETS: dict[str, dict[str, tuple[float | None, float | None]]] = {
     'ssd': dict(student=(0.80, 0.40), shipped=(0.61, 0.30), cached=(0.85, 0.50), fast=(0.60, None)),
@@ -86,44 +81,29 @@ class Report:
         self.say(f'{what:58} {shown} {found:8.3f}  {verdict}')
 
 
-def peers(name: str, images: int, size: int, device: str) -> Steps:
-    """The steps that the rows compare with."""
-    batch = make_batch(name, size, images, PAIRS[name][3], CLASSES[name])
-    return {
-        'mmdet': stepper(build(name, device).student, batch),
-        'mmrazor': stepper(build(name, device, 'SingleTeacherDistill'), batch),
-    }
-
-
-def measure(
-    name: str, report: Report, images: int, size: int, others: Peers, args: argparse.Namespace
-) -> None:
+def measure(name: str, report: Report, images: int, size: int, args: argparse.Namespace) -> None:
     """The rows of a pair."""
-    device, objects = args.device, PAIRS[name][3]
-    pairs = {form: build(name, device, **changes) for form, changes in FORMS.items()}
-    pairs['cached'] = build(name, device)
-    batch = make_batch(name, size, images, objects, CLASSES[name])
-    with tempfile.TemporaryDirectory() as folder:
-        view = cached(pairs['cached'], batch, folder)
-    own = with_options(build(name, device).student)
-    contenders: dict[str, Callable[[], Any]] = {
-        'mmdet': others.step('mmdet'),
-        'mmrazor': others.step('mmrazor'),
-        'student': stepper(own, batch, fused=True),
-        **{
-            form: stepper(with_options(pairs[form]), batch, fused=True, amp=form == 'both')
-            for form in ('shipped', 'fast', 'both', 'cached')
-        },
-        'losses': loss_stepper(build(name, device), batch),
-    }
-    exact = stepper(pairs['exact'], batch)()
-    terms = {form: contenders[form]() for form in pairs if form != 'exact'}
-    clock = others.process_time if args.cpu_time else time.perf_counter
-    seconds = paired_seconds(contenders, args.rounds, LIMITS[0], clock)
+    made = name, images, size, args.device
+    with ExitStack() as stack:
+        steps = {
+            what: stack.enter_context(Apart(contenders.make, what, *made, threads=args.threads))
+            for what in (*CONTENDERS, 'exact')
+        }
+        exact = steps.pop('exact')()
+        terms = {form: steps[form]() for form in contenders.FORMS if form != 'exact'}
+
+        def cpu_seconds() -> float:
+            return sum(step.cpu_seconds() for step in steps.values())
+
+        clock = cpu_seconds if args.cpu_time else time.perf_counter
+        seconds = paired_seconds(steps, args.rounds, LIMITS[0], clock)
+        # These are cheap, and near each other: more rounds tell them apart.
+        near = {what: steps[what] for what in ('mmdet', 'student', 'cached')}
+        close = paired_seconds(near, 4 * args.rounds, LIMITS[1], clock)
     report.say(f'\n{PAIRS[name][0]}, {images} images of {size} px: median seconds of a step')
     for contender, values in seconds.items():
         report.say(f'  {contender:10} {sorted(values)[len(values) // 2]:.3f}')
-    targets = {what: pair[device != 'cpu'] for what, pair in TARGETS[name].items()}
+    targets = {what: pair[args.device != 'cpu'] for what, pair in TARGETS[name].items()}
     for what, key, floor in (
         ("student's own step / mmdet's", 'student', 'mmdet'),
         ("shipped, float32 / MMRazor's", 'shipped', 'mmrazor'),
@@ -132,24 +112,34 @@ def measure(
     ):
         report.row(what, targets.get(key), ratio(seconds, key, floor))
     report.row("mmkd's losses / shipped", 0.03, ratio(seconds, 'losses', 'shipped'))
-    # These are cheap, and near each other: more rounds tell them apart.
-    near = {one: contenders[one] for one in ('mmdet', 'student', 'cached')}
-    close = paired_seconds(near, 4 * args.rounds, LIMITS[1], clock)
     report.row('cached / student', 1.02, ratio(close, 'cached', 'student'))
     report.row("cached / mmdet's plain step", targets['cached'], ratio(close, 'cached', 'mmdet'))
-    report.row('cached: KB of a view', 64 if name == 'ssd' else 200, view / 1024)
     for form, found in terms.items():
         worst = max(
-            abs(float(found[key] / value) - 1)
+            abs(found[key] / value - 1)
             for key, value in exact.items()
             if key.startswith(DISTILL) and is_term(key) and value
         )
         target = None if form == 'both' else 0.01
         report.row(f'{form}: largest deviation of a distillation term', target, worst)
-    alone = peak_bytes(contenders['student'], device)
-    whole = peak_bytes(contenders['shipped'], device)
-    beyond = whole - alone - record_bytes(pairs['shipped'], batch)
-    report.row("shipped: peak memory beyond the records, by the student's", 0.05, beyond / alone)
+    memory(name, report, images, size, args.device)
+
+
+def memory(name: str, report: Report, images: int, size: int, device: str) -> None:
+    """The rows in bytes."""
+    batch = make_batch(name, size, images, PAIRS[name][3], CLASSES[name])
+    with tempfile.TemporaryDirectory() as folder:
+        view = cached(build(name, device), batch, folder)
+    report.row('cached: KB of a view', 64 if name == 'ssd' else 200, view / 1024)
+    pair = with_options(build(name, device, **contenders.FORMS['shipped']))
+    own = with_options(build(name, device).student)
+    peaks = []
+    for model in (own, pair):
+        step = stepper(model, batch, fused=True)
+        step()
+        peaks.append(peak_bytes(step, device))
+    beyond = peaks[1] - peaks[0] - record_bytes(pair, batch)
+    report.row("shipped: peak memory beyond the records, by the student's", 0.05, beyond / peaks[0])
 
 
 def growth(name: str, report: Report, images: int, size: int, args: argparse.Namespace) -> None:
@@ -198,23 +188,16 @@ def main() -> None:
     parser.add_argument('--log', type=Path, help='keep what is printed in this file')
     args = parser.parse_args()
     logging.disable(logging.WARNING)  # what mmengine says of each initialised layer
-    with ExitStack() as stack:
-        sizes, others = {}, {}
-        for name in args.pairs:
-            _, size, images, _ = PAIRS[name]
-            images = args.images or images
-            if args.quick:
-                size, images, args.rounds = (300 if name == 'ssd' else 160), 2, 1
-            sizes[name] = images, size
-            made = name, images, size, args.device
-            both = Peers(peers, *made, threads=args.threads, device=args.device)
-            others[name] = stack.enter_context(both)
-        torch.set_num_threads(args.threads)
-        kept = keep_memory()
-        report = Report()
-        for name, (images, size) in sizes.items():
-            measure(name, report, images, size, others[name], args)
-            growth(name, report, images, size, args)
+    torch.set_num_threads(args.threads)
+    kept = keep_memory()
+    report = Report()
+    for name in args.pairs:
+        _, size, images, _ = PAIRS[name]
+        images = args.images or images
+        if args.quick:
+            size, images, args.rounds = (300 if name == 'ssd' else 160), 2, 1
+        measure(name, report, images, size, args)
+        growth(name, report, images, size, args)
     report.say('\n' + end_to_end(args.device, 16, 32))
     report.say(f'\n{machine(args, kept)}, up to {args.rounds} rounds, torch {torch.__version__}')
     if args.log:
