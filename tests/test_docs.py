@@ -187,6 +187,7 @@ def test_results_are_what_the_kept_logs_say(path):
 
 GAINS = {  # log, the section of the page that has its table, and the column of gains there
     'bccd_unlabelled': ('## Unlabelled images', 4),
+    'bccd_unlabelled_second': ('## Unlabelled images', 4),
     'cards_unlabelled': ('## Unlabelled images', 4),
     'bccd_other_teachers': ('## What such teachers gained', 3),
 }
