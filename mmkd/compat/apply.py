@@ -15,6 +15,7 @@ from mmkd.compat.configs import (
     keep_scopes_from_functions,
     lay_out_configs_once,
     put_arguments_in_the_place_of_auto,
+    write_paths_into_configs_as_python_does,
 )
 from mmkd.compat.datasets import (
     check_loaded_images,
@@ -58,6 +59,7 @@ PATCHES = (
     accept_mmcv_version,
     placeholder_quantization,
     find_shipped_configs,
+    write_paths_into_configs_as_python_does,
     lay_out_configs_once,
     keep_scopes_from_functions,
     put_arguments_in_the_place_of_auto,
