@@ -75,7 +75,7 @@ def write_paths_into_configs_as_python_does() -> None:
         text = re.sub(
             rf'{{{{\s*({"|".join(values)})\s*}}}}',
             lambda found: _ENDS_STRINGS.sub(_escaped, values[found[1]]),
-            path.read_text(encoding='utf-8'),
+            path.read_text(encoding='utf-8-sig'),
         )
         Path(temp_config_name).write_text(text, encoding='utf-8')
 
@@ -88,6 +88,17 @@ _ENDS_STRINGS = re.compile('[\'"\\\\{}\\x00-\\x1f]')
 
 def _escaped(found: re.Match[str]) -> str:
     return f'\\x{ord(found[0]):02x}'
+
+
+def read_configs_past_byte_order_marks() -> None:
+    """mmengine takes the mark that some editors put before UTF-8 for a fault of the syntax."""
+    from mmengine.config import config
+
+    def opened(path: Any, mode: str = 'r', *args: Any, encoding: Any = None, **kw: Any) -> Any:
+        reads = mode == 'r' and str(encoding).lower() == 'utf-8'
+        return open(path, mode, *args, encoding='utf-8-sig' if reads else encoding, **kw)
+
+    vars(config)['open'] = opened
 
 
 def lay_out_configs_once() -> None:

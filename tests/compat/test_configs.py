@@ -4,10 +4,12 @@ import inspect
 
 import pytest
 from mmengine.config import Config, ConfigDict
+from mmengine.config import config as config_module
 from yapf.yapflib import yapf_api
 
 from mmkd.compat.configs import (
     put_arguments_in_the_place_of_auto,
+    read_configs_past_byte_order_marks,
     write_paths_into_configs_as_python_does,
 )
 
@@ -133,3 +135,17 @@ def test_other_forms_of_configs_are_left_to_mmengine(tmp_path):
     path = tmp_path / "it's.yaml"
     path.write_text('a: {{ fileBasename }}\n')
     assert Config.fromfile(path).a == "it's.yaml"
+
+
+def test_a_config_may_have_a_byte_order_mark(tmp_path, monkeypatch):
+    for name, text in (
+        ('base.py', 'a = 1\n'),
+        ('child.py', "_base_ = './base.py'\nb = _base_.a\n"),
+    ):
+        (tmp_path / name).write_text(text, encoding='utf-8-sig')
+    assert Config.fromfile(tmp_path / 'child.py').b == 1
+    monkeypatch.delattr(config_module, 'open')
+    with pytest.raises(SyntaxError, match='U\\+FEFF'):
+        Config.fromfile(tmp_path / 'child.py')
+    read_configs_past_byte_order_marks()
+    assert Config.fromfile(tmp_path / 'child.py').b == 1

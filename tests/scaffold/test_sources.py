@@ -80,6 +80,17 @@ def test_each_form_says_the_same(made, form):
 
 
 @pytest.mark.parametrize('form', FORMS, ids=lambda form: form.__name__)
+def test_each_text_may_have_a_byte_order_mark(made, form):
+    form(*made)
+    names = ('.json', '.xml', '.txt', '.yaml')
+    texts = [path for path in Path('data').rglob('*') if path.suffix in names]
+    for path in texts:
+        path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    source = read_source(Path('data'))
+    assert texts and read_back(source, next(iter(source.parts))) == wanted(*made)
+
+
+@pytest.mark.parametrize('form', FORMS, ids=lambda form: form.__name__)
 def test_each_folder_may_be_a_link(made, form):
     form(*made)
     for folder in [path for path in Path('data').iterdir() if path.is_dir()]:
