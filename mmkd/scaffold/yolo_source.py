@@ -17,6 +17,7 @@ from mmkd.scaffold.labelled_images import (
     images_in,
     told_sizes,
 )
+from mmkd.scaffold.readable import told, unreadable
 from mmkd.scaffold.yolo_labels import in_pixels, label_file, labels_of
 
 #: Files with a class on each line, where there is no ``data.yaml``.
@@ -74,6 +75,10 @@ def read_yolo(data: Path, images: Path | None = None) -> Source:
             f'there must be images, but "{data}" has none ({", ".join(sorted(SUFFIXES))}). Put '
             'them there, or name their folder by --images.'
         )
+    every = dict.fromkeys(path for found in parts.values() for path in found)
+    broken = unreadable(every)
+    notes += told(broken, len(every))
+    parts = {part: [p for p in found if p not in broken] for part, found in parts.items()}
     names = _names(content, root)
     faults = Faults('DATA', str(file or data))
     pose = 'kpt_shape' in content

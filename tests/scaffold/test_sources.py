@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import mmcv
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from pycocotools import mask
 import tests.tiny  # noqa: F401  (imports mmkd first)
 from mmkd.errors import ImageError
 from mmkd.scaffold.read_source import read_source
+from mmkd.scaffold.readable import unreadable
 from tests.scaffold.sets import images, write_coco, write_labels, write_voc
 
 SIZES = [(64, 48)] * 4
@@ -438,3 +440,46 @@ def test_a_list_of_another_machine(made, root):
     Path('data/train.txt').write_text(f'{root}images{split}lost.jpg')
     with pytest.raises(FileNotFoundError, match=r'of 1 1 are not.*lost\.jpg'):
         read_source(Path('data'))
+
+
+FAULTS = {
+    'half written': lambda content: content[: len(content) // 2],
+    'empty': lambda content: b'',
+    'no image': lambda content: b'<html>404</html>',
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+@pytest.mark.parametrize('form', FORMS, ids=lambda form: form.__name__)
+def test_an_image_that_cannot_be_read_is_left_out_and_told(made, form, fault):
+    form(*made)
+    broken = made[0][1]
+    broken.write_bytes(FAULTS[fault](broken.read_bytes()))
+    source = read_source(Path('data'))
+    left = {name: found for name, found in wanted(*made).items() if name != broken.name}
+    assert read_back(source, next(iter(source.parts))) == left
+    [note] = [note for note in source.notes if 'cannot be read' in note]
+    assert note.startswith(f'1 of {len(made[0])} images cannot be read and is left out: ')
+    assert broken.name in note
+
+
+@pytest.mark.parametrize('form', FORMS, ids=lambda form: form.__name__)
+def test_some_image_must_be_one_that_can_be_read(made, form):
+    form(*made)
+    for path in made[0]:
+        path.write_bytes(path.read_bytes()[:99])
+    with pytest.raises(ValueError, match='some image must be one that can be read, but of'):
+        read_source(Path('data'))
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'png', 'bmp', 'tif', 'webp'])
+@pytest.mark.parametrize('share', [0.0, 0.01, 0.5, 0.99, 1.0])
+def test_what_the_loader_refuses_is_left_out(tmp_path, suffix, share):
+    whole, path = tmp_path / f'a.{suffix}', tmp_path / f'b.{suffix}'
+    cv2.imwrite(str(whole), np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))
+    path.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+    try:
+        loaded = mmcv.imfrombytes(path.read_bytes()) is not None
+    except (ValueError, cv2.error):
+        loaded = False
+    assert (path not in unreadable([whole, path])) == loaded == (share == 1.0)
