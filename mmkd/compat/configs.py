@@ -94,9 +94,9 @@ def read_configs_past_byte_order_marks() -> None:
     """mmengine takes the mark that some editors put before UTF-8 for a fault of the syntax."""
     from mmengine.config import config
 
-    def opened(path: Any, mode: str = 'r', *args: Any, encoding: Any = None, **kw: Any) -> Any:
+    def opened(path: Any, mode: Any = 'r', encoding: Any = None, **kwargs: Any) -> Any:
         reads = mode == 'r' and str(encoding).lower() == 'utf-8'
-        return open(path, mode, *args, encoding='utf-8-sig' if reads else encoding, **kw)
+        return open(path, mode, encoding='utf-8-sig' if reads else encoding, **kwargs)
 
     vars(config)['open'] = opened
 

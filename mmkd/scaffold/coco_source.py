@@ -172,20 +172,26 @@ def _images_of(
     sizes, as_stored = told_sizes(there, declared)
     for image, size in zip(content['images'], sizes, strict=True):
         image['width'], image['height'] = size
-    check_content('DATA', str(file), content, None)
+    left_out += check_content('DATA', str(file), content, None).notes('DATA')
     keep_in_coco(content)
     kinds = {category['id']: category['name'] for category in content['categories']}
+    by_path = {path: LabelledImage(path, size) for path, size in zip(there, sizes, strict=True)}
     by_id = {
-        image['id']: LabelledImage(path, size)
-        for image, path, size in zip(content['images'], there, sizes, strict=True)
+        image['id']: by_path[path] for image, path in zip(content['images'], there, strict=True)
     }
+    if len(by_path) < len(there):
+        again = len(there) - len(by_path)
+        left_out.append(
+            f'"{file}" lists {again} {"image" if again == 1 else "images"} again under another '
+            'id: what is annotated under each is joined'
+        )
     for annotation in content['annotations']:
         x, y, w, h = annotation['bbox']
         one = Annotated(
             kinds[annotation['category_id']], (x, y, x + w, y + h), bool(annotation['iscrowd'])
         )
         by_id[annotation['image_id']].objects.append(one)
-    return list(by_id.values()), as_stored, left_out
+    return list(by_path.values()), as_stored, left_out
 
 
 def _leave_out(content: dict[str, Any], which: Sequence[bool]) -> None:

@@ -62,7 +62,9 @@ def parts_of(source: Source, seed: int = 0) -> Parts:
     if sum(map(bool, map(_classes, whole))) < 2:
         raise ValueError(
             'there must be at least two images with objects, one to learn from and one to test, '
-            f'but of {len(whole)} {sum(map(bool, map(_classes, whole)))} have some. Annotate more.'
+            f'but of {len(whole)} {sum(map(bool, map(_classes, whole)))} have some'
+            + (f' ({"; ".join(source.notes)})' if source.notes else '')
+            + '. Annotate more.'
         )
     shares = dict(train=0.8, val=0.2)
     if len(whole) >= _THREE_PARTS:

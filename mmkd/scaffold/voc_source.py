@@ -46,7 +46,7 @@ def read_voc_folder(data: Path, images: Path | None = None) -> Source:
         try:
             if ET.parse(path).getroot().tag != 'annotation':
                 continue
-            size, objects = read_voc(str(path), None)
+            size, objects = read_voc(str(path), None, unknown=True)
         except (ET.ParseError, ValueError, OverflowError, LookupError, OSError) as error:
             broken.append(f'{path.name} ({error})')
             continue

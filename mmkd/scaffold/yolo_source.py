@@ -218,7 +218,12 @@ def _names(content: dict[str, Any], root: Path) -> dict[int, str]:
             ) from None
     if isinstance(names, list):
         return {i: str(name) for i, name in enumerate(names)}
-    for file in (root / name for name in _NAMES):
+    if names and not (root / names).is_file():
+        raise ValueError(
+            'names must be a list of classes, classes by number, or a file with a class on each '
+            f'line, but got the text "{names}". Write [{names}].'
+        )
+    for file in (root / name for name in [*filter(None, [names]), *_NAMES]):
         if file.is_file():
             lines = file.read_text(encoding='utf-8-sig').splitlines()
             return dict(enumerate(line.strip() for line in lines if line.strip()))

@@ -14,6 +14,7 @@ from pycocotools import mask
 
 import tests.tiny  # noqa: F401  (imports mmkd first)
 from mmkd.errors import ImageError
+from mmkd.scaffold.draw_parts import parts_of
 from mmkd.scaffold.read_source import read_source
 from mmkd.scaffold.readable import unreadable
 from tests.scaffold.sets import images, write_coco, write_labels, write_voc
@@ -483,3 +484,58 @@ def test_what_the_loader_refuses_is_left_out(tmp_path, suffix, share):
     except (ValueError, cv2.error):
         loaded = False
     assert (path not in unreadable([whole, path])) == loaded == (share == 1.0)
+
+
+def test_what_a_coco_file_has_that_is_not_taken_as_it_is_is_told(made):
+    of_coco(*made)
+    file = Path('data/annotations/all.json')
+    content = json.loads(file.read_text())
+    content['annotations'][0]['bbox'][2] = 0.1
+    content['annotations'][1]['bbox'][2] = 999
+    file.write_text(json.dumps(content))
+    told = '1 boxes without a pixel in the image left out, 1 boxes clipped to the image'
+    assert any(told in note for note in read_source(Path('data')).notes)
+    for annotation in content['annotations']:
+        annotation['bbox'] = [value / 100 for value in (*annotation['bbox'][:2], 1, 1)]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'of 4 0 have some .*8 boxes without a pixel'):
+        parts_of(read_source(Path('data')))
+
+
+def test_an_image_that_is_listed_twice_keeps_what_is_annotated(made):
+    of_coco(*made)
+    file = Path('data/annotations/all.json')
+    content = json.loads(file.read_text())
+    content['images'].append({**content['images'][0], 'id': 99})
+    content['annotations'][0]['image_id'] = 99
+    file.write_text(json.dumps(content))
+    source = read_source(Path('data'))
+    found = {name: sorted(objects) for name, objects in read_back(source).items()}
+    assert found == {name: sorted(objects) for name, objects in wanted(*made).items()}
+    assert any('lists 1 image again under another id' in note for note in source.notes)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        ('<width>64</width><height>48</height>', '<width>0</width><height>0</height>'),
+        ('</name>', '</name><difficult></difficult>'),
+        ('</name>', '</name><difficult/>'),
+    ],
+)
+def test_what_an_xml_file_leaves_open(made, change):
+    of_voc(*made)
+    path = next(Path('data').rglob('a001.xml'))
+    path.write_text(path.read_text().replace(*change))
+    assert read_back(read_source(Path('data'))) == wanted(*made)
+
+
+def test_names_of_a_data_yaml_as_text(made):
+    of_yolo(*made)
+    file = next(Path('data').glob('*.yaml'))
+    file.write_text('train: images\nnames: ant, bee\n')
+    with pytest.raises(ValueError, match=r'names must be a list .*got the text "ant, bee"'):
+        read_source(Path('data'))
+    file.write_text('train: images\nnames: my.names\n')
+    Path('data/my.names').write_text('ant\nbee\n')
+    assert read_source(Path('data')).classes == NAMES
