@@ -15,12 +15,15 @@ from mmkd.compat.configs import (
     keep_scopes_from_functions,
     lay_out_configs_once,
     put_arguments_in_the_place_of_auto,
+    read_configs_past_byte_order_marks,
+    write_paths_into_configs_as_python_does,
 )
 from mmkd.compat.datasets import (
     check_loaded_images,
     hold_boxes_to_the_rules,
     lengthen_short_palettes,
     name_images_of_other_channels,
+    read_coco_files_of_any_encoding,
     read_voc_lists_and_suffixes,
     refuse_broken_images,
 )
@@ -58,6 +61,8 @@ PATCHES = (
     accept_mmcv_version,
     placeholder_quantization,
     find_shipped_configs,
+    read_configs_past_byte_order_marks,
+    write_paths_into_configs_as_python_does,
     lay_out_configs_once,
     keep_scopes_from_functions,
     put_arguments_in_the_place_of_auto,
@@ -76,6 +81,7 @@ PATCHES = (
     call_heads_with_their_hooks,
     run_instance_segmentors_without_ground_truth,
     predict_batches_of_guided_anchors,
+    read_coco_files_of_any_encoding,
     read_voc_lists_and_suffixes,
     hold_boxes_to_the_rules,
     refuse_broken_images,

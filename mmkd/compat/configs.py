@@ -2,7 +2,10 @@
 
 import copy
 import functools
+import os
+import re
 from os.path import isabs
+from pathlib import Path
 from typing import Any
 
 
@@ -45,6 +48,57 @@ def find_shipped_configs() -> None:
     hub.hub._get_package_and_cfg_path = package_and_path
     hub.hub._get_cfg_metainfo = config_metainfo
     hub.get_model = hub.hub.get_model = model
+
+
+def write_paths_into_configs_as_python_does() -> None:
+    """mmengine puts a config's path in the place of ``{{ fileDirname }}`` as it is.
+
+    A quotation mark in it ends the string, and a backslash becomes another folder.
+    """
+    from mmengine.config import Config
+
+    substitute = Config._substitute_predefined_vars
+
+    def substituted(filename: str, temp_config_name: str) -> None:
+        path = Path(filename)
+        values = dict(
+            fileDirname=os.path.dirname(filename),
+            fileBasename=path.name,
+            fileBasenameNoExtension=path.stem,
+            fileExtname=path.suffix,
+        )
+        if os.sep == '\\':
+            values = {key: value.replace('\\', '/') for key, value in values.items()}
+        if path.suffix != '.py' or not _ENDS_STRINGS.search(filename):
+            substitute(filename, temp_config_name)
+            return
+        text = re.sub(
+            rf'{{{{\s*({"|".join(values)})\s*}}}}',
+            lambda found: _ENDS_STRINGS.sub(_escaped, values[found[1]]),
+            path.read_text(encoding='utf-8-sig'),
+        )
+        Path(temp_config_name).write_text(text, encoding='utf-8')
+
+    Config._substitute_predefined_vars = staticmethod(substituted)
+
+
+#: What has a meaning of its own between quotation marks, or between mmengine's braces.
+_ENDS_STRINGS = re.compile('[\'"\\\\{}\\x00-\\x1f]')
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f'\\x{ord(found[0]):02x}'
+
+
+def read_configs_past_byte_order_marks() -> None:
+    """mmengine takes the mark that some editors put before UTF-8 for a fault of the syntax."""
+    from mmengine.config import config
+
+    def opened(path: Any, mode: Any = 'r', encoding: Any = None, **kwargs: Any) -> Any:
+        reads = mode == 'r' and str(encoding).lower() == 'utf-8'
+        return open(path, mode, encoding='utf-8-sig' if reads else encoding, **kwargs)
+
+    vars(config)['open'] = opened
 
 
 def lay_out_configs_once() -> None:

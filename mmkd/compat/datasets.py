@@ -18,6 +18,19 @@ from mmkd.errors import ImageError
 COMMON = ('uint8', 'float32')
 
 
+def read_coco_files_of_any_encoding() -> None:
+    """pycocotools reads in the encoding of the locale, and refuses a byte order mark.
+
+    JSON in bytes says its encoding.
+    """
+    from pycocotools import coco
+
+    def opened(path: Any, mode: str = 'r', *args: Any, **kwargs: Any) -> Any:
+        return open(path, 'rb') if mode == 'r' else open(path, mode, *args, **kwargs)
+
+    vars(coco)['open'] = opened
+
+
 def read_voc_lists_and_suffixes() -> None:
     """mmdet takes a byte order mark and empty lines for names, and each VOC image for a .jpg."""
     with contextlib.redirect_stdout(io.StringIO()):  # mmdet prints that OneDL is not installed

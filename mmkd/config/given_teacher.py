@@ -66,5 +66,4 @@ def state_of(path: Path) -> tuple[str, int, int]:
 @functools.lru_cache(maxsize=1)
 def content_of(path: str, *_: int) -> Any:
     """What a file in JSON holds; of the last one it is kept, since several ask."""
-    with open(path, encoding='utf-8-sig') as file:
-        return json.load(file)
+    return json.loads(Path(path).read_bytes())

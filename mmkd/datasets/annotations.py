@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmkd.config.names import first_of
@@ -138,8 +139,7 @@ def read_coco_file(where: str, path: str) -> dict[str, Any]:
         ValueError: it is none.
     """
     try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
+        content = json.loads(Path(path).read_bytes())  # which finds the encoding out
     except (ValueError, OSError) as error:
         raise ValueError(
             f'{where}: ann_file must be COCO JSON, but "{path}" cannot be read as JSON ({error}). '

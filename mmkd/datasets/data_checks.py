@@ -25,6 +25,7 @@ from mmkd.datasets.mask_checks import (
     mask_loaders,
 )
 from mmkd.datasets.metainfo import classes_of, dataset_type
+from mmkd.datasets.pipeline_checks import check_installed
 from mmkd.datasets.split import Split, check_found, check_images
 from mmkd.datasets.voc_annotations import check_voc
 from mmkd.datasets.voc_files import VocImages
@@ -54,6 +55,11 @@ def _check_data(cfg: Config, phases: Sequence[str]) -> list[str]:
     notes = []
     for phase in phases:
         where, splits = f'{phase}_dataloader', []
+        loaded = (cfg.get(where) or {}).get('dataset')
+        check_installed(where, loaded, cfg.get('default_scope'))
+        for hook in (cfg.get('custom_hooks') or ()) if phase == 'train' else ():
+            later = dict(pipeline=isinstance(hook, Mapping) and hook.get('switch_pipeline'))
+            check_installed('custom_hooks', later, cfg.get('default_scope'))
         for dataset in _leaves(cfg, phase):
             check_channels(where, dataset.get('pipeline'), cfg)
             splits.append(_check_dataset(where, dataset, cfg.get('default_scope')))

@@ -134,7 +134,7 @@ def _of_coco(path: Path, root: str | None) -> list[ListedImage]:
             f'Correct the path.{hint(str(path.parent), [path.name])}'
         )
     try:
-        content = json.loads(path.read_text(encoding='utf-8-sig'))
+        content = json.loads(path.read_bytes())
         images = {image['id']: str(image['file_name']) for image in content['images']}
         sizes = {image['id']: _size(image) for image in content['images']}
     except (KeyError, TypeError, ValueError) as error:

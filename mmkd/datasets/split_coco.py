@@ -58,7 +58,7 @@ def write_parts(
         if part.exists() and not force:
             raise FileExistsError(f'{part} must not exist yet, but it does; --force overwrites it.')
     check_coco('annotations', str(path), None)
-    parts = split_coco(json.loads(path.read_text(encoding='utf-8')), by_name, seed)
+    parts = split_coco(json.loads(path.read_bytes()), by_name, seed)
     empty = [name for name, content in parts.items() if not content['images']]
     if empty:
         raise ValueError(f'Each part must have images, but none are left for {", ".join(empty)}.')

@@ -59,9 +59,15 @@ class VocImages:
 
 
 def read_voc(
-    path: str, classes: Sequence[str] | None
+    path: str, classes: Sequence[str] | None, unknown: bool = False
 ) -> tuple[tuple[float, float], list[tuple[str, Box | None, bool]]]:
     """What mmdet reads of an XML file.
+
+    Args:
+        path: the file.
+        classes: names of the objects that are read. None reads all.
+        unknown: whether a size of 0 and an empty ``difficult`` say nothing, as exporters write
+            them, which mmdet does not read. Defaults to False.
 
     Returns:
         The image's size, endless if not given, and its objects: name, box and whether it is
@@ -76,6 +82,8 @@ def read_voc(
     width = height = math.inf
     if size is not None:
         width, height = (int(_text(size, key)) for key in ('width', 'height'))
+        if unknown and not (width and height):
+            width = height = math.inf
         if width <= 0 or height <= 0:
             raise ValueError(f'size {width} x {height}')
     objects: list[tuple[str, Box | None, bool]] = []
@@ -88,6 +96,8 @@ def read_voc(
             objects.append((name, None, False))
             continue
         difficult = item.find('difficult')
+        if unknown and difficult is not None and not (difficult.text or '').strip():
+            difficult = None
         try:
             hard = difficult is not None and bool(int(difficult.text or ''))
         except ValueError:

@@ -19,6 +19,7 @@ from mmkd.doctor import check_priors, models, step
 from mmkd.doctor.check_accuracy import check_accuracy
 from mmkd.doctor.check_layers import LAYER_COLUMNS, SharedNorms, check_layers
 from mmkd.doctor.check_pictures import check_pictures
+from mmkd.doctor.check_strides import Strides
 from mmkd.doctor.check_time import check_time
 from mmkd.doctor.report import Report, Section, finding_of
 from mmkd.rules.batched_targets import wants_batched_targets
@@ -96,12 +97,16 @@ def _examine(
         teaches = check_accuracy(
             section, pair, runner, images, lambda done, total: progress(title, done, total)
         )
-    norms = SharedNorms()
-    with norms.watch('student', pair.student), norms.watch('teacher', pair.teacher):
+    norms, strides = SharedNorms(), Strides()
+    with contextlib.ExitStack() as watched:
+        for side, model in (('student', pair.student), ('teacher', pair.teacher)):
+            watched.enter_context(norms.watch(side, model))
+            watched.enter_context(strides.watch(side, model))
         taken = step.take_step(pair, batch)
     with part('Layers', *LAYER_COLUMNS) as section:
         check_layers(section, pair.student)
         norms.tell(section)
+        strides.tell(section)
     with part('Records', 'recorder', 'model', 'shapes') as section:
         step.check_records(section, taken)
     columns = ('loss', 'argument', 'model', 'recorder', 'connector', 'shapes')

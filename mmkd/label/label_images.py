@@ -252,7 +252,7 @@ def _category_ids(images: str | Sequence[str], classes: Sequence[str]) -> Mappin
     """The ids of a COCO file's categories; of others those from 1 on that are none of these."""
     words, known = [images] if isinstance(images, str) else list(images), {}
     if len(words) == 1 and words[0].lower().endswith('.json'):
-        content = json.loads(Path(words[0]).read_text(encoding='utf-8-sig'))
+        content = json.loads(Path(words[0]).read_bytes())
         known = {one.get('name'): one.get('id') for one in content.get('categories') or ()}
     free = (i for i in itertools.count(1) if i not in known.values())
     return {name: known[name] if name in known else next(free) for name in classes}

@@ -156,7 +156,7 @@ def _has_boxes(file: Path) -> bool:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_bytes())
     except ValueError as error:
         raise ValueError(f'{file} must be JSON, but {error}. Correct the file.') from None
     if not isinstance(content, dict) or not isinstance(content.get('images'), list):

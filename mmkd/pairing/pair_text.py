@@ -86,6 +86,7 @@ def pair_text(
     ckpt: str | None,
     own: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    shown: Path | None = None,
 ) -> str:
     """The text of the pair's config.
 
@@ -98,11 +99,12 @@ def pair_text(
         ckpt: the teacher's checkpoint; None for one that has no weights.
         own: lines of the config before its model. Defaults to none.
         settings: further arguments of ``pair``. Defaults to None.
+        shown: the file as its docstring names it. Defaults to None, as it is written.
     """
     kinds = [head_name(model).removesuffix('Head') for model in models]
     if request.given is not None:
-        kinds[1] = Path(request.teacher).name
-    on = f' on {data.root.name}' if data is not None else ''
+        kinds[1] = in_docstring(Path(request.teacher).name)
+    on = f' on {in_docstring(data.root.name)}' if data is not None else ''
     where = 'mmkd::' if not _is_inside(request.out, request.configs) else './'
     bases = [_base(request.student, request), f'{where}_base_/methods/{method.name}.py']
     title = f'"""{kinds[1]} teaches {kinds[0]}{on}: '
@@ -110,7 +112,7 @@ def pair_text(
     lines = [
         f'{title}{method.teaches if fits else method.name}.',
         '',
-        f'mmkd train {shlex.quote(request.out.as_posix())}',
+        f'mmkd train {in_docstring(shlex.quote((shown or request.out).as_posix()))}',
         'Expected: not run.',
         '"""',
         '',
@@ -139,9 +141,9 @@ def teacher_text(request: Request, data: OwnData) -> str:
     """The text of the config of a teacher on data of one's own."""
     out = request.out.with_name(f'{request.out.stem}_teacher.py')
     lines = [
-        f'"""The teacher of {request.out.name} on {data.root.name}.',
+        f'"""The teacher of {in_docstring(f"{request.out.name} on {data.root.name}")}.',
         '',
-        f'mmkd train {shlex.quote(out.as_posix())}',
+        f'mmkd train {in_docstring(shlex.quote(out.as_posix()))}',
         'Expected: not run.',
         '"""',
         '',
@@ -152,6 +154,15 @@ def teacher_text(request: Request, data: OwnData) -> str:
         *_data_of(request.teacher, data, request),
     ]
     return '\n'.join(lines) + '\n'
+
+
+def in_docstring(text: str) -> str:
+    r"""Text as it stands between three quotation marks, so that it reads as it is.
+
+    >>> print(in_docstring(r'a\users'))
+    a\\users
+    """
+    return text.replace('\\', '\\\\').replace('"""', r'\"\"\"')
 
 
 def work_dir_line(out: Path) -> str:

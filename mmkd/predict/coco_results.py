@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,7 @@ def _ids(dataset: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {}
     folder = os.path.join(root, str((dataset.get('data_prefix') or {}).get('img') or ''))
     try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
+        content = json.loads(Path(path).read_bytes())
         categories = {one['name']: one['id'] for one in content['categories']}
         images = {
             os.path.realpath(os.path.join(folder, one['file_name'])): one['id']

@@ -5,6 +5,7 @@ import copy
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mmkd.datasets.part_names import part_of
 from mmkd.fileio.nearby import hint
 from mmkd.scaffold.coco_parts import INFO
 from mmkd.scaffold.labelled_images import Annotated, Files, LabelledImage, Source, told_sizes
+from mmkd.scaffold.readable import told, unreadable
 
 
 def coco_files(data: Path) -> list[Path]:
@@ -54,8 +56,9 @@ def read_coco(data: Path, images: Path | None = None) -> Source:
     order: dict[str, None] = {}
     for part, content in contents.items():
         path = chosen[part]
-        found, as_stored = _images_of(path, content, data, images, part)
+        found, as_stored, left_out = _images_of(path, content, data, images, part)
         parts[part] = found
+        notes += left_out
         stored.append(as_stored)
         counts.update(one.name for image in found for one in image.objects)
         categories = sorted(content['categories'], key=lambda item: item['id'])
@@ -146,7 +149,7 @@ def _box_of_runs(mask: dict[str, Any]) -> list[float] | None:
 
 def _images_of(
     file: Path, content: dict[str, Any], data: Path, images: Path | None, part: str
-) -> tuple[list[LabelledImage], bool]:
+) -> tuple[list[LabelledImage], bool, list[str]]:
     folders = [images] if images is not None else [file.parent, *_above(file), data]
     folders = [folder for folder in folders if folder.is_dir()]
     files = Files(folders)
@@ -160,24 +163,43 @@ def _images_of(
             f'Put them there, or name their folder by --images.{hint(str(folders[0]), lost)}'
         )
     there = [path for path in paths if path is not None]
+    broken = unreadable(there)
+    left_out = told(broken, len(there))
+    if broken:
+        _leave_out(content, [path in broken for path in there])
+        there = [path for path in there if path not in broken]
     declared = [_size(image) for image in content['images']]
     sizes, as_stored = told_sizes(there, declared)
     for image, size in zip(content['images'], sizes, strict=True):
         image['width'], image['height'] = size
-    check_content('DATA', str(file), content, None)
+    left_out += check_content('DATA', str(file), content, None).notes('DATA')
     keep_in_coco(content)
     kinds = {category['id']: category['name'] for category in content['categories']}
+    by_path = {path: LabelledImage(path, size) for path, size in zip(there, sizes, strict=True)}
     by_id = {
-        image['id']: LabelledImage(path, size)
-        for image, path, size in zip(content['images'], there, sizes, strict=True)
+        image['id']: by_path[path] for image, path in zip(content['images'], there, strict=True)
     }
+    if len(by_path) < len(there):
+        again = len(there) - len(by_path)
+        left_out.append(
+            f'"{file}" lists {again} {"image" if again == 1 else "images"} again under another '
+            'id: what is annotated under each is joined'
+        )
     for annotation in content['annotations']:
         x, y, w, h = annotation['bbox']
         one = Annotated(
             kinds[annotation['category_id']], (x, y, x + w, y + h), bool(annotation['iscrowd'])
         )
         by_id[annotation['image_id']].objects.append(one)
-    return list(by_id.values()), as_stored
+    return list(by_path.values()), as_stored, left_out
+
+
+def _leave_out(content: dict[str, Any], which: Sequence[bool]) -> None:
+    """Take images out of what a file holds, with their annotations."""
+    images = content['images']
+    ids = [image.get('id') for image, out in zip(images, which, strict=True) if out]
+    content['images'] = [image for image, out in zip(images, which, strict=True) if not out]
+    content['annotations'] = [a for a in content['annotations'] if a.get('image_id') not in ids]
 
 
 def _above(file: Path) -> list[Path]:

@@ -1,9 +1,11 @@
 """The text of configs: short, in the order in which one reads."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmkd.pairing.pair_text import in_docstring
 from mmkd.scaffold.recipes import Detector, Recipe
 from mmkd.scaffold.schedule import Schedule
 from mmkd.scaffold.views import Views, test_pipeline, train_pipeline
@@ -107,9 +109,9 @@ def teacher_checkpoint(plan: Plan) -> str:
 
 def _opening(title: str, path: Path) -> list[str]:
     return [
-        f'"""{_plain(title)}',
+        f'"""{in_docstring(title)}',
         '',
-        f'mmkd train {_plain(path.as_posix())}',
+        f'mmkd train {in_docstring(shlex.quote(path.as_posix()))}',
         'Expected: not run. README.md beside it says why it is as it is.',
         '"""',
         '',
@@ -129,11 +131,6 @@ def _differing(model: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, A
             continue
         found[key] = value
     return found
-
-
-def _plain(text: str) -> str:
-    """Text that ends no docstring."""
-    return text.replace('\\', '/').replace('"""', "'''")
 
 
 def _count(classes: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +62,9 @@ def parts_of(source: Source, seed: int = 0) -> Parts:
     if sum(map(bool, map(_classes, whole))) < 2:
         raise ValueError(
             'there must be at least two images with objects, one to learn from and one to test, '
-            f'but of {len(whole)} {sum(map(bool, map(_classes, whole)))} have some. Annotate more.'
+            f'but of {len(whole)} {sum(map(bool, map(_classes, whole)))} have some'
+            + (f' ({"; ".join(source.notes)})' if source.notes else '')
+            + '. Annotate more.'
         )
     shares = dict(train=0.8, val=0.2)
     if len(whole) >= _THREE_PARTS:
@@ -97,7 +100,8 @@ def draw(
     """Give each group to one part, the classes in proportion (Sechidis et al., ECML 2011).
 
     The group whose rarest class is rarest comes first, to the part that lacks most of that class.
-    Each part gets images with objects, the first one before all others.
+    Each part gets each class of which there are enough groups, the first part before all others;
+    and images with objects.
 
     Args:
         groups: the numbers of images that stay together.
@@ -118,23 +122,66 @@ def draw(
         for part, share in shares.items()
     }
     room = {part: share * len(labels) for part, share in shares.items()}
-    places: dict[str, list[int]] = {part: [] for part in shares}
+    chosen: dict[int, str] = {}
     filled = dict.fromkeys(shares, False)
     order.sort(key=lambda g: min((total[name] for name in content[g]), default=len(labels) ** 2))
+    left = _sum([Counter(set(found)) for found in content])
+    shown: dict[str, set[str]] = {part: set() for part in shares}
     for place, g in enumerate(order):
-        left = sum(bool(content[other]) for other in order[place:])
+        with_objects = sum(bool(content[other]) for other in order[place:])
         empty = [part for part in shares if not filled[part]]
-        if content[g] and empty and left <= len(empty):
+        wanted: Counter[str] = Counter()  # what is not learned need not be tested
+        for name in content[g]:
+            wanted.update({p: 10**-i for p, i in _waiting(name, left[name], shown).items()})
+        if content[g] and empty and with_objects <= len(empty):
             part = empty[0]
         else:
             rarest = min(content[g], key=lambda name: total[name], default='')
             open_parts = [p for p in shares if room[p] >= 0.5] or list(shares)
+            if wanted:
+                open_parts = [p for p in shares if wanted[p] == max(wanted.values())]
             part = max(open_parts, key=lambda p: (lacking[p][rarest] if rarest else 0, room[p]))
-        places[part] += groups[g]
+        chosen[g] = part
         lacking[part].subtract(content[g])
         room[part] -= len(groups[g])
         filled[part] = filled[part] or bool(content[g])
-    return {part: sorted(found) for part, found in places.items()}
+        shown[part] |= set(content[g])
+        left.subtract(set(content[g]))
+    _exchange(chosen, content, list(shares))
+    return {
+        part: sorted(i for g, own in chosen.items() if own == part for i in groups[g])
+        for part in shares
+    }
+
+
+def _waiting(name: str, left: int, shown: Mapping[str, set[str]]) -> dict[str, int]:
+    """The parts that must get a class now, since no more groups have it than parts lack it.
+
+    The first parts go before the others; the number of each is told.
+    """
+    lacking = {p: i for i, (p, names) in enumerate(shown.items()) if name not in names}
+    return dict(list(lacking.items())[:left]) if left <= len(lacking) else {}
+
+
+def _exchange(
+    chosen: dict[int, str], content: Sequence[Counter[str]], parts: Sequence[str]
+) -> None:
+    """Move groups to a part that lacks one of their classes, from one that can do without them."""
+    count = {part: Counter[str]() for part in parts}
+    for g, part in chosen.items():
+        count[part].update(set(content[g]))
+    names = sorted(_sum(list(count.values())))
+    for (place, part), name in product(enumerate(parts), names):
+        for g, own in chosen.items():
+            if count[part][name] or name not in content[g]:
+                continue
+            # For a part before its own the class may go, but not all that there is.
+            spared = {name} if own in parts[place:] else set()
+            keeps = all(count[own][n] > 1 for n in set(content[g]) - spared)
+            if keeps and count[own].total() > len(content[g]):
+                count[own].subtract(set(content[g]))
+                count[part].update(set(content[g]))
+                chosen[g] = part
 
 
 def _classes(image: LabelledImage) -> Counter[str]:

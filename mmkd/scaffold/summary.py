@@ -1,5 +1,6 @@
 """The page that says what was chosen for a data set, and why."""
 
+import shlex
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +63,8 @@ def _classes(plan: Plan) -> str:
 def summary(outcome: Outcome) -> str:
     """The page, in Markdown."""
     plan, seen, views = outcome.plan, outcome.seen, outcome.plan.views
-    folder = plan.folder.as_posix().rstrip('/')
+    files = {n: shlex.quote((plan.folder / n).as_posix()) for n in ('teacher.py', 'pair.py')}
+    work_dir = shlex.quote((plan.folder / 'work_dirs/compare').as_posix())
     sides = seen.sides(*views.scale, views.keep_ratio)
     small, middle, large = np.quantile(sides, (0.05, 0.5, 0.95))
     zoom = views.zoom
@@ -100,10 +102,9 @@ def summary(outcome: Outcome) -> str:
         f'{_classes(plan)}. The files are yours: change what you know better.',
         '',
         '```bash',
-        f'mmkd train {folder}/teacher.py',
-        f'mmkd check {folder}/pair.py',
-        f'mmkd compare {folder}/pair.py --seeds 0 1 2 --arms baseline kd '
-        f'--work-dir {folder}/work_dirs/compare',
+        f'mmkd train {files["teacher.py"]}',
+        f'mmkd check {files["pair.py"]}',
+        f'mmkd compare {files["pair.py"]} --seeds 0 1 2 --arms baseline kd --work-dir {work_dir}',
         '```',
         '',
         'The last command alone does all three steps, and ends with a report.',

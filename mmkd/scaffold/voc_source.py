@@ -11,6 +11,7 @@ from mmkd.datasets.split import Faults
 from mmkd.datasets.voc_files import listed_images, read_voc
 from mmkd.fileio.files_below import files_below
 from mmkd.scaffold.labelled_images import Annotated, Files, LabelledImage, Source, told_sizes
+from mmkd.scaffold.readable import told, unreadable
 
 
 def xml_files(data: Path) -> list[Path]:
@@ -45,7 +46,7 @@ def read_voc_folder(data: Path, images: Path | None = None) -> Source:
         try:
             if ET.parse(path).getroot().tag != 'annotation':
                 continue
-            size, objects = read_voc(str(path), None)
+            size, objects = read_voc(str(path), None, unknown=True)
         except (ET.ParseError, ValueError, OverflowError, LookupError, OSError) as error:
             broken.append(f'{path.name} ({error})')
             continue
@@ -71,13 +72,16 @@ def read_voc_folder(data: Path, images: Path | None = None) -> Source:
             f'each XML file must have an image of its name, but in "{data}" {len(lost)} have '
             f'none, or several: {first_of(lost)}. Put them there, or name their folder by --images.'
         )
+    out = unreadable(item[1] for item in found)
+    notes = told(out, len(found))
+    found = [item for item in found if item[1] not in out]
     sizes, as_stored = told_sizes([item[1] for item in found], [item[2] for item in found])
     parts: dict[str, list[LabelledImage]] = {}
     for (path, image, _, kept), size in zip(found, sizes, strict=True):
         for part in _parts_of(data, path, lists):
             parts.setdefault(part, []).append(LabelledImage(image, size, kept))
     classes = _classes(data, [item[3] for item in found])
-    return Source('VOC', classes, parts, as_stored=as_stored)
+    return Source('VOC', classes, parts, notes, as_stored=as_stored)
 
 
 def _lists(data: Path) -> dict[str, set[str]]:

@@ -48,11 +48,6 @@ def write_new(request: NewRequest) -> WrittenNew:
     out = request.out
     if out.exists() and not out.is_dir():
         raise FileExistsError(f'--out must be a folder, but "{out}" is a file. Name another.')
-    if "'" in os.path.abspath(out):
-        raise ValueError(
-            f"--out must have no ' in its path, which mmengine puts into configs between two of "
-            f'them, but got "{os.path.abspath(out)}". Name another folder; the data may lie there.'
-        )
     names = ['student.py', 'teacher.py', 'pair.py', 'README.md']
     names += [f'annotations/{part}.json' for part in ('train', 'val', 'test')]
     there = [str(out / name) for name in names if (out / name).exists()]
@@ -161,8 +156,8 @@ def _write_pair(request: NewRequest, plan: Plan, draft: Path) -> tuple[str, str]
         teacher_checkpoint(plan),
         own=["work_dir = '{{ fileDirname }}/work_dirs/pair'", ''],
         settings={'balance': _Text(literal(plan.recipe.balance))} if plan.recipe.balance else None,
+        shown=request.out / 'pair.py',
     )
-    text = text.replace(draft.as_posix(), request.out.as_posix())
     (draft / 'pair.py').write_text(text, encoding='utf-8')
     return method.name, why
 

@@ -17,6 +17,7 @@ from mmkd.scaffold.labelled_images import (
     images_in,
     told_sizes,
 )
+from mmkd.scaffold.readable import told, unreadable
 from mmkd.scaffold.yolo_labels import in_pixels, label_file, labels_of
 
 #: Files with a class on each line, where there is no ``data.yaml``.
@@ -74,6 +75,10 @@ def read_yolo(data: Path, images: Path | None = None) -> Source:
             f'there must be images, but "{data}" has none ({", ".join(sorted(SUFFIXES))}). Put '
             'them there, or name their folder by --images.'
         )
+    every = dict.fromkeys(path for found in parts.values() for path in found)
+    broken = unreadable(every)
+    notes += told(broken, len(every))
+    parts = {part: [p for p in found if p not in broken] for part, found in parts.items()}
     names = _names(content, root)
     faults = Faults('DATA', str(file or data))
     pose = 'kpt_shape' in content
@@ -213,7 +218,12 @@ def _names(content: dict[str, Any], root: Path) -> dict[int, str]:
             ) from None
     if isinstance(names, list):
         return {i: str(name) for i, name in enumerate(names)}
-    for file in (root / name for name in _NAMES):
+    if names and not (root / names).is_file():
+        raise ValueError(
+            'names must be a list of classes, classes by number, or a file with a class on each '
+            f'line, but got the text "{names}". Write [{names}].'
+        )
+    for file in (root / name for name in [*filter(None, [names]), *_NAMES]):
         if file.is_file():
             lines = file.read_text(encoding='utf-8-sig').splitlines()
             return dict(enumerate(line.strip() for line in lines if line.strip()))

@@ -76,7 +76,7 @@ class LeanTeacher:
                     f'lean_teacher must be a file in which a form was kept, but there is no '
                     f'"{setting}". Correct the path, or write lean_teacher=\'auto\'.'
                 )
-            return cls(**json.loads(Path(setting).read_text()))
+            return cls(**json.loads(Path(setting).read_bytes()))
         return cls(**setting)
 
     @torch.no_grad()

@@ -166,7 +166,7 @@ def _odd(boxes: NDArray[Any]) -> list[Any]:
 
 def _read(description: str | os.PathLike[str]) -> Any:
     try:
-        return json.loads(Path(description).read_text(encoding='utf-8'))
+        return json.loads(Path(description).read_bytes())
     except (OSError, ValueError) as error:
         raise ValueError(
             f'the description of an ONNX file must be a file in JSON, but "{description}" cannot '

@@ -4,9 +4,14 @@ import inspect
 
 import pytest
 from mmengine.config import Config, ConfigDict
+from mmengine.config import config as config_module
 from yapf.yapflib import yapf_api
 
-from mmkd.compat.configs import put_arguments_in_the_place_of_auto
+from mmkd.compat.configs import (
+    put_arguments_in_the_place_of_auto,
+    read_configs_past_byte_order_marks,
+    write_paths_into_configs_as_python_does,
+)
 
 PAIR = 'mmkd::ssd_kd_vgg_to_mbv2.py'
 ARGUMENTS = dict(dtype='bfloat16')
@@ -87,3 +92,60 @@ def test_a_text_that_fails_is_asked_for_again(laid_out, monkeypatch):
         with pytest.raises(SyntaxError):
             _ = config.pretty_text
     assert 'only_here=3' in config.pretty_text
+
+
+NAMES = (
+    "it's",
+    'say "hi"',
+    r'a\users',
+    r'a\b',
+    '{x}',
+    '{{ fileBasename }}',
+    'Bär 日本',
+    'a\nb',
+    'x"""',
+)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_config_may_lie_anywhere(name, tmp_path):
+    path = tmp_path / name / f'{name}.py'
+    path.parent.mkdir()
+    path.write_text(
+        '"""At {{ fileDirname }}."""\na = \'{{fileDirname}}/b\'\nb = "{{ fileBasename }}"\n'
+        "c = '{{ fileBasenameNoExtension }}{{ fileExtname }}'\n"
+    )
+    config = Config.fromfile(path)
+    assert config.a == f'{path.parent}/b' and config.b == config.c == path.name
+
+
+def test_only_with_the_patch_may_it(monkeypatch, tmp_path):
+    patched = Config._substitute_predefined_vars
+    original = inspect.getclosurevars(patched).nonlocals['substitute']
+    monkeypatch.setattr(Config, '_substitute_predefined_vars', staticmethod(original))
+    path = tmp_path / "it's.py"
+    path.write_text("a = '{{ fileBasename }}'\n")
+    with pytest.raises(SyntaxError):
+        Config.fromfile(path)
+    write_paths_into_configs_as_python_does()
+    assert Config.fromfile(path).a == "it's.py"
+
+
+def test_other_forms_of_configs_are_left_to_mmengine(tmp_path):
+    path = tmp_path / "it's.yaml"
+    path.write_text('a: {{ fileBasename }}\n')
+    assert Config.fromfile(path).a == "it's.yaml"
+
+
+def test_a_config_may_have_a_byte_order_mark(tmp_path, monkeypatch):
+    for name, text in (
+        ('base.py', 'a = 1\n'),
+        ('child.py', "_base_ = './base.py'\nb = _base_.a\n"),
+    ):
+        (tmp_path / name).write_text(text, encoding='utf-8-sig')
+    assert Config.fromfile(tmp_path / 'child.py').b == 1
+    monkeypatch.delattr(config_module, 'open')
+    with pytest.raises(SyntaxError, match='U\\+FEFF'):
+        Config.fromfile(tmp_path / 'child.py')
+    read_configs_past_byte_order_marks()
+    assert Config.fromfile(tmp_path / 'child.py').b == 1

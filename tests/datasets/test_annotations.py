@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, METRICS
 
+from mmkd.compat.datasets import read_coco_files_of_any_encoding
 from mmkd.datasets.annotations import check_coco
 from mmkd.datasets.data_checks import check_data
 from mmkd.datasets.kept_boxes import inside
+from mmkd.datasets.split_coco import write_parts
 from tests.tiny import ROOT, write_coco, write_voc
 
 CLASSES = ('a', 'b', 'c')
@@ -455,3 +457,33 @@ def test_the_page_has_each_rule():
     code = re.sub(r"'\n *f?'", '', ' '.join(own))
     messages = re.findall(r"refuse\(\s*f?'([^']+?)(?: \(\{[^']*)?',", code)
     assert len(messages) >= 9 and set(messages) <= set(rules)
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize(
+    'kind', ['CocoDataset', pytest.param('mmyolo.YOLOv5CocoDataset', marks=YOLO.marks)]
+)
+def test_a_coco_file_says_its_encoding(tmp_path, kind, encoding):
+    """In the checks, in training, in the metric and where it is split."""
+    coco(tmp_path, lambda content: content['categories'][0].update(name='ä'))
+    path = tmp_path / 'annotations/train.json'
+    path.write_text(json.dumps(json.loads(path.read_text()), ensure_ascii=False), encoding=encoding)
+    cfg = loader('CocoDataset', tmp_path, metainfo=dict(classes=('ä', 'b', 'c')))
+    cfg.val_dataloader = cfg.train_dataloader
+    cfg.val_evaluator = dict(type='CocoMetric', ann_file=str(path))
+    check_data(cfg, ('train', 'val'))
+    assert len(DATASETS.build({**cfg.train_dataloader.dataset, '_scope_': 'mmdet'})) == 3
+    assert METRICS.build({**cfg.val_evaluator, '_scope_': 'mmdet'})._coco_api.cats[1]['name'] == 'ä'
+    assert sum(write_parts(path, [('a', 0.5), ('b', 0.5)]).values()) == 3
+
+
+def test_pycocotools_alone_refuses_a_byte_order_mark(tmp_path, monkeypatch):
+    from pycocotools import coco as module
+
+    path = tmp_path / 'a.json'
+    path.write_text('{}', encoding='utf-8-sig')
+    monkeypatch.delattr(module, 'open')
+    with pytest.raises(ValueError, match='UTF-8 BOM'):
+        module.COCO(str(path))
+    read_coco_files_of_any_encoding()
+    assert module.COCO(str(path)).dataset == {}

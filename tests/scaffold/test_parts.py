@@ -45,6 +45,37 @@ def test_classes_are_in_proportion(seed):
         assert abs(found['a'] - 80 * share) <= 1 and abs(found['b'] - 20 * share) <= 1
 
 
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('several', [1, 3])
+def test_a_class_of_few_images_is_in_training_and_in_validation(seed, several):
+    """Whatever its share; one of three images and more in the test, too."""
+    kinds = ['a'] * 300 + ['b', 'b'] + ['c'] * 3 + ['d'] + ['e'] * 4
+    labels = [Counter(kind) for kind in kinds for _ in range(several)]
+    groups = [list(range(i * several, (i + 1) * several)) for i in range(len(kinds))]
+    for shares in (dict(train=0.8, val=0.2), dict(train=0.7, val=0.15, test=0.15)):
+        places = draw(groups, labels, shares, seed)
+        found = [{name for i in part for name in labels[i]} for part in places.values()]
+        assert found == [set('abcde'), set('abce'), set('ace')][: len(shares)]
+        assert all(set(group) & set(part) in (set(), set(group))
+                   for group in groups for part in places.values())  # fmt: skip
+        for part, share in shares.items():
+            assert abs(len(places[part]) / len(labels) - share) < 0.02
+
+
+@given(st.lists(st.sets(st.sampled_from('abcd'), max_size=1), min_size=4, max_size=30), st.data())
+def test_each_class_is_in_each_part_where_it_can(names, data):
+    labels = [Counter(name) for name in names]
+    counts = sum(labels, Counter())
+    shares = data.draw(st.sampled_from([dict(train=0.8, val=0.2),
+                                        dict(train=0.7, val=0.15, test=0.15)]))  # fmt: skip
+    places = draw([[i] for i in range(len(names))], labels, shares, data.draw(st.integers(0, 9)))
+    if counts.total() < 2 * len(counts) or counts.total() < 2 * len(shares):
+        return  # parts without an object come first
+    for place, found in enumerate(places.values()):
+        there = {name for i in found for name in labels[i]}
+        assert there == {name for name, count in counts.items() if count > place}
+
+
 def copies(folder: Path) -> tuple[list[Path], list[set[int]]]:
     """Twenty images, of five a copy of each kind; which belong together."""
     paths, _ = images(folder, [(160, 120)] * 20, share=(0.1, 0.2))

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import mmcv
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +14,9 @@ from pycocotools import mask
 
 import tests.tiny  # noqa: F401  (imports mmkd first)
 from mmkd.errors import ImageError
+from mmkd.scaffold.draw_parts import parts_of
 from mmkd.scaffold.read_source import read_source
+from mmkd.scaffold.readable import unreadable
 from tests.scaffold.sets import images, write_coco, write_labels, write_voc
 
 SIZES = [(64, 48)] * 4
@@ -77,6 +80,17 @@ def test_each_form_says_the_same(made, form):
     assert read_back(source, part) == wanted(*made)
     assert source.classes == NAMES
     assert {image.size for image in source.parts[part]} == {(64, 48)}
+
+
+@pytest.mark.parametrize('form', FORMS, ids=lambda form: form.__name__)
+def test_each_text_may_have_a_byte_order_mark(made, form):
+    form(*made)
+    names = ('.json', '.xml', '.txt', '.yaml')
+    texts = [path for path in Path('data').rglob('*') if path.suffix in names]
+    for path in texts:
+        path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    source = read_source(Path('data'))
+    assert texts and read_back(source, next(iter(source.parts))) == wanted(*made)
 
 
 @pytest.mark.parametrize('form', FORMS, ids=lambda form: form.__name__)
@@ -427,3 +441,101 @@ def test_a_list_of_another_machine(made, root):
     Path('data/train.txt').write_text(f'{root}images{split}lost.jpg')
     with pytest.raises(FileNotFoundError, match=r'of 1 1 are not.*lost\.jpg'):
         read_source(Path('data'))
+
+
+FAULTS = {
+    'half written': lambda content: content[: len(content) // 2],
+    'empty': lambda content: b'',
+    'no image': lambda content: b'<html>404</html>',
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+@pytest.mark.parametrize('form', FORMS, ids=lambda form: form.__name__)
+def test_an_image_that_cannot_be_read_is_left_out_and_told(made, form, fault):
+    form(*made)
+    broken = made[0][1]
+    broken.write_bytes(FAULTS[fault](broken.read_bytes()))
+    source = read_source(Path('data'))
+    left = {name: found for name, found in wanted(*made).items() if name != broken.name}
+    assert read_back(source, next(iter(source.parts))) == left
+    [note] = [note for note in source.notes if 'cannot be read' in note]
+    assert note.startswith(f'1 of {len(made[0])} images cannot be read and is left out: ')
+    assert broken.name in note
+
+
+@pytest.mark.parametrize('form', FORMS, ids=lambda form: form.__name__)
+def test_some_image_must_be_one_that_can_be_read(made, form):
+    form(*made)
+    for path in made[0]:
+        path.write_bytes(path.read_bytes()[:99])
+    with pytest.raises(ValueError, match='some image must be one that can be read, but of'):
+        read_source(Path('data'))
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'png', 'bmp', 'tif', 'webp'])
+@pytest.mark.parametrize('share', [0.0, 0.01, 0.5, 0.99, 1.0])
+def test_what_the_loader_refuses_is_left_out(tmp_path, suffix, share):
+    whole, path = tmp_path / f'a.{suffix}', tmp_path / f'b.{suffix}'
+    cv2.imwrite(str(whole), np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))
+    path.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+    try:
+        loaded = mmcv.imfrombytes(path.read_bytes()) is not None
+    except (ValueError, cv2.error):
+        loaded = False
+    assert (path not in unreadable([whole, path])) == loaded == (share == 1.0)
+
+
+def test_what_a_coco_file_has_that_is_not_taken_as_it_is_is_told(made):
+    of_coco(*made)
+    file = Path('data/annotations/all.json')
+    content = json.loads(file.read_text())
+    content['annotations'][0]['bbox'][2] = 0.1
+    content['annotations'][1]['bbox'][2] = 999
+    file.write_text(json.dumps(content))
+    told = '1 boxes without a pixel in the image left out, 1 boxes clipped to the image'
+    assert any(told in note for note in read_source(Path('data')).notes)
+    for annotation in content['annotations']:
+        annotation['bbox'] = [value / 100 for value in (*annotation['bbox'][:2], 1, 1)]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'of 4 0 have some .*8 boxes without a pixel'):
+        parts_of(read_source(Path('data')))
+
+
+def test_an_image_that_is_listed_twice_keeps_what_is_annotated(made):
+    of_coco(*made)
+    file = Path('data/annotations/all.json')
+    content = json.loads(file.read_text())
+    content['images'].append({**content['images'][0], 'id': 99})
+    content['annotations'][0]['image_id'] = 99
+    file.write_text(json.dumps(content))
+    source = read_source(Path('data'))
+    found = {name: sorted(objects) for name, objects in read_back(source).items()}
+    assert found == {name: sorted(objects) for name, objects in wanted(*made).items()}
+    assert any('lists 1 image again under another id' in note for note in source.notes)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        ('<width>64</width><height>48</height>', '<width>0</width><height>0</height>'),
+        ('</name>', '</name><difficult></difficult>'),
+        ('</name>', '</name><difficult/>'),
+    ],
+)
+def test_what_an_xml_file_leaves_open(made, change):
+    of_voc(*made)
+    path = next(Path('data').rglob('a001.xml'))
+    path.write_text(path.read_text().replace(*change))
+    assert read_back(read_source(Path('data'))) == wanted(*made)
+
+
+def test_names_of_a_data_yaml_as_text(made):
+    of_yolo(*made)
+    file = next(Path('data').glob('*.yaml'))
+    file.write_text('train: images\nnames: ant, bee\n')
+    with pytest.raises(ValueError, match=r'names must be a list .*got the text "ant, bee"'):
+        read_source(Path('data'))
+    file.write_text('train: images\nnames: my.names\n')
+    Path('data/my.names').write_text('ant\nbee\n')
+    assert read_source(Path('data')).classes == NAMES

@@ -1,7 +1,9 @@
 """``mmkd new``: what is written fits its data, trains as it is, and is said why."""
 
+import ast
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.config.read_config import read_config
+from mmkd.datasets.data_checks import check_data
 from mmkd.doctor.check_priors import COLUMNS, check_priors
 from mmkd.doctor.report import Report
 from mmkd.scaffold.recipes import RECIPES, Asked, detectors
@@ -106,12 +109,24 @@ def test_data_in_the_folder_that_is_written(here, capsys):
     assert Path(dataset.data_prefix.img, image['file_name']).is_file()
 
 
-def test_a_path_that_ends_a_string_is_refused(here, capsys):
-    paths, objects = images(Path("it's/images"), [(64, 48)] * 4)
-    write_coco(Path("it's/all.json"), paths, objects)
-    assert main(['new', "it's", '--out', "it's/my", '--offline']) == 1
-    assert "--out must have no ' in its path" in capsys.readouterr().err
-    assert main(['new', "it's", '--out', 'my', '--offline']) == 0
+def test_paths_may_hold_what_python_reads_otherwise(here, capsys):
+    name = 'it\'s "a\\users" {x} Bär """{{ fileBasename }}\\'
+    made = images(Path(name, 'images'), [(64, 48)] * 4)
+    write_coco(Path(name, 'all.json'), *made)
+    out = Path(name, 'my')
+    assert main(['new', name, '--out', str(out), '--offline']) == 0, capsys.readouterr().err
+    told = capsys.readouterr().out
+    for file in ('student', 'teacher', 'pair'):
+        config = read_config(out / f'{file}.py')
+        path = shlex.quote((out / f'{file}.py').as_posix())
+        assert f'mmkd train {path}\n' in ast.get_docstring(
+            ast.parse((out / f'{file}.py').read_text())
+        )
+        assert config.work_dir == str(here / out / 'work_dirs' / file)
+        check_data(config, ['train', 'val'])
+    assert config.model.teacher == str(here / out / 'teacher.py')
+    assert f'mmkd check {path}\n' in (out / 'README.md').read_text()
+    assert f'mmkd compare {path} ' in told
 
 
 def test_twins_across_given_parts_are_told(here, capsys):

@@ -21,6 +21,10 @@ KINDS = {
 _MISSED, _CLASS, _BOX, _BOTH, _DUPLICATE, _BACKGROUND = KINDS
 _FITS, _TOUCHES = 0.5, 0.1  # IoU
 
+#: Recall at which precision is read. COCO's own differ from these in the last bit, so that recall
+#: of just 0.07, say, does not reach the one that is meant.
+_RECALL = np.arange(101) / 100
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -34,6 +38,8 @@ class Judged:
             of; -1 for others.
         classes: (G,) the class of each object.
         found: (G,) whether a detection finds it.
+        ignored: (D,) whether it lies in a region to be ignored: it counts neither way, unless it is
+            mended.
     """
 
     score: NDArray[Any]
@@ -42,6 +48,7 @@ class Judged:
     target: NDArray[Any]
     classes: NDArray[Any]
     found: NDArray[Any]
+    ignored: NDArray[Any]
 
 
 def error_costs(judged: Judged) -> dict[str, float]:
@@ -51,8 +58,11 @@ def error_costs(judged: Judged) -> dict[str, float]:
     class or a loose box is made right, unless a surer detection finds the object; an error of both,
     a duplicate and a detection of the background are taken away; a missed object is not counted.
     Of boxes of a wrong class and loose ones about the same object only the surest counts, as in the
-    authors' code, with which all figures agree (tidecv 1.0.1).
-    Differs: a class all of whose objects are missed is left out of the mean once these are mended.
+    authors' code (tidecv 1.0.1). The figures are its own but for what follows.
+    Differs: of equal scores each keeps its place when another is mended; there what is mended comes
+    first. A class without an object is left out of the mean, and so is one all of whose objects are
+    missed once these are mended; there it counts as 0 if it has detections. A second box of an
+    object with an IoU of just 0.5 is a duplicate; there it is a loose box.
     """
     own = _ap50(judged)
     mended: dict[str, Callable[[Judged], Judged]] = {
@@ -83,17 +93,28 @@ def judge(samples: Sequence[Mapping[str, Any]]) -> Judged:
         objects = [i for i in sample['instances'] if not i.get('ignore_flag')]
         ignored = [i for i in sample['instances'] if i.get('ignore_flag')]
         part = _judge_image(sample['pred_instances'], objects, ignored)
-        part[-1][part[-1] >= 0] += count
+        part[3][part[3] >= 0] += count
         parts.append(part)
         classes.append(np.array([item['bbox_label'] for item in objects], int))
         count += len(objects)
-    score, label, kind, target = map(np.concatenate, zip(*parts, strict=True))
+    score, label, kind, target, hidden = map(np.concatenate, zip(*parts, strict=True))
     order = np.argsort(-score, kind='mergesort')
     found = np.zeros(count, bool)
     found[target[kind == '']] = True
     return Judged(
-        score[order], label[order], kind[order], target[order], np.concatenate(classes), found
+        score[order],
+        label[order],
+        kind[order],
+        target[order],
+        np.concatenate(classes),
+        found,
+        hidden[order],
     )
+
+
+def counted(judged: Judged) -> Judged:
+    """Without the detections that count neither way."""
+    return _taken(judged, ~judged.ignored)
 
 
 def _judge_image(
@@ -113,24 +134,26 @@ def _judge_image(
         best = int(free[index].argmax()) if len(objects) else -1
         if best >= 0 and free[index, best] >= _FITS:
             free[:, best], targets[index] = 0.0, best
-        elif left_out[index]:
-            kinds[index] = None  # counts neither way
         else:
             kinds[index], targets[index] = _error(overlap[index], same[index])
-    kept = np.array([kind is not None for kind in kinds], bool)
-    return scores[kept], labels[kept], kinds[kept], targets[kept]
+    hidden = left_out & (kinds != '')
+    kept = ~hidden | (targets >= 0)  # of what counts neither way only what can be mended
+    return scores[kept], labels[kept], kinds[kept], targets[kept], hidden[kept]
 
 
 def _error(overlap: NDArray[Any], same: NDArray[Any]) -> tuple[str, int]:
     """The kind of error of a detection that finds nothing, and the object that it is about."""
-    if not len(overlap) or overlap.max() <= _TOUCHES:
+    if not len(overlap):
         return _BACKGROUND, -1
     own, other = np.where(same, overlap, 0.0), np.where(same, 0.0, overlap)
+    # In the order of the authors' code: an IoU of just 0.1 is a loose box.
     if _TOUCHES <= own.max() < _FITS:
         return _BOX, int(own.argmax())
-    if other.max() >= _FITS:  # before a duplicate, as in the authors' code
+    if other.max() >= _FITS:
         return _CLASS, int(other.argmax())
-    return (_DUPLICATE if own.max() >= _FITS else _BOTH), -1
+    if own.max() >= _FITS:
+        return _DUPLICATE, -1
+    return (_BACKGROUND if overlap.max() <= _TOUCHES else _BOTH), -1
 
 
 def _overlaps(
@@ -155,22 +178,23 @@ def _without(judged: Judged, kind: str) -> Judged:
 
 
 def _taken(judged: Judged, kept: NDArray[Any]) -> Judged:
-    parts = {name: getattr(judged, name)[kept] for name in ('score', 'label', 'kind', 'target')}
-    return replace(judged, **parts)
+    names = ('score', 'label', 'kind', 'target', 'ignored')
+    return replace(judged, **{name: getattr(judged, name)[kept] for name in names})
 
 
 def _corrected(judged: Judged, kind: str) -> Judged:
     """The surest error about each object that none finds is made right, the others go."""
     found, label, kinds = judged.found.copy(), judged.label.copy(), judged.kind.copy()
+    ignored = judged.ignored.copy()
     kept: NDArray[Any] = judged.kind != kind
     told = judged.found.copy()
     for index in np.flatnonzero((judged.kind == _CLASS) | (judged.kind == _BOX)):
         target = judged.target[index]
         if not told[target] and kinds[index] == kind:
             found[target], kinds[index], label[index] = True, '', judged.classes[target]
-            kept[index] = True
+            ignored[index], kept[index] = False, True
         told[target] = True
-    return _taken(replace(judged, label=label, kind=kinds, found=found), kept)
+    return _taken(replace(judged, label=label, kind=kinds, found=found, ignored=ignored), kept)
 
 
 def _without_missed(judged: Judged) -> Judged:
@@ -187,5 +211,5 @@ def _ap50(judged: Judged) -> float:
         hits = (judged.kind[own] == '')[None]
         objects = np.array([np.count_nonzero(judged.classes == label)])
         image = np.zeros(hits.shape[1], int)
-        matches.append(ClassMatches(image, hits, np.zeros_like(hits), objects))
-    return float(mean_average_precision(matches, np.ones((1, 1), int))[0])
+        matches.append(ClassMatches(image, hits, judged.ignored[own][None], objects))
+    return float(mean_average_precision(matches, np.ones((1, 1), int), _RECALL)[0])

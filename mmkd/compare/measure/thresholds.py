@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmkd.compare.measure.errors import Judged
+from mmkd.compare.measure.errors import Judged, counted
 
 Key = TypeVar('Key', bound=Hashable)
 
@@ -25,6 +25,7 @@ def equal_thresholds(judged: Mapping[Key, Judged], model: Key) -> tuple[float, d
         tuple: the precision; by detector the lowest score from which on its detections are at least
         as precise, or for one that never is, the score at which it is most precise.
     """
+    judged = {key: counted(one) for key, one in judged.items()}
     precision, hits = _curve(judged[model])
     objects, count = len(judged[model].classes), np.arange(1, len(hits) + 1)
     best = int(np.argmax(2 * hits / (count + objects))) if len(hits) else 0

@@ -30,7 +30,9 @@ def one_image(found, truth=(SQUARE,), labels=(0,), ignored=None):
         ([(HALF, 0, 0.9)], ['']),
         ([(SQUARE, 0, 0.9), (HALF, 0, 0.8)], ['', 'duplicate']),
         ([(LOOSE, 0, 0.9)], ['loose box']),
-        ([(TOUCH, 0, 0.9)], ['background']),
+        ([(TOUCH, 0, 0.9)], ['loose box']),  # an IoU of just 0.1
+        ([(TOUCH, 1, 0.9)], ['background']),
+        ([([0, 0, 10, 0.9], 0, 0.9)], ['background']),
         ([(FAR, 0, 0.9)], ['background']),
         ([(SQUARE, 1, 0.9)], ['wrong class']),
         ([(LOOSE, 1, 0.9)], ['wrong class, loose box']),
@@ -81,6 +83,29 @@ def test_what_each_costs_by_hand(found, truth, labels, costs):
     told = error_costs(judge(one_image(found, truth, labels)))
     expected = {**dict.fromkeys(KINDS, 0.0), **costs}
     assert told == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    'seed, crowds, points',
+    [
+        (54, False, [8.7624, 10.1308, 6.3119, 0.0, 0.442, 3.0116]),
+        (78, False, [5.5446, 6.7079, 32.3267, 1.2761, 0.0, 2.8713]),
+        (4, True, [4.9505, 0.0, 29.6535, 1.7327, 0.0, 6.2624]),
+        (26, True, [11.6667, 1.052, 20.6088, 0.2269, 2.4045, 5.0648]),
+    ],
+)
+def test_the_figures_are_those_of_the_authors_code(seed, crowds, points):
+    """Of tidecv 1.0.1 on the same detections; with crowds some lie in what is to be ignored."""
+    judged = judge(draw(seed, 6, 2, crowds))
+    assert judged.ignored.any() == crowds
+    told = error_costs(judged)
+    assert [100 * told[kind] for kind in KINDS] == pytest.approx(points, abs=1e-4)
+
+
+def test_equal_scores_keep_their_places_when_others_are_mended():
+    found = [(SQUARE, 0, 0.5), (FAR, 1, 0.5), (LOOSE, 0, 0.5)]
+    told = error_costs(judge(one_image(found)))
+    assert told == pytest.approx(dict.fromkeys(KINDS, 0.0))
 
 
 @given(seed=st.integers(0, 10_000), crowds=st.booleans())
