@@ -8,6 +8,7 @@ import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, get_box_tensor
 from torch import Tensor, nn
 
+from mmkd.export.bucket_ties import tied_proposals
 from mmkd.export.grid_rows import grid_rows, rows_of_detections
 from mmkd.export.proposals import inside, proposals
 from mmkd.export.roi_features import each
@@ -134,13 +135,18 @@ def _by_class(log_prob: Tensor, boxes: Tensor, valid: Tensor) -> Predictions:
     )
 
 
-def live_rows(model: Any, inputs: Tensor, samples: Sequence[Any]) -> Predictions:
+def live_rows(
+    model: Any, inputs: Tensor, samples: Sequence[Any]
+) -> tuple[Predictions, Tensor | None]:
     """The same rows as the detector itself comes to them; of each image those that it has.
 
     Args:
         model: in evaluation mode, unchanged.
         inputs: (B, 3, H, W), normalised.
         samples: of the images.
+
+    Returns:
+        The rows; and, of boxes in buckets, on which proposals (B, K) rounding decides.
     """
     head, metas = model.roi_head, [sample.metainfo for sample in samples]
     features = model.extract_feat(inputs)
@@ -150,14 +156,15 @@ def live_rows(model: Any, inputs: Tensor, samples: Sequence[Any]) -> Predictions
         own = head.predict_bbox(features, metas, given, head.test_cfg, rescale=False, **context)
     classes = each(head.bbox_head)[-1].num_classes
     if kind_of(head) is GRID:
-        return rows_of_detections(own, classes)
+        return rows_of_detections(own, classes), None
     if not runs:  # not one proposal
         nothing = inputs.new_zeros(len(metas), 0, classes)
-        return Predictions(nothing, nothing.new_zeros(len(metas), 0, 4))
+        return Predictions(nothing, nothing.new_zeros(len(metas), 0, 4)), None
     found = read(head, runs[0], Batch(metas=metas))
     boxes = found.boxes[:, :, None] if found.class_boxes is None else found.class_boxes
     assert found.valid is not None  # as of all proposals
-    return _by_class(found.log_prob, boxes, found.valid)
+    tied = tied_proposals(head, runs[0], metas)
+    return _by_class(found.log_prob, boxes, found.valid), tied
 
 
 def rows_of_a_proposal(model: Any) -> int:
