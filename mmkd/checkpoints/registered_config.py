@@ -65,8 +65,11 @@ def registered_config(
         used['model'] = model
         unread = [lost for lost in read.unread if _concerns(lost, place, taken)]
         foreign = [*unread, *_foreign(used, student), *_files(model)]
-        if isinstance(model, Mapping) and not foreign:
+        odd = next(_misshapen(used), None)
+        if isinstance(model, Mapping) and not foreign and odd is None:
             return used
+        if odd is not None:
+            why = f'has one with {shown(odd, 150)}'
         if foreign:
             why = f'has one with {shown(", ".join(foreign[:3]), 150)}, which would have to be run'
     raise ValueError(
@@ -114,6 +117,20 @@ def _files(node: Any) -> Iterator[str]:
     if isinstance(node, list | tuple | set):
         for item in node:
             yield from _files(item)
+
+
+def _misshapen(used: Mapping[str, Any]) -> Iterator[str]:
+    """What of the data is no dict, or no list of dicts, where mmdet takes it for one."""
+    loaders = {key: value for key, value in used.items() if key.endswith('_dataloader')}
+    found = [*loaders.items(), ('test_pipeline', used.get('test_pipeline'))]
+    found += [item for node in _mappings(loaders) for item in node.items()]
+    for key, value in found:
+        listed = isinstance(value, list | tuple) and all(isinstance(one, Mapping) for one in value)
+        maps = key in (*loaders, 'dataset', 'metainfo')
+        if value is not None and (
+            (maps and not isinstance(value, Mapping)) or (key.endswith('pipeline') and not listed)
+        ):
+            yield f'{value!r:.40} for its {key}'
 
 
 def _register_mmyolo() -> None:
@@ -165,16 +182,20 @@ def _does(name: str, calls: Collection[str]) -> bool:
 def called_by(kind: Any) -> frozenset[str]:
     """What a class's constructor names, attributes as ".name", with the modules that it makes."""
     found: set[str] = set()
-    own = [vars(base).get('__init__') for base in getattr(kind, '__mro__', ())]
-    for function in map(inspect.unwrap, filter(inspect.isfunction, own)):
-        if function.__module__.split('.')[0] == 'torch':
-            continue
-        used = set(_names_in(function.__code__))
-        parts = [function.__globals__.get(name) for name in used]
-        for part in parts:
-            if isinstance(part, type) and issubclass(part, nn.Module) and part is not kind:
-                found |= called_by(part)
-        found |= used
+    waiting, seen = [kind], set()
+    while waiting:
+        bases = [base for base in getattr(waiting.pop(), '__mro__', ()) if base not in seen]
+        seen.update(bases)
+        own = [vars(base).get('__init__') for base in bases]
+        for function in map(inspect.unwrap, filter(inspect.isfunction, own)):
+            if function.__module__.split('.')[0] == 'torch':
+                continue
+            used = set(_names_in(function.__code__))
+            parts = [function.__globals__.get(name) for name in used]
+            waiting += [
+                one for one in parts if isinstance(one, type) and issubclass(one, nn.Module)
+            ]
+            found |= used
     return frozenset(found)
 
 

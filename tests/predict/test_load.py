@@ -192,6 +192,22 @@ def test_what_opens_files_is_known():
     assert not found & {'ResNet', 'SSDHead', 'RetinaHead', 'SSDVGG', 'FasterRCNN', 'CSPNeXt'}
 
 
+@pytest.mark.parametrize(
+    'loader',
+    [
+        5,
+        dict(dataset=[1]),
+        dict(dataset=dict(type='CocoDataset', pipeline=5)),
+        dict(dataset=dict(type='CocoDataset', pipeline=[5])),
+        dict(dataset=dict(type='CocoDataset', metainfo=5, pipeline=[PACK])),
+        dict(dataset=dict(type='ConcatDataset', datasets=[dict(pipeline='x')])),
+    ],
+)
+def test_data_that_are_none_are_told(tmp_path, mmdet_scope, loader):
+    with pytest.raises(ValueError, match=r'has one with .* for its (test_dat|dat|pipe|meta)'):
+        load(saved(tmp_path, test_dataloader=loader), device='cpu')
+
+
 def test_custom_imports_are_not_followed(tmp_path, mmdet_scope):
     """Where all types are registered there is no need; where one is not, it is refused."""
     path = saved(tmp_path, custom_imports=dict(imports=['evil_of_imports']))
