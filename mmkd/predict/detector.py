@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mmkd.errors import ImageError
 from mmkd.predict.pixels import as_loaded
 from mmkd_onnx import Detections
+from mmkd_onnx.detector import check_batch
 
 Image: TypeAlias = str | PathLike[str] | NDArray[Any]
 Images: TypeAlias = list[Image] | tuple[Image, ...]
@@ -82,7 +83,9 @@ class Detector:
         Raises:
             ImageError: an image cannot be read, or is none.
             TypeError: it is neither a path nor an array.
+            ValueError: ``batch`` is no whole number above 0.
         """
+        check_batch(batch)
         if not isinstance(image, list | tuple):
             return self.run([self.prepare(image)])[0]
         prepared = map(self.prepare, image)
