@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmkd_cli.predict import CONFIGS, count
+from mmkd_cli.predict import count, count_or_none, is_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--map-images',
-        type=int,
+        type=count_or_none,
         metavar='N',
         help='measure mAP on the first N images; default: all, if they are there; 0: not at all',
     )
@@ -87,7 +87,7 @@ def split_files(args: argparse.Namespace, words: Sequence[str]) -> list[tuple[st
     """Each checkpoint with the config before it, if one is."""
     found, config = [], None
     for word in words:
-        if word.lower().endswith(CONFIGS) or '::' in word:
+        if is_config(word):
             if config is not None:
                 break
             config = word

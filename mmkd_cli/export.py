@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from mmkd_cli.options import add_config_options, config_of
+from mmkd_cli.predict import count_or_none
 
 FORMATS = ('onnx', 'openvino', 'tensorrt', 'coreml', 'tflite')
 
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     graph.add_argument(
         '--map-images',
-        type=int,
+        type=count_or_none,
         metavar='N',
         help='measure mAP on the first N of the validation set; default: all; 0: not at all',
     )

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmkd_cli.predict import CONFIGS, count, share
+from mmkd_cli.predict import count, is_config, share
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 def split_words(args: argparse.Namespace) -> tuple[str | None, list[str]]:
     """The checkpoint, if the detector needs one, and the images."""
     first, words = args.detector, args.words
-    config = first.lower().endswith(CONFIGS) or '::' in first
+    config = is_config(first)
     named = config or not Path(first).exists()
     if not named or first.lower().endswith('.onnx'):
         return None, words

@@ -9,6 +9,7 @@ Without --out and --json a line for each image is printed.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -30,6 +31,19 @@ def count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f'must be a whole number above 0, but got {text}')
     return value
+
+
+def count_or_none(text: str) -> int:
+    """A whole number, 0 or more."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f'must be a whole number, 0 or more, but got {text}')
+    return value
+
+
+def is_config(word: str) -> bool:
+    """Whether a word names a config: by its ending, or one of an installed package ("mmkd::")."""
+    return word.lower().endswith(CONFIGS) or ('::' in word and not os.path.exists(word))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 def split_words(args: argparse.Namespace) -> tuple[str | None, str, list[str]]:
     """The config, if one is given, the checkpoint, and the sources."""
     first, words = args.detector, args.words
-    if not first.lower().endswith(CONFIGS) and '::' not in first:
+    if not is_config(first):
         return None, first, words
     if len(words) < 2:
         args.error(f'after the config {first} its checkpoint must come, and then the sources')

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmkd_onnx.detections import Detections, choose
+from mmkd_onnx.image_file import read_image
 from mmkd_onnx.metadata import Metadata
 from mmkd_onnx.model_file import ModelFileError, read_file
 from mmkd_onnx.preparation import Placed, place
@@ -154,6 +155,7 @@ class Detector:
         Raises:
             ValueError: an image cannot be read, or is none.
         """
+        check_batch(batch)
         if not isinstance(image, list | tuple):
             return self.run([self.prepare(image)])[0]
         return list(self._many(image, batch))
@@ -217,19 +219,21 @@ class Detector:
         return boxes, scores, labels
 
 
+def check_batch(batch: int) -> None:
+    """Check how many images are found in at once.
+
+    Raises:
+        ValueError: it is no whole number above 0.
+    """
+    if not isinstance(batch, int | np.integer) or batch < 1:
+        raise ValueError(f'batch must be a whole number above 0, but got {batch!r}.')
+
+
 def _loaded(image: Image) -> NDArray[Any]:
     if not isinstance(image, np.ndarray):
-        try:
-            pixels = cv2.imread(os.fspath(image), cv2.IMREAD_COLOR)
-        except cv2.error:  # of more pixels than it takes
-            pixels = None
-        if pixels is None:
-            raise ValueError(
-                f'an image must be a file that OpenCV can read, but "{image}" is not. '
-                'Correct the path, or get the file again.'
-            )
-        return np.asarray(pixels)
-    if image.dtype != np.uint8 or not image.size or image.shape[2:] not in ((), (1,), (3,), (4,)):
+        return read_image(image)
+    known = image.ndim > 1 and image.shape[2:] in ((), (1,), (3,), (4,))
+    if image.dtype != np.uint8 or not image.size or not known:
         raise ValueError(
             'an image must be an array (H, W, 3) of uint8 in BGR order, but got '
             f'{image.dtype} of shape {image.shape}. Convert it.'

@@ -130,6 +130,8 @@ def _checked(data: memoryview, file: Path) -> str | None:
                 text = _text(pair[2])
         elif number == 25:  # functions, whose nodes are checked like the graph's
             _check_nodes([v for n, v in _fields(value) if n == 7], {}, file, 0)
+            for default in (v for n, v in _fields(value) if n == 11):
+                list(_tensors_in(default, file, 0))
     if not seen_graph:
         raise _error(file, 'is no ONNX file (it has no graph)')
     return text
@@ -167,19 +169,25 @@ def _check_nodes(
             elif number == 7:
                 domain = _text(value)
             elif number == 5:
-                for inner, part in _fields(value):
-                    if inner in (5, 10):
-                        constants[outputs[0] if outputs else ''] = _check_tensor(part, file)[1]
-                    elif inner in (6, 11):
-                        _check_graph(part, file, depth + 1)
-                    elif inner in (22, 23):
-                        raise _error(file, _SPARSE)
+                for numbers in _tensors_in(value, file, depth):
+                    constants[outputs[0] if outputs else ''] = numbers
         if domain not in _DOMAINS and not domain.startswith('pkg.'):
             raise _error(file, f'needs operators of "{domain[:80]}"')
         place = _SIZED.get(kind)
         told = constants.get(inputs[place]) if place is not None and place < len(inputs) else None
         if told and math.prod(abs(n) for n in told if n) > MAX_ELEMENTS:
             raise _error(file, f'asks for a tensor of {told[:8]} elements ({kind})')
+
+
+def _tensors_in(attribute: memoryview, file: Path, depth: int) -> Iterator[list[int]]:
+    """Check an AttributeProto; the numbers of each tensor in it."""
+    for number, value in _fields(attribute):
+        if number in (5, 10):
+            yield _check_tensor(value, file)[1]
+        elif number in (6, 11):
+            _check_graph(value, file, depth + 1)
+        elif number in (22, 23):
+            raise _error(file, _SPARSE)
 
 
 def _check_declared(value: memoryview, file: Path) -> None:

@@ -1,6 +1,9 @@
 """The config in a checkpoint that is opened alone: of registered types, or refused."""
 
+import dis
+import functools
 import importlib.util
+import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +27,11 @@ _SCOPES = (None, 'mmengine', 'mmcv', 'mmdet', 'mmyolo', 'mmrazor', 'mmkd')
 
 _CONFIGS = ('.py', '.yaml', '.yml', '.json')
 
+#: What a constructor calls that takes an argument for code; and that opens or downloads what one
+#: names, as a teacher's weights or those of a language model.
+_RUN = {'eval', 'exec'}
+_OPEN = {'.fromfile', '.from_pretrained', 'load_checkpoint', '.load_checkpoint', 'open'}
+
 
 def registered_config(
     checkpoint: Any, path: str, student: bool = False, also: Sequence[str] = ()
@@ -34,7 +42,7 @@ def registered_config(
         checkpoint: what was read.
         path: of which file, for the error.
         student: whether a pair's config is to become that of its student, which may be of mmengine,
-            mmdet, MMYOLO and mmkd alone. Defaults to False.
+            mmdet, MMYOLO and mmkd alone, and open no other file. Defaults to False.
         also: keys that are taken besides what an inferencer takes.
 
     Raises:
@@ -57,8 +65,11 @@ def registered_config(
         used['model'] = model
         unread = [lost for lost in read.unread if _concerns(lost, place, taken)]
         foreign = [*unread, *_foreign(used, student), *_files(model)]
-        if isinstance(model, Mapping) and not foreign:
+        odd = next(_misshapen(used), None)
+        if isinstance(model, Mapping) and not foreign and odd is None:
             return used
+        if odd is not None:
+            why = f'has one with {shown(odd, 150)}'
         if foreign:
             why = f'has one with {shown(", ".join(foreign[:3]), 150)}, which would have to be run'
     raise ValueError(
@@ -83,7 +94,8 @@ def _foreign(node: Any, student: bool) -> Iterator[str]:
     if 'mmyolo' in scopes or any(name.startswith('mmyolo.') for name in names):
         _register_mmyolo()
     for name in names:
-        if not (_names_registered(name, student) or _is_plain_word(name) or _is_op(name)):
+        known = _names_registered(name, student) or _is_plain_word(name) or _is_op(name)
+        if not known or _does(name, _RUN | (_OPEN if student else set())):
             yield name
 
 
@@ -105,6 +117,20 @@ def _files(node: Any) -> Iterator[str]:
     if isinstance(node, list | tuple | set):
         for item in node:
             yield from _files(item)
+
+
+def _misshapen(used: Mapping[str, Any]) -> Iterator[str]:
+    """What of the data is no dict, or no list of dicts, where mmdet takes it for one."""
+    loaders = {key: value for key, value in used.items() if key.endswith('_dataloader')}
+    found = [*loaders.items(), ('test_pipeline', used.get('test_pipeline'))]
+    found += [item for node in _mappings(loaders) for item in node.items()]
+    for key, value in found:
+        listed = isinstance(value, list | tuple) and all(isinstance(one, Mapping) for one in value)
+        maps = key in (*loaders, 'dataset', 'metainfo')
+        if value is not None and (
+            (maps and not isinstance(value, Mapping)) or (key.endswith('pipeline') and not listed)
+        ):
+            yield f'{value!r:.40} for its {key}'
 
 
 def _register_mmyolo() -> None:
@@ -141,6 +167,46 @@ def _names_registered(name: str, student: bool) -> bool:
         found.module_dict.get(plain) in kinds and (not package or package == found.scope)
         for found in _registries(roots)
     )
+
+
+def _does(name: str, calls: Collection[str]) -> bool:
+    """Whether a constructor of a class by this name calls one of ``calls``."""
+    plain = name.rpartition('.')[2]
+    roots = [value for value in vars(registry).values() if isinstance(value, Registry)]
+    items = [item for found in _registries(roots) for item in found.module_dict.items()]
+    kinds = [kind for key, kind in items if plain in (key, getattr(kind, '__name__', ''))]
+    return any(not called_by(kind).isdisjoint(calls) for kind in kinds)
+
+
+@functools.cache
+def called_by(kind: Any) -> frozenset[str]:
+    """What a class's constructor names, attributes as ".name", with the modules that it makes."""
+    found: set[str] = set()
+    waiting, seen = [kind], set()
+    while waiting:
+        bases = [base for base in getattr(waiting.pop(), '__mro__', ()) if base not in seen]
+        seen.update(bases)
+        own = [vars(base).get('__init__') for base in bases]
+        for function in map(inspect.unwrap, filter(inspect.isfunction, own)):
+            if function.__module__.split('.')[0] == 'torch':
+                continue
+            used = set(_names_in(function.__code__))
+            parts = [function.__globals__.get(name) for name in used]
+            waiting += [
+                one for one in parts if isinstance(one, type) and issubclass(one, nn.Module)
+            ]
+            found |= used
+    return frozenset(found)
+
+
+def _names_in(code: Any) -> Iterator[str]:
+    for step in dis.get_instructions(code):
+        if step.opname in ('LOAD_GLOBAL', 'LOAD_NAME'):
+            yield step.argval
+        elif step.opname in ('LOAD_ATTR', 'LOAD_METHOD'):
+            yield f'.{step.argval}'
+        elif inspect.iscode(step.argval):
+            yield from _names_in(step.argval)
 
 
 def _is_op(name: str) -> bool:

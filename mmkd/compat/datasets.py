@@ -9,10 +9,11 @@ from typing import Any
 
 import cv2
 
-from mmkd.datasets.image_file import check_declared_size, check_depth, check_whole
+from mmkd.datasets.image_file import check_declared_size, check_depth
 from mmkd.datasets.kept_boxes import keep_in_coco, keep_once, keep_valid_boxes
 from mmkd.datasets.voc_files import VocImages, listed_images
 from mmkd.errors import ImageError
+from mmkd_onnx.image_file import check_whole
 
 # The types of image that all transforms work on.
 COMMON = ('uint8', 'float32')

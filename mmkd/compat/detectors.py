@@ -191,3 +191,27 @@ def normalise_yolov5_over_ranks() -> None:
         return losses
 
     YOLOv5Head.loss_by_feat = loss_by_feat
+
+
+def predict_branches_by_image() -> None:
+    """TridentNet with all branches gives each image once per branch, and mixes those of a batch.
+
+    It suppresses the first ``num_branch`` of all images' branches together, as if those were of
+    one image.
+    """
+    from mmdet.models.detectors import TridentFasterRCNN
+
+    original = TridentFasterRCNN.predict
+    if hasattr(original, '__wrapped__'):
+        return
+
+    @functools.wraps(original)
+    def predict(self: Any, batch_inputs: Any, batch_data_samples: Any, rescale: bool = True) -> Any:
+        if self.test_branch_idx != -1:
+            return original(self, batch_inputs, batch_data_samples, rescale)
+        return [
+            original(self, batch_inputs[i : i + 1], [sample], rescale)[0]
+            for i, sample in enumerate(batch_data_samples)
+        ]
+
+    TridentFasterRCNN.predict = predict

@@ -15,24 +15,6 @@ from PIL import ExifTags, Image
 from mmkd.errors import ImageError
 
 
-def check_whole(content: bytes) -> None:
-    """Check that a JPEG has its end; other formats are left to their decoders, which do.
-
-    In a JPEG's coded data no marker occurs, so that a whole one has an end-of-image marker behind
-    its last start-of-scan, whatever thumbnails precede it or zeros follow it.
-
-    Raises:
-        ValueError: it has no end.
-
-    Example:
-        >>> check_whole(bytes.fromhex('ffd8 ffda 0123 ffd9 0000'))
-    """
-    if content.startswith(b'\xff\xd8') and not content.endswith(b'\xff\xd9'):
-        end, scan = content.rfind(b'\xff\xd9'), content.rfind(b'\xff\xda')
-        if end < max(scan, 0):
-            raise ValueError(f'the JPEG breaks off after {len(content)} bytes')
-
-
 def check_declared_size(results: Mapping[str, Any], color_type: str | int, backend: str) -> None:
     """Check that an image has the size that its annotations give, by which boxes are clipped.
 

@@ -1,13 +1,13 @@
 """Grid R-CNN's rows: its detections, whose boxes a second head moves after suppression."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mmkd.export.onnx_functions import LEFT_OUT
-from mmkd.export.proposals import at, inside, surest_apart
+from mmkd.export.detected_rows import detected_rows
 from mmkd.heads import Predictions
 
 
@@ -29,14 +29,9 @@ def grid_rows(
         valid: (B, K), likewise.
         size: (H, W) of the images.
     """
-    cfg, classes = head.test_cfg, log_prob.size(2)
-    scores = (log_prob.exp() * valid[..., None]).flatten(1)
-    scores = scores.where(scores > cfg['score_thr'], torch.full_like(scores, LEFT_OUT))
-    pairs = inside(boxes, size).expand(-1, -1, classes, -1).flatten(1, 2)
-    groups = torch.arange(classes).repeat(log_prob.size(1)).to(scores)
-    kept, place = surest_apart(pairs, scores, groups, cfg['nms'], cfg['max_per_img'])
-    boxes, there = at(pairs, place), kept > 0
-    batch, count = kept.shape
+    rows = detected_rows(head.test_cfg, log_prob, boxes, valid, size)
+    boxes = rows.boxes
+    batch, count = boxes.shape[:2]
     image = torch.arange(batch).to(boxes)[:, None, None].expand(batch, count, 1)
     rois = torch.cat([image, boxes], dim=2).flatten(0, 1)
     extractor = head.grid_roi_extractor
@@ -45,10 +40,7 @@ def grid_rows(
         cut = head.shared_head(cut)
     heat = head.grid_head(cut)['fused'].float()
     moved = _voted(head.grid_head, heat, boxes.flatten(0, 1)).view(batch, count, 4)
-    labels = place % classes
-    own = torch.arange(classes) == labels[..., None]
-    found = kept.clamp(min=0)[..., None].log().where(own, kept.new_tensor(-torch.inf))
-    return Predictions(found, moved, valid=there, one_to_one=True)
+    return replace(rows, boxes=moved, one_to_one=True)
 
 
 def _voted(grid_head: Any, heat: Tensor, boxes: Tensor) -> Tensor:
@@ -76,21 +68,3 @@ def _voted(grid_head: Any, heat: Tensor, boxes: Tensor) -> Tensor:
     )
     votes = [(where[:, own] * best[:, own]).sum(1) / best[:, own].sum(1) for where, own in sides]
     return torch.stack(votes, dim=1)
-
-
-def rows_of_detections(found: Sequence[Any], classes: int) -> Predictions:
-    """The detections of a batch as rows.
-
-    Args:
-        found: ``InstanceData`` of each image, with ``bboxes``, ``scores`` and ``labels``.
-        classes: how many there are.
-    """
-    most = max(len(one.scores) for one in found)
-    like = found[0].scores
-    log_prob = like.new_full((len(found), most, classes), -torch.inf)
-    boxes, valid = like.new_zeros(len(found), most, 4), torch.zeros(len(found), most) > 0
-    for i, one in enumerate(found):
-        count = len(one.scores)
-        log_prob[i, torch.arange(count), one.labels] = one.scores.log()
-        boxes[i, :count], valid[i, :count] = one.bboxes, True
-    return Predictions(log_prob, boxes, valid=valid, one_to_one=True)

@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from numpy.typing import NDArray
 
 from mmkd.export.mean_ap import finder_of, mean_aps
-from mmkd.export.proposal_errors import BY_ROUNDING, proposal_errors
+from mmkd.export.proposal_errors import proposal_errors
 from mmkd.export.reference import Found, Reference, Rows
 from mmkd.export.same_detections import unmatched
 from mmkd_onnx import Detector
@@ -107,8 +107,8 @@ def row_errors(
 ) -> dict[str, float]:
     """The largest differences between PyTorch's rows and a file's ``boxes`` and ``scores``.
 
-    Boxes count up to a side of the input beyond it: what lies further out is cut off anyway. Of
-    rows in buckets one in a hundred may differ, on whose buckets rounding decides.
+    Boxes count up to a side of the input beyond it: what lies further out is cut off anyway. Rows
+    that are tied may differ.
     """
     boxes, scores = outputs[:2]
     side = max(size)
@@ -121,11 +121,11 @@ def row_errors(
     of_tolerance = away / np.maximum(PER_STRIDE * own.strides, PER_SIDE * side)
     apart = np.abs(own.scores.astype(np.float64) - scores)
     left_out = 0
-    if own.in_buckets:
+    if own.tied is not None:
         other = (apart > SCORE).any(axis=2) | (of_tolerance > 1).any(axis=2)
-        if other.mean() <= BY_ROUNDING:
-            left_out = int(other.sum())
-            away, of_tolerance, apart = away[~other], of_tolerance[~other], apart[~other]
+        other &= own.tied
+        left_out = int(other.sum())
+        away, of_tolerance, apart = away[~other], of_tolerance[~other], apart[~other]
     errors = dict(
         score=apart.max(initial=0),
         box_px=away.max(initial=0),

@@ -13,6 +13,7 @@ from mmkd.export.reference import Rows
 #: Share of the proposals that may have no partner: of two that overlap by just the threshold,
 #: rounding decides which there is.
 BY_ROUNDING = 0.01
+_FAR = 100
 
 
 def proposal_errors(
@@ -29,29 +30,35 @@ def proposal_errors(
 
     Returns:
         ``score`` and ``box_px`` of pairs; ``box_of_tolerance``, infinite if more than one proposal
-        in a hundred has no partner; ``left_out``, how many have none where there are fewer.
+        in a hundred has no partner; ``left_out``, how many have none where there are fewer, and
+        how many that are tied.
     """
     worst = dict(score=0.0, box_px=0.0, box_of_tolerance=0.0, left_out=0.0)
-    for image in zip(own.boxes, own.scores, *outputs, strict=True):
+    for i, image in enumerate(zip(own.boxes, own.scores, *outputs, strict=True)):
         if not all(np.isfinite(part).all() for part in image):
             return {**dict.fromkeys(worst, np.inf), 'left_out': 0.0}
-        first = _proposals(image[0], image[1], own.proposal, side)
-        second = _proposals(image[2], image[3], own.proposal, side)
-        apart = cdist(*(np.concatenate([b / side, s], 1) for b, s in (first, second)), 'chebyshev')
-        here, there = linear_sum_assignment(apart)
+        first, second = (_proposals(image[k], image[k + 1], own.proposal, side) for k in (0, 2))
+        apart = cdist(
+            *(np.concatenate([b / side, s], 1) for b, s, _ in (first, second)), 'chebyshev'
+        )
+        # Those without a partner are far from all: how far must not decide on who is whose.
+        here, there = linear_sum_assignment(apart.clip(max=_FAR * score))
         away_box, away_score = (
             np.abs(a[here] - b[there]).max(axis=1, initial=0)
-            for a, b in zip(first, second, strict=True)
+            for a, b in zip(first[:2], second[:2], strict=True)
         )
         other = (away_score > score) | (away_box > box)
+        tied = other & own.tied[i][first[2]][here] if own.tied is not None else other & False
         most = max(len(first[0]), len(second[0]))
         alone = len(first[0]) + len(second[0]) - 2 * len(here)
-        left_out = alone + int(other.sum())
+        left_out = alone + int((other & ~tied).sum())
+        worst['left_out'] += int(tied.sum())
         if left_out <= BY_ROUNDING * most:
             worst['left_out'] += left_out
-            away_score, away_box = away_score[~other], away_box[~other]
-        elif alone:
-            worst['box_of_tolerance'] = np.inf
+        else:
+            other = tied
+            worst['box_of_tolerance'] = np.inf if alone else worst['box_of_tolerance']
+        away_score, away_box = away_score[~other], away_box[~other]
         parts = dict(score=away_score, box_px=away_box, box_of_tolerance=away_box / box)
         for key, away in parts.items():
             worst[key] = max(worst[key], float(away.max(initial=0)))
@@ -60,10 +67,10 @@ def proposal_errors(
 
 def _proposals(
     boxes: NDArray[Any], scores: NDArray[Any], rows: int, side: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Boxes (K, rows * 4) and scores (K, rows * C); one without a score only fills up."""
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Boxes (K, rows * 4), scores (K, rows * C), and which those are: with a score at all."""
     count = len(boxes) // rows
     clipped = np.clip(boxes.astype(np.float64), -side, 2 * side).reshape(count, rows * 4)
     together = scores.astype(np.float64).reshape(count, rows * scores.shape[1])
     there = together.max(axis=1, initial=0) > 0
-    return clipped[there], together[there]
+    return clipped[there], together[there], there

@@ -8,8 +8,8 @@ from mmdet.structures import DetDataSample
 from mmengine.registry import DefaultScope
 from numpy.typing import NDArray
 
+from mmkd.export.bucket_ties import tied_priors
 from mmkd.export.rows_graph import exported_head, outputs_of, rows_of, scores_of, strides_of
-from mmkd.export.thresholds import in_buckets
 from mmkd.export.two_stage import is_two_stage, live_rows, rows_of_a_proposal
 
 
@@ -22,15 +22,15 @@ class Rows(NamedTuple):
         strides: (P, 1), of each row, or 0.
         proposal: how many rows a proposal has, where rounding may decide on the order of
             proposals, and on which there are. Defaults to 0: a row has its place.
-        in_buckets: whether a row's score counts whether its second best bucket, as of SABL, lies
-            beside the best; of two alike, rounding decides which is the second. Defaults to False.
+        tied: (B, P), or of proposals (B, K): on which rounding decides, since two buckets of a
+            side, as of SABL, score alike. Defaults to None: there are no buckets.
     """
 
     boxes: NDArray[Any]
     scores: NDArray[Any]
     strides: NDArray[Any]
     proposal: int = 0
-    in_buckets: bool = False
+    tied: NDArray[Any] | None = None
 
 
 class Found(NamedTuple):
@@ -72,14 +72,16 @@ class Reference:
         with DefaultScope.overwrite_default_scope(self.scope):
             prepared = self._prepared(inputs)
             if is_two_stage(self.model):
-                found = live_rows(self.model, prepared['inputs'], prepared['data_samples'])
+                found, tied = live_rows(self.model, prepared['inputs'], prepared['data_samples'])
                 proposal = rows_of_a_proposal(self.model)
             else:
                 outputs = outputs_of(self.model, prepared['inputs'], self.size)
-                found, proposal = rows_of(exported_head(self.model), outputs, self.size), 0
+                head = exported_head(self.model)
+                found, proposal = rows_of(head, outputs, self.size), 0
+                tied = tied_priors(head, outputs)
         scores, strides = scores_of(found).numpy(), strides_of(found).numpy()
-        buckets = in_buckets(exported_head(self.model))
-        return Rows(found.boxes.numpy(), scores, strides, proposal, buckets)
+        known = None if tied is None else tied.numpy()
+        return Rows(found.boxes.numpy(), scores, strides, proposal, known)
 
     @torch.no_grad()
     def detections(self, inputs: NDArray[Any]) -> list[Found]:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmkd.export.bucket_ties import in_buckets
 from mmkd.heads import Predictions
 from mmkd.heads.readers import names_of
 
@@ -92,10 +93,3 @@ def _of_few(
         rules.update(by_level=not (cfg.get('nms') or {}).get('class_agnostic', False), score=0.0)
     instances = getattr(getattr(head, 'bbox_head', None), 'num_instance', 1)
     return rules if instances == 1 else {**rules, 'instances': int(instances)}
-
-
-def in_buckets(head: Any) -> bool:
-    """Whether the boxes of a dense head, or of a RoI head, are decided in buckets, as of SABL."""
-    last = getattr(head, 'bbox_head', head)
-    last = last[-1] if isinstance(last, nn.ModuleList) else last
-    return hasattr(getattr(last, 'bbox_coder', None), 'num_buckets')

@@ -8,10 +8,12 @@ import torch
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, get_box_tensor
 from torch import Tensor, nn
 
-from mmkd.export.grid_rows import grid_rows, rows_of_detections
+from mmkd.export.bucket_ties import tied_proposals
+from mmkd.export.detected_rows import detected_rows, joined_branches, rows_of_detections
+from mmkd.export.grid_rows import grid_rows
 from mmkd.export.proposals import inside, proposals
 from mmkd.export.roi_features import each
-from mmkd.export.two_stage_kinds import GRID, SPARSE, kind_of
+from mmkd.export.two_stage_kinds import GRID, SPARSE, branches_of, kind_of
 from mmkd.heads import Batch, Predictions, read
 from mmkd.heads.roi import BoxRows, box_rows
 from mmkd.recorders.head_watch import watch
@@ -45,6 +47,10 @@ def two_stage_rows(model: Any, inputs: Tensor, size: tuple[int, int]) -> Predict
     valid = valid.repeat_interleave(of_one, dim=1)
     if kind_of(head) is GRID:
         return grid_rows(head, features, log_prob, found, valid, size)
+    branches = branches_of(head)
+    if branches > 1:
+        detected = detected_rows(head.test_cfg, log_prob, found, valid, size)
+        return joined_branches(detected, branches)
     quality = None if rows.quality is None else rows.quality.view(batch, count, 1)
     return replace(_by_class(log_prob, found, valid), quality=quality)
 
@@ -134,30 +140,38 @@ def _by_class(log_prob: Tensor, boxes: Tensor, valid: Tensor) -> Predictions:
     )
 
 
-def live_rows(model: Any, inputs: Tensor, samples: Sequence[Any]) -> Predictions:
+def live_rows(
+    model: Any, inputs: Tensor, samples: Sequence[Any]
+) -> tuple[Predictions, Tensor | None]:
     """The same rows as the detector itself comes to them; of each image those that it has.
 
     Args:
         model: in evaluation mode, unchanged.
         inputs: (B, 3, H, W), normalised.
         samples: of the images.
+
+    Returns:
+        The rows; and, of boxes in buckets, on which proposals (B, K) rounding decides.
     """
-    head, metas = model.roi_head, [sample.metainfo for sample in samples]
+    head, branches = model.roi_head, branches_of(model.roi_head)
+    samples = [*samples] * branches
+    metas = [sample.metainfo for sample in samples]
     features = model.extract_feat(inputs)
     given = model.rpn_head.predict(features, samples, rescale=False)
     context = context_of(head, features)
     with watch(head) as runs:
         own = head.predict_bbox(features, metas, given, head.test_cfg, rescale=False, **context)
     classes = each(head.bbox_head)[-1].num_classes
-    if kind_of(head) is GRID:
-        return rows_of_detections(own, classes)
+    if kind_of(head) is GRID or branches > 1:
+        return joined_branches(rows_of_detections(own, classes), branches), None
     if not runs:  # not one proposal
         nothing = inputs.new_zeros(len(metas), 0, classes)
-        return Predictions(nothing, nothing.new_zeros(len(metas), 0, 4))
+        return Predictions(nothing, nothing.new_zeros(len(metas), 0, 4)), None
     found = read(head, runs[0], Batch(metas=metas))
     boxes = found.boxes[:, :, None] if found.class_boxes is None else found.class_boxes
     assert found.valid is not None  # as of all proposals
-    return _by_class(found.log_prob, boxes, found.valid)
+    tied = tied_proposals(head, runs[0], metas)
+    return _by_class(found.log_prob, boxes, found.valid), tied
 
 
 def rows_of_a_proposal(model: Any) -> int:
@@ -165,6 +179,8 @@ def rows_of_a_proposal(model: Any) -> int:
     head = model.roi_head
     if kind_of(head) is SPARSE:
         return 0
+    if branches_of(head) > 1:
+        return 1
     box_head = each(head.bbox_head)[-1]
     of_one = int(getattr(box_head, 'num_instance', 1))
     alone = box_head.reg_class_agnostic or not getattr(box_head, 'with_reg', True)

@@ -76,6 +76,15 @@ def kind_of(head: Any) -> Kind | None:
     return next((kind for kind in _KINDS if _alike(head, kind.head, kind.methods)), None)
 
 
+def branches_of(head: Any) -> int:
+    """How many branches of a TridentNet predict; 1 of other heads.
+
+    Of several, each suppresses what it has found, and then all of that is suppressed.
+    """
+    several = kind_of(head) is _TRIDENT and head.test_branch_idx == -1
+    return int(head.num_branch) if several else 1
+
+
 def check_two_stage(model: Any) -> None:
     """Check that the rows of a two-stage detector have a form as a graph.
 
@@ -98,13 +107,13 @@ def check_two_stage(model: Any) -> None:
         )
     if kind.rpn is RPNHead:
         _check_nms(rpn.test_cfg, 'rpn')
-    if kind is GRID:
+    branches = branches_of(head)
+    if kind is GRID or branches > 1:
         _check_nms(head.test_cfg, 'rcnn')
-    if kind is _TRIDENT and head.test_branch_idx == -1:
+    if branches > 1 and getattr(model.backbone, 'test_branch_idx', None) != -1:
         raise _error(
-            'one branch that predicts, but its test_branch_idx is -1: mmdet suppresses what each '
-            'branch finds, and then all of it. Give --cfg-options model.roi_head.test_branch_idx=1 '
-            'model.backbone.test_branch_idx=1 with the config',
+            f'as many branches in its backbone as in its {name}, whose test_branch_idx is -1, '
+            f'but {type(model.backbone).__name__} has one',
             '',
         )
     for box_head in each(head.bbox_head):

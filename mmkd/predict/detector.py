@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any, TypeAlias, overload
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import LoadImageFromFile
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from mmkd.errors import ImageError
 from mmkd.predict.pixels import as_loaded
 from mmkd_onnx import Detections
+from mmkd_onnx.detector import check_batch
 
 Image: TypeAlias = str | PathLike[str] | NDArray[Any]
 Images: TypeAlias = list[Image] | tuple[Image, ...]
@@ -81,7 +83,9 @@ class Detector:
         Raises:
             ImageError: an image cannot be read, or is none.
             TypeError: it is neither a path nor an array.
+            ValueError: ``batch`` is no whole number above 0.
         """
+        check_batch(batch)
         if not isinstance(image, list | tuple):
             return self.run([self.prepare(image)])[0]
         prepared = map(self.prepare, image)
@@ -112,7 +116,7 @@ class Detector:
                     if 'ori_shape' in results:
                         pixels = results['img'].copy()
                 else:
-                    results = transform(results)
+                    results = _transformed(results, transform, pixels)
         if pixels is None or not isinstance(results, Mapping) or 'inputs' not in results:
             raise ValueError(
                 'a test pipeline must load an image (LoadImageFromFile) and end with '
@@ -178,6 +182,24 @@ class Detector:
         known = len(self.classes)
         most = int(labels.max(initial=-1)) + 1
         return self.classes + tuple(f'class {label}' for label in range(known, most))
+
+
+def _transformed(
+    results: Any, transform: Callable[[Any], Any], pixels: NDArray[Any]
+) -> Mapping[str, Any]:
+    """A step of the pipeline on a loaded image."""
+    try:
+        found: Mapping[str, Any] = transform(results)
+    except ImageError:
+        raise
+    except (ArithmeticError, ValueError, cv2.error) as error:
+        height, width = pixels.shape[:2]
+        raise ImageError(
+            f'each image must be one that {type(transform).__name__} can prepare, but '
+            f'"{results.get("img_path") or "(an array)"}" of {height} x {width} pixels is not '
+            f'({" ".join(str(error).split())}). Cut it to pieces, or leave it out.'
+        ) from error
+    return found
 
 
 def groups(items: Iterable[Any], size: int, prepared: Callable[[Any], Prepared]) -> Iterator[Any]:

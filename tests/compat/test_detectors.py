@@ -3,10 +3,11 @@
 import pytest
 import torch
 from mmdet.models.dense_heads import GuidedAnchorHead
-from mmdet.models.detectors import SingleStageDetector
+from mmdet.models.detectors import SingleStageDetector, TridentFasterRCNN
 from mmdet.models.detectors.base_detr import DetectionTransformer
 from mmdet.registry import MODELS
 
+from tests.export.roi_kinds import built
 from tests.heads.dense_cases import CASES, build, features
 from tests.heads.models import small
 from tests.tiny import raw_batch
@@ -48,3 +49,18 @@ def test_a_batch_goes_through_guided_anchors(name):
                     torch.testing.assert_close(level[i : i + 1], expected)
         with pytest.raises(AssertionError):  # once mmcv takes a batch: does mmdet give all masks?
             GuidedAnchorHead.forward.__wrapped__(head, maps)
+
+
+def test_an_image_of_all_branches_is_found_alone_in_a_batch():
+    model = built('branches')
+    data = model.data_preprocessor(raw_batch(2))
+    with torch.no_grad():
+        together = model.predict(data['inputs'], data['data_samples'])
+        assert len(together) == 2
+        for i, found in enumerate(together):
+            own = found.pred_instances.clone()
+            [alone] = model.predict(data['inputs'][i : i + 1], data['data_samples'][i : i + 1])
+            assert len(own) > 5 and torch.equal(own.labels, alone.pred_instances.labels)
+            torch.testing.assert_close(own.bboxes, alone.pred_instances.bboxes)
+        unpatched = TridentFasterRCNN.predict.__wrapped__(model, *data.values())
+    assert len(unpatched) == 6, 'mmdet gives each image once: is the patch still needed?'

@@ -166,6 +166,7 @@ def test_what_cannot_be_is_told_before_work_starts(ssd, exported, tmp_path, monk
         (['a.py'], r'after the config a\.py its checkpoint must come'),
         (['a.py', 'b.py', 'c.pth'], r'after the config a\.py its checkpoint'),
         ([str(ssd), '--size', '0', '8'], 'must be two numbers above 0'),
+        ([str(ssd), '--map-images', '-2'], '0 or more, but got -2'),
     ):
         with pytest.raises(SystemExit):
             main(['benchmark', *words])

@@ -6,8 +6,8 @@ import pytest
 from mmcv.transforms import LoadImageFromFile
 from torch.utils.data import DataLoader
 
-from mmkd.datasets.image_file import check_whole
 from mmkd.errors import ImageError
+from mmkd_onnx.image_file import check_whole
 from tests.tiny import scene
 
 

@@ -206,10 +206,37 @@ def trident() -> ConfigDict:
     return model
 
 
+def branches() -> ConfigDict:
+    """A TridentNet that predicts with all branches, each of which suppresses first."""
+    model, wide = faster(), 128
+    model.type = 'TridentFasterRCNN'
+    model.pop('neck')
+    model.backbone = dict(
+        type='TridentResNet',
+        depth=50,
+        base_channels=8,
+        num_stages=3,
+        strides=(1, 2, 2),
+        dilations=(1, 1, 1),
+        out_indices=(2,),
+        trident_dilations=(1, 2, 3),
+        num_branch=3,
+        test_branch_idx=-1,
+    )
+    model.rpn_head.update(in_channels=wide, feat_channels=8)
+    model.rpn_head.anchor_generator.update(strides=[16], scales=[2, 4])
+    model.roi_head.update(type='TridentRoIHead', num_branch=3, test_branch_idx=-1)
+    model.roi_head.bbox_roi_extractor.update(featmap_strides=[16], out_channels=wide)
+    model.roi_head.bbox_head.in_channels = wide
+    model.test_cfg.rcnn.update(score_thr=0.05, max_per_img=30)
+    return model
+
+
 KINDS: dict[str, Callable[[], ConfigDict]] = {
     kind.__name__: kind
     for kind in (
         *(faster, cascade, double, mask, htc, scnet, grid, crowd, sparse, sabl, groie, trident),
+        branches,
     )
 }
 

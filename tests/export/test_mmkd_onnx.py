@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
+from PIL import Image
 
 from mmkd.checkpoints.preprocessing import Preprocessing
 from mmkd.export.input_rule import input_rule
 from mmkd_onnx import load
+from mmkd_onnx.image_file import read_image
 from mmkd_onnx.preparation import place
 from tests.export.conftest import pipeline
 from tests.tiny import ROOT
@@ -91,6 +94,7 @@ def test_a_batch_finds_what_single_images_do(exported, ssd):
         (np.zeros((4, 4, 3)), 'got float64 of shape'),
         (np.zeros((4, 4, 2), np.uint8), r'got uint8 of shape \(4, 4, 2\)'),
         (np.zeros((0, 4, 3), np.uint8), 'of shape'),
+        (np.zeros(4, np.uint8), r'of shape \(4,\)'),
         (np.zeros((1, 4000, 3), np.uint8), r'a row and a column left .* but got 1 x 4000'),
     ],
 )
@@ -107,6 +111,25 @@ def test_an_image_of_too_many_pixels_is_named(exported, tmp_path):
     (tmp_path / 'bomb.png').write_bytes(claimed)
     with pytest.raises(ValueError, match=r'must be a file that OpenCV can read, but ".*bomb\.png"'):
         load(exported)(tmp_path / 'bomb.png')
+
+
+@pytest.mark.parametrize('kind', ['jpg', 'png', 'tif', 'webp'])
+def test_an_image_is_turned_as_by_the_loader(tmp_path, kind):
+    file = str(tmp_path / f'a.{kind}')
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, exif=exif)
+    own = LoadImageFromFile()(dict(img_path=file))['img']
+    np.testing.assert_array_equal(read_image(file), own)
+
+
+def test_a_jpeg_that_breaks_off_is_named(exported, tmp_path):
+    """OpenCV would fill it up with grey."""
+    content = cv2.imencode('.jpg', np.zeros((64, 64, 3), np.uint8))[1].tobytes()
+    (tmp_path / 'half.jpg').write_bytes(content[:-9])
+    with pytest.raises(ValueError, match=r'half\.jpg" is not \(the JPEG breaks off after'):
+        load(exported)(tmp_path / 'half.jpg')
 
 
 @settings(max_examples=60)

@@ -85,6 +85,16 @@ def in_two_halves(model):
     model.graph.initializer[0].ClearField('data_location')
 
 
+def default_of_a_function(model):
+    """Where no node of it names the tensor."""
+    function = model.functions.add(name='f', domain='pkg.f')
+    attribute = function.attribute_proto.add(name='a', type=onnx.AttributeProto.TENSOR)
+    attribute.t.CopyFrom(model.graph.initializer[0])
+    attribute.t.ClearField('raw_data')
+    attribute.t.data_location = TensorProto.EXTERNAL
+    attribute.t.external_data.add(key='location', value='../secret')
+
+
 def second_input(model):
     model.graph.input.append(helper.make_tensor_value_info('more', TensorProto.FLOAT, [1]))
 
@@ -95,6 +105,7 @@ def second_input(model):
         (sparse_tensor, 'holds sparse tensors'),
         (sparse_constant, 'holds sparse tensors'),
         (in_two_halves, 'weights outside its folder'),
+        (default_of_a_function, 'weights outside its folder'),
         (second_input, 'must have one input, the images, but .* has 2'),
         (metadata('thresholds', score=10**400), 'metadata out of all bounds'),
         (metadata('thresholds', peaks=dict(kernel=2, size=[34, 10])), 'out of all bounds'),

@@ -17,12 +17,14 @@ from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor, SingleRoIExt
 from torch import nn
 
 from mmkd.export import rows_graph
+from mmkd.export.bucket_ties import tied_proposals
 from mmkd.export.not_exportable import NotExportableError
 from mmkd.export.onnx_file import graph_bytes
 from mmkd.export.parity import row_errors
 from mmkd.export.proposal_errors import proposal_errors
 from mmkd.export.reference import Reference, Rows
 from mmkd.export.rows_graph import RowsGraph, exported_head
+from mmkd.heads.roi import RoICall
 from mmkd_cli.main import main
 from tests.export.conftest import save, truth_by
 from tests.export.roi_kinds import KINDS, built, faster, spread_out
@@ -41,7 +43,7 @@ def run(content: bytes):
 
 
 #: Export takes a second or two of each; a thorough run tries all.
-OPSETS = dict(cascade=16, grid=17, sparse=18)
+OPSETS = dict(cascade=16, grid=17, sparse=18, branches=18)
 if os.environ.get('HYPOTHESIS_PROFILE') == 'thorough':
     OPSETS = dict.fromkeys(KINDS, 18) | OPSETS
 
@@ -56,7 +58,7 @@ def test_the_rows_are_those_of_the_live_detector(kind, opset):
     assert own.scores.shape[1] > 15 and own.scores.std() > 1e-3
     assert errors['score'] <= 1e-4 and errors['box_of_tolerance'] <= 1, errors
     ops = [node.op_type for node in onnx.load_from_string(content).graph.node]
-    assert ops.count('NonMaxSuppression') == dict(sparse=0, grid=2).get(kind, 1)
+    assert ops.count('NonMaxSuppression') == dict(sparse=0, grid=2, branches=2).get(kind, 1)
     assert 'RoiAlign' in ops
 
 
@@ -179,7 +181,7 @@ def test_what_a_setting_changes_is_refused_too():
         exported_head(model)
     model = built('trident')
     model.roi_head.test_branch_idx = -1
-    with pytest.raises(NotExportableError, match=r'Give --cfg-options model\.roi_head\.test_br'):
+    with pytest.raises(NotExportableError, match=r'as many branches in its backbone .* ResNet has'):
         exported_head(model)
 
 
@@ -225,17 +227,53 @@ def test_the_order_of_proposals_does_not_count(count, seed, filling):
     assert found['box_px'] == pytest.approx(0.5) and found['box_of_tolerance'] > 1
 
 
-def test_one_row_in_a_hundred_may_have_another_second_bucket():
-    own = rows(100)._replace(proposal=0, in_buckets=True)  # 200 rows
+def test_rows_whose_buckets_are_tied_may_differ():
+    tied = np.zeros((1, 200), bool)
+    tied[0, [3, 50, 70, 90]] = True
+    own = rows(100)._replace(proposal=0, tied=tied)  # 200 rows
     other = own.scores.copy()
-    other[0, [3, 50], 0] += 0.03
+    other[0, [3, 50, 70], 0] += 0.03
     found = row_errors(own, [own.boxes, other], SIZE)
-    assert found['left_out'] == 2 and found['score'] == 0
-    other[0, 60, 0] += 0.03
+    assert found['left_out'] == 3 and found['score'] == 0
+    other[0, 60, 0] += 0.02
     found = row_errors(own, [own.boxes, other], SIZE)
-    assert found['left_out'] == 0 and found['score'] == pytest.approx(0.03)
-    exact = own._replace(in_buckets=False)
-    assert row_errors(exact, [own.boxes, other], SIZE)['score'] == pytest.approx(0.03)
+    assert found['left_out'] == 3 and found['score'] == pytest.approx(0.02)
+    without = own._replace(tied=None)
+    assert row_errors(without, [own.boxes, other], SIZE)['score'] == pytest.approx(0.03)
+
+
+def test_proposals_whose_buckets_are_tied_may_differ():
+    """Any number of them, besides the one in a hundred that others may be."""
+    tied = np.zeros((1, 40), bool)
+    tied[0, [1, 4, 30]] = True
+    own, other = rows(40)._replace(tied=tied), rows(40)
+    moved = other.boxes.reshape(1, 40, 2, 4)
+    moved[0, [1, 4, 30]] += 9
+    found = errors(own, moved.reshape(1, 80, 4), other.scores)
+    assert found['left_out'] == 3 and found['box_px'] == 0
+    moved[0, 8] += 2
+    found = errors(own, moved.reshape(1, 80, 4), other.scores)
+    assert found['left_out'] == 3 and found['box_px'] == pytest.approx(2)
+
+
+def test_a_box_without_width_is_undecided():
+    """All buckets of it see the same; in others they do not."""
+    model = built('sabl')
+    for parameter in model.roi_head.parameters():
+        if parameter.dim() > 1:  # with which buckets score apart
+            nn.init.normal_(parameter, 0, 1.5 / parameter[0].numel() ** 0.5)
+    head = model.roi_head
+    features = [torch.randn(1, 16, SIZE[0] // s, SIZE[1] // s) for s in (4, 8, 16, 32)]
+    rois = torch.tensor([[0.0, 0, 10, 0, 40], [0, 5, 10, 60, 50]])
+    calls = [RoICall(i, features, rois, {}, _forward(head, i, features, rois)) for i in (0, 1)]
+    assert tied_proposals(head, calls, [{}]).tolist() == [[True, False]]
+    assert tied_proposals(built('faster').roi_head, calls, [{}]) is None
+
+
+@torch.no_grad()
+def _forward(head, stage, features, rois):
+    found = head._bbox_forward(stage, features, rois)
+    return found['cls_score'], found['bbox_pred']
 
 
 def test_one_proposal_in_a_hundred_may_be_another():

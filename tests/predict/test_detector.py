@@ -87,6 +87,16 @@ def test_what_is_no_image_is_told(detect, image, told):
         detect(image)
 
 
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+def test_an_image_of_which_nothing_is_left_is_told(place, backend):
+    """Of one pixel in a thousand, as a ruler or a spectrum has them."""
+    config = pair_config(place.folder)
+    config['test_dataloader']['dataset']['pipeline'][1]['backend'] = backend
+    detect = load(place.student__pth, Config(config), device='cpu')
+    with pytest.raises(ImageError, match=r'that Resize can prepare, but .* 3 x 9000 pixels is not'):
+        detect(np.zeros((3, 9000, 3), np.uint8))
+
+
 def test_an_image_of_pillow_is_ambiguous(detect):
     with pytest.raises(TypeError, match=r'but got Image\. Of an image of Pillow give'):
         detect(Image.new('RGB', (8, 8)))

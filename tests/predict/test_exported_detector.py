@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import mmkd_onnx
 from mmkd import load
 from mmkd.errors import ImageError
 from mmkd.predict.exported_detector import open_exported
@@ -36,6 +37,15 @@ def test_a_list_is_found_in_batches(exported, place):
     detect = load(exported)
     for one, other in zip(detect(place.images, batch=3), map(detect, place.images), strict=True):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize('batch', [0, -1, 1.5])
+def test_a_batch_has_images(place, exported, batch):
+    for detect in (
+        load(place.student__pth, device='cpu'), load(exported), mmkd_onnx.load(exported)
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r'batch must be a whole number above 0, but got'):
+            detect(place.images, batch=batch)
 
 
 @pytest.mark.parametrize(

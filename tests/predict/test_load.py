@@ -11,12 +11,14 @@ import pytest
 import torch
 from mmdet.apis import DetInferencer, inference_detector, init_detector
 from mmdet.registry import MODELS
+from mmengine import registry
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
 from pycocotools import mask
 
 from mmkd import load
-from mmkd.checkpoints.registered_config import registered_config
+from mmkd.checkpoints.registered_config import called_by, registered_config
+from mmkd.checkpoints.registered_parts import _registries
 from mmkd.config.key_finder import RUNNER_KEYS
 from mmkd.export.student_config import student_config
 from mmkd.predict.coco_results import CocoResults
@@ -118,6 +120,8 @@ def hostile(folder: Path) -> dict[str, dict]:
     """Changes that would run ``evil`` or ``evil_teacher.py``, whose code leaves a mark."""
     ssd, path = tiny_ssd(), str(folder / 'evil_teacher.py')
     dataset = pair_config(folder)['test_dataloader']['dataset']
+    parts = ('backbone', 'neck', 'bbox_head')
+    code = dict(type='CameraMotionCompensation', warp_mode=f'open({str(folder / "ran")!r}, "w")')
     return dict(
         dotted=dict(model=EVIL),
         inner=dict(model={**ssd, 'backbone': EVIL}),
@@ -142,6 +146,19 @@ def hostile(folder: Path) -> dict[str, dict]:
         student=dict(model=dict(type='DetectionDistill', architecture=path)),
         installed=dict(model=dict(cfg_path=f'mmdet::../../../../..{path}')),
         razor=dict(model=dict(type='mmrazor.sub_model', cfg=ssd)),
+        # Registered, and its constructor takes a text for code.
+        coder=dict(model={**ssd, 'bbox_head': {**ssd['bbox_head'], 'bbox_coder': code}}),
+        shapes=dict(
+            test_dataloader=dict(dataset={**dataset, 'batch_shapes_cfg': code}),
+        ),
+        # It opens a file, or downloads it.
+        lad=dict(
+            model=dict(
+                type='LAD',
+                teacher_ckpt=path.replace('.py', '.pth'),
+                **{f'{whose}{part}': ssd[part] for whose in ('', 'teacher_') for part in parts},
+            )
+        ),
         # In another registry than the model's: mmengine then imports a module of that name.
         other=dict(model={**ssd, 'neck': dict(type='EvalHookOfMine')}),
     )
@@ -163,6 +180,32 @@ def test_what_would_be_run_is_refused(tmp_path, monkeypatch, mmdet_scope, name):
         load(path)
     assert not (tmp_path / 'ran').exists()
     assert not {'evil', 'EvalHookOfMine'} & set(sys.modules)
+
+
+def test_what_opens_files_is_known():
+    """Of all that is registered; a detector on its own is none."""
+    roots = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
+    kinds = {kind for own in _registries(roots) for kind in own.module_dict.values()}
+    opens = {'eval', 'open', '.from_pretrained', '.fromfile', 'load_checkpoint'}
+    found = {kind.__name__ for kind in kinds if called_by(kind) & opens}
+    assert found >= {'CameraMotionCompensation', 'LAD', 'BertModel', 'ATSSVLFusionHead'}
+    assert not found & {'ResNet', 'SSDHead', 'RetinaHead', 'SSDVGG', 'FasterRCNN', 'CSPNeXt'}
+
+
+@pytest.mark.parametrize(
+    'loader',
+    [
+        5,
+        dict(dataset=[1]),
+        dict(dataset=dict(type='CocoDataset', pipeline=5)),
+        dict(dataset=dict(type='CocoDataset', pipeline=[5])),
+        dict(dataset=dict(type='CocoDataset', metainfo=5, pipeline=[PACK])),
+        dict(dataset=dict(type='ConcatDataset', datasets=[dict(pipeline='x')])),
+    ],
+)
+def test_data_that_are_none_are_told(tmp_path, mmdet_scope, loader):
+    with pytest.raises(ValueError, match=r'has one with .* for its (test_dat|dat|pipe|meta)'):
+        load(saved(tmp_path, test_dataloader=loader), device='cpu')
 
 
 def test_custom_imports_are_not_followed(tmp_path, mmdet_scope):

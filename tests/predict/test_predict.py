@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,9 @@ from pycocotools.cocoeval import COCOeval
 
 from mmkd import load
 from mmkd.predict import frames
+from mmkd_cli.benchmark import split_files
 from mmkd_cli.main import main
+from mmkd_cli.predict import split_words
 from tests.predict.conftest import PLAIN
 from tests.tiny import ROOT
 
@@ -166,6 +169,19 @@ def test_what_cannot_be_is_told_before_work_starts(student, here):
     with pytest.raises(FileNotFoundError, match='the detector must be an existing file'):
         main(['predict', 'lost.pth', 'photos'])
     assert sorted(os.listdir()) == ['photos']
+
+
+def test_a_name_with_colons_is_a_file_if_it_is_there(here):
+    """And else a config of an installed package."""
+    Path('a::b.pth').touch()
+    words = Namespace(detector='a::b.pth', words=['c.jpg'])
+    assert split_words(words) == (None, 'a::b.pth', ['c.jpg'])
+    words = Namespace(detector='mmdet::a', words=['b.pth', 'c.jpg'])
+    assert split_words(words) == ('mmdet::a', 'b.pth', ['c.jpg'])
+    assert split_files(words, ['a::b.pth', 'mmdet::a', 'c.pth']) == [
+        (None, 'a::b.pth'),
+        ('mmdet::a', 'c.pth'),
+    ]
 
 
 @pytest.mark.parametrize(
