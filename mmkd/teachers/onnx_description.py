@@ -137,7 +137,7 @@ class Description:
 
     def detect(self, image: NDArray[Any]) -> tuple[Any, Any, Any, Any]:
         """Boxes, scores, labels and scores of all classes in an image (H, W, 3) in BGR."""
-        from mmkd_onnx.detections import choose
+        from mmkd_onnx.detections import choose_rows
         from mmkd_onnx.preparation import place
 
         step: dict[str, Any] = dict(interpolation='bilinear')
@@ -156,10 +156,7 @@ class Description:
             before_nms=None, multi_label=False, class_agnostic=False, min_side=0, clip_first=False,
             levels=[len(boxes)],
         )  # fmt: skip
-        found, sure, labels = choose(boxes, scores, rules, self.size)
-        gaps = np.abs(found[:, None] - np.clip(boxes, 0, np.tile(self.size[::-1], 2))[None]).sum(-1)
-        gaps += np.abs(sure[:, None] - scores.T[labels]) * 1e3
-        rows = gaps.argmin(1) if len(found) else np.zeros(0, np.int64)
+        rows, found, sure, labels = choose_rows(boxes, scores, rules, self.size)
         distribution = None if self.labels else scores[rows].astype(np.float32)
         return placed.back(found), sure, labels, distribution
 

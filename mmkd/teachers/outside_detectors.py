@@ -249,12 +249,7 @@ class OnnxDetector:
         outputs = [output[0] for output in self._own.raw(prepared.data['inputs'][None])]
         if len(outputs) > 1:
             check_scores(outputs[1], f'"{self.path}"', ' Or export the detector again.')
-        boxes, scores, labels = self._own.chosen(outputs)
-        distribution = None
-        if len(outputs) > 1:  # rows with a score for each class, of which the chosen ones are some
-            gaps = np.abs(boxes[:, None] - np.clip(outputs[0], 0, None)[None]).sum(-1)
-            gaps += np.abs(scores[:, None] - outputs[1].T[labels]) * 1e3
-            rows = gaps.argmin(1) if len(boxes) else np.zeros(0, np.int64)
-            distribution = outputs[1][rows].astype(np.float32)
+        rows, boxes, scores, labels = self._own.chosen_rows(outputs)
+        distribution = None if rows is None else outputs[1][rows].astype(np.float32)
         placed = prepared.data['placed'].back(boxes)
         return Found(placed, scores.astype(np.float32), labels.astype(np.int64), distribution)

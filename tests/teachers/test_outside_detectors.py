@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mmkd.teachers.class_names import class_names
 from mmkd.teachers.onnx_description import Description
 from mmkd.teachers.outside_detectors import FunctionDetector, OnnxDetector
+from mmkd_onnx.model_file import KEY
 
 onnx = pytest.importorskip('onnx')
 
@@ -277,6 +278,30 @@ def test_scores_that_exclude_each_other_are_known(tmp_path):
         assert OnnxDetector(path, {**TOLD, **told}).softmax is softmax
     assert not FunctionDetector(brightest, CLASSES).softmax
     assert FunctionDetector(brightest, CLASSES, softmax=True).settings['softmax'] is True
+
+
+def test_a_detection_has_the_scores_of_its_own_row(tmp_path):
+    """Also where another row lies where the border cuts it, and where rows have no box."""
+    rows = [[10, 10, 90, 90], [10, 10, 50, 40], [np.nan] * 4]
+    scores = [[0.1, 0.9], [0.7, 0.85], [0.02, 0.01]]
+    outputs = dict(boxes=rows, scores=scores)
+    path = model(tmp_path / 'm.onnx', outputs)
+    described = OnnxDetector(path, TOLD)
+    content = onnx.load(path)
+    del content.graph.output[2:]
+    thresholds = dict(
+        score=0.05, iou=0.5, max_per_image=9, before_nms=None, levels=[3], min_side=0,
+        multi_label=False, class_agnostic=False, clip_first=True,
+    )  # fmt: skip
+    preparation = dict(size=[40, 50], steps=[], padding=[0] * 3, input='float32')
+    told = dict(classes=CLASSES, preprocessing=preparation, thresholds=thresholds)
+    onnx.helper.set_model_props(content, {KEY: json.dumps(told)})
+    onnx.save(content, path)
+    for detector in (described, OnnxDetector(path)):
+        [found] = detector([image(size=(40, 50))])
+        np.testing.assert_allclose(found.boxes[0], [10, 10, 50, 40], atol=1e-3)
+        np.testing.assert_allclose(found.scores[0], 0.9)
+        np.testing.assert_allclose(found.distribution[0], [0.1, 0.9])
 
 
 def test_outputs_of_other_axes_are_refused(tmp_path):
