@@ -26,6 +26,7 @@ from mmkd.heads import describe_head, predicting_head
 from mmkd.label.distributions import detect_with_distributions
 from mmkd.predict.detector import groups
 from mmkd.predict.load import find_device, load
+from mmkd.teachers.class_names import class_names
 from mmkd.teachers.outside_detectors import Found, FunctionDetector, OnnxDetector
 
 #: A path, or (H, W, 3) in BGR.
@@ -82,10 +83,12 @@ class PipelineDetector:
         told = None if config is None else _digest_of(config)
         self.settings: Mapping[str, Any] = {'config': told}
         self.detector = load(checkpoint, config, device)
-        self.classes, self.soft = self.detector.classes, soft
-        self.name, self.digest = checkpoint, sha256_of(Path(file))
+        self.name, self.digest, self.soft = checkpoint, sha256_of(Path(file)), soft
         _, head = predicting_head(getattr(self.detector, 'model', None))
-        self.softmax = head is not None and describe_head(head).sigmoid is False
+        known = None if head is None else describe_head(head)
+        self.softmax = known is not None and known.sigmoid is False
+        count = known.classes if known is not None else None
+        self.classes = _each_named(self.detector.classes, count or 0)
 
     def __call__(self, images: Sequence[Image]) -> list[Looked]:
         """What is found in each image."""
@@ -119,6 +122,13 @@ class PixelDetector:
         """What is found in each image."""
         pixels = [pixels_of(image) for image in images]
         return list(zip(self.detector(pixels), pixels, strict=True))
+
+
+def _each_named(names: Sequence[str], count: int) -> tuple[str, ...]:
+    """Names of at least so many classes, made up where neither weights nor data tell them."""
+    more = (f'class {label}' for label in range(len(names), count))
+    found = (*names, *more)
+    return class_names(found) if found else ()
 
 
 def _digest_of(config: Config) -> str:
