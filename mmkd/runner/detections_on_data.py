@@ -108,6 +108,7 @@ class DetectionsOnData(BaseModel):
         if isinstance(self.given, FileOfDetections):
             return self._of_file[str(path)]
         [one] = self.given.detector([pixels_of(str(path))])
+        assert self.given.classes is not None  # begin() has told them
         labels, scores = student_classes(self.given.classes, one.labels, one.scores)
         boxes = torch.from_numpy(one.boxes[labels >= 0].astype('float32'))
         return boxes, torch.from_numpy(scores[labels >= 0])

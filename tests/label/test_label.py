@@ -133,6 +133,26 @@ def test_classes_that_nothing_names_are_numbered(place, tmp_path, monkeypatch, n
     assert len(told) and set(told.names) <= set(expected)
 
 
+def test_what_is_told_of_a_detector_is_heard_or_refused(place, tmp_path):  # noqa: F811
+    """Paths may be of any kind, too."""
+    out, names = tmp_path / 'own.json', ['fly', 'moth', 'wasp']
+    given = Path(place.student__pth), [Path(place.images[0])], out
+    label_images(*given, classes=names, score_thr=0.01)
+    assert read(out)['classes'] == names
+    assert {row['category_name'] for row in read(out)['results']} <= set(names)
+    label_images(given[0], Path(place.folder) / 'annotations/val.json', out, overwrite=True)
+    assert read(out)['classes'] == list(CLASSES) and len(read(out)['images']) == 5
+    for told, match in (
+        (dict(classes=names[:2]), r'each of the 3 classes of ".*but got 2 \(fly, moth\)'),
+        (dict(description=dict(size=[8, 8])), 'a description is told of an ONNX file, but the det'),
+        (dict(softmax=True), 'softmax is told of a function, but the detector is'),
+    ):
+        with pytest.raises(ValueError, match=match):
+            label_images(*given, overwrite=True, **told)
+    with pytest.raises(ValueError, match='but the detector is a function'):
+        label_images(bright, *given[1:], classes=['bee'], description='x.json', overwrite=True)
+
+
 def test_interrupted_it_goes_on_where_it_was(folder):
     out, calls = folder / 'teacher.json', []
 
