@@ -266,6 +266,25 @@ def test_labels_beyond_the_classes_are_told_once_and_left_out(tmp_path, logged):
     assert found.labels.tolist() == [1] and logged() == before
 
 
+def test_labels_behind_a_first_background_begin_at_1(tmp_path):
+    """As torchvision's: 0 is the label of nothing."""
+    scores = np.array(SCORES)
+    outputs = dict(boxes=ROWS, scores=scores.max(1), labels=scores.argmax(1) + 1)
+    check(detect(tmp_path, outputs, labels='labels', background='first'))
+    own = dict(outputs, labels=scores.argmax(1) + 5)
+    check(detect(tmp_path, own, labels='labels', background='first', first_label=5))
+
+
+def test_boxes_of_another_form_than_told_are_noted_once(tmp_path, logged):
+    rows = np.array(ROWS, float)
+    other = np.c_[(rows[:, :2] + rows[:, 2:]) / 2, rows[:, 2:] - rows[:, :2]]
+    detector = OnnxDetector(model(tmp_path / 'm.onnx', dict(boxes=other, scores=SCORES)), TOLD)
+    for _ in range(2):
+        detector([image()])
+    assert logged().count('3 of 3 that score 0.05 or more have not, and are left out') == 1
+    assert 'Correct box_form of the description, which is xyxy' in logged()
+
+
 def test_scores_that_exclude_each_other_are_known(tmp_path):
     path = model(tmp_path / 'm.onnx', dict(boxes=ROWS, scores=np.c_[SCORES, [0.1] * 3]))
     for told, softmax in (
