@@ -1,5 +1,6 @@
 """Detectors of other programs: a Python function, an ONNX file."""
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -64,7 +65,8 @@ class FunctionDetector:
         if not callable(found):
             raise TypeError(
                 'a function that detects must be callable, or the dotted name of what is, but got '
-                f'{function!r}. Name it as package.module.function.'
+                f'{function!r}{_why_not(function)}. Name it as package.module.function, in a '
+                'folder that PYTHONPATH names.'
             )
         self.function: Any = found
         self.classes, self.softmax = class_names(classes), softmax
@@ -147,6 +149,17 @@ class FunctionDetector:
                 f'but returned "{name}". Add it to classes.'
             )
         return self.classes.index(name)
+
+
+def _why_not(name: Any) -> str:
+    """What an import says of the module of a dotted name."""
+    if not isinstance(name, str):
+        return ''
+    try:
+        importlib.import_module(name.rpartition('.')[0] or name)
+    except ImportError as error:
+        return f' ({type(error).__name__}: {error})'
+    return ''
 
 
 def _whole(labels: NDArray[Any]) -> NDArray[Any]:

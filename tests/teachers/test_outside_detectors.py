@@ -115,9 +115,18 @@ def test_tensors_of_any_precision_and_names_in_any_array_will_do(kind):
         assert found.labels.tolist() == [1]
 
 
-def test_what_is_no_function_is_refused():
-    with pytest.raises(TypeError, match='must be callable'):
+def test_what_is_no_function_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(TypeError, match='must be callable.*but got 3. Name it'):
         FunctionDetector(3, CLASSES)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'needs_more.py').write_text('import not_installed\ndef detect(images): pass\n')
+    for name, why in (
+        ('not_there.detect', r"\(ModuleNotFoundError: No module named 'not_there'\)"),
+        ('needs_more.detect', r"No module named 'not_installed'\)"),
+        ('json.detect', r"'json.detect'\. Name it as package.module.function, in a folder that"),
+    ):
+        with pytest.raises(TypeError, match=why):
+            FunctionDetector(name, CLASSES)
     for classes in ((), 'ant', None, (1, 2), ('ant', None)):
         with pytest.raises(ValueError, match='different names'):
             FunctionDetector(brightest, classes)
