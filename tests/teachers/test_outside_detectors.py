@@ -116,7 +116,7 @@ def test_tensors_of_any_precision_and_names_in_any_array_will_do(kind):
 
 
 def test_what_is_no_function_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(TypeError, match='must be callable.*but got 3. Name it'):
+    with pytest.raises(TypeError, match=r'must be callable.*but got 3\. Name it'):
         FunctionDetector(3, CLASSES)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / 'needs_more.py').write_text('import not_installed\ndef detect(images): pass\n')
