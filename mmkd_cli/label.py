@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--draw', type=Path, metavar='DIR', help='draw into this folder')
     parser.add_argument('--root', help="the folder of a COCO file's images")
-    parser.add_argument('--classes', nargs='+', default=(), help="names of torchvision's labels")
+    parser.add_argument('--classes', nargs='+', default=(), help="names of the detector's classes")
     parser.add_argument('--describe', metavar='FILE', help='of an ONNX file of another program')
     parser.add_argument('--device', help='for example cuda:1; default: a GPU, if there is one')
     parser.add_argument('--batch', type=count, default=1, help='images at once; default: 1')

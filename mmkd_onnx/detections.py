@@ -87,6 +87,17 @@ def choose(
     Returns:
         Boxes (n, 4), scores (n,) and labels (n,), the surest first.
     """
+    return choose_rows(boxes, scores, rules, size, factors)[1:]
+
+
+def choose_rows(
+    boxes: NDArray[Any],
+    scores: NDArray[Any],
+    rules: Mapping[str, Any],
+    size: tuple[int, int],
+    factors: NDArray[Any] | None = None,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """As :func:`choose`, and before what it gives which row each detection is, (n,)."""
     if rules.get('peaks'):
         scores = _peaks(scores, **rules['peaks'])
     rows, labels = _candidates(_without(scores, factors, rules.get('factor', 0)), rules)
@@ -109,7 +120,7 @@ def choose(
     chosen = kept_boxes[order]
     if rules.get('voting'):
         chosen = _voted(chosen, labels[order], kept_boxes, found, labels)
-    return np.clip(chosen, 0, limit), found[order].astype(np.float32), labels[order]
+    return rows[order], np.clip(chosen, 0, limit), found[order].astype(np.float32), labels[order]
 
 
 #: Rules that files are without but for those of few heads, and what each says.

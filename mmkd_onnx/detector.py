@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mmkd_onnx.detections import Detections, choose
+from mmkd_onnx.detections import Detections, choose_rows
 from mmkd_onnx.image_file import read_image
 from mmkd_onnx.metadata import Metadata
 from mmkd_onnx.model_file import ModelFileError, read_file
@@ -203,20 +203,28 @@ class Detector:
         self, outputs: Sequence[NDArray[Any]]
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Boxes, scores and labels in the outputs of one image, in pixels of the input."""
+        return self.chosen_rows(outputs)[1:]
+
+    def chosen_rows(
+        self, outputs: Sequence[NDArray[Any]]
+    ) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """As :meth:`chosen`, after which of the outputs' rows each is; None of a file with NMS."""
+        which = None
         if len(outputs) == 1:
             found = outputs[0][outputs[0][:, 5] >= 0]
             boxes, scores, labels = found[:, :4], found[:, 4], found[:, 5].astype(np.int64)
         else:
             rows, of_classes, *factors = outputs
             rule = self.metadata.thresholds
-            boxes, scores, labels = choose(rows, of_classes, rule, self.size, *factors)
+            chosen = choose_rows(rows, of_classes, rule, self.size, *factors)
+            which, boxes, scores, labels = chosen
         foreign = labels[(labels < 0) | (labels >= len(self.classes))]
         if foreign.size:
             raise ModelFileError(
                 f'the labels of an exported detector must be of its {len(self.classes)} classes, '
                 f'but "{self._path}" gives {foreign[0]}. Export it again.'
             )
-        return boxes, scores, labels
+        return which, boxes, scores, labels
 
 
 def check_batch(batch: int) -> None:

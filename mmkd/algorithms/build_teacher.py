@@ -18,6 +18,7 @@ from mmkd.detections.feed import feed_detections, leaf_datasets
 from mmkd.detections.following import DETECTIONS
 from mmkd.detections.results_file import read_results
 from mmkd.heads import describe_head, predicting_head
+from mmkd.heads.class_map import check_form
 from mmkd.teachers.frozen_teacher import FrozenTeacher
 from mmkd.teachers.given_detections import (
     FileOfDetections,
@@ -88,6 +89,7 @@ def build_given(
     """
     settings = settings_of(entry.model)
     class_map = settings.pop('class_map', None) or entry.class_map
+    check_form(class_map)
     door = next(iter(settings))
     if door == 'results':
         read_results(settings[door], f'model.{what}')

@@ -9,10 +9,10 @@ from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
 from mmkd.algorithms.own_positives import OwnPositives
+from mmkd.algorithms.teacher_rows import TeacherRows
 from mmkd.datasets.data_samples import ground_truth
 from mmkd.geometry.multi_level_maps import upcast
 from mmkd.heads import describe_head, detections, predicting_head
-from mmkd.recorders.predictions_recorder import records_rows
 from mmkd.recorders.replaced import replaced
 
 _SURE = 20.0  # a logit whose loss, and its gradient, are nothing in float32
@@ -64,9 +64,8 @@ class MissedObjects:
                 f'{type(student).__name__} with {kind}. Leave it out, or take a one-stage student.'
             )
         self._known = known
-        recorders = getattr(getattr(distiller, 'teacher_recorders', None), 'recorders', {})
-        self._rows = [one for one in recorders.values() if records_rows(one)]
-        if not self._rows:
+        self._rows = TeacherRows(distiller)
+        if not self._rows.recorded:
             raise ValueError(
                 "missed_objects needs the teacher's rows: a recorder of type 'Predictions' there, "
                 'as soft_ground_truth and prediction_rows have it, but there is none. Add one.'
@@ -82,13 +81,17 @@ class MissedObjects:
         return cls(student, distiller, **settings)
 
     def regions(self, samples: Any, images: int) -> list[Tensor]:
-        """Of each image the boxes (n, 4) of what the ground truth misses, in input pixels."""
-        rows = self._rows[0].get_record_data().detach()
-        found = detections(rows, self.score_thr, _NMS, _MOST)
+        """Of each image the boxes (n, 4) of what the ground truth misses, in input pixels.
+
+        Of several teachers it is what any of them is sure of, and of each the classes that the
+        student learns from it.
+        """
+        found = [detections(rows, self.score_thr, _NMS, _MOST) for rows in self._rows.read()]
         truth, of = ground_truth(samples)
         regions = []
         for i in range(images):
-            boxes, own = found[i].boxes, truth[of.to(truth.device) == i].to(found[i].boxes)
+            boxes = torch.cat([each[i].boxes for each in found])
+            own = truth[of.to(truth.device) == i].to(boxes)
             overlap = bbox_overlaps(boxes, own).amax(1) if len(own) else boxes.new_zeros(len(boxes))
             regions.append(boxes[overlap < self.iou_thr])
         return regions

@@ -21,6 +21,12 @@ from mmkd.datasets.metainfo import dataset_type
 #: By which a batch tells which of its images have no annotations: (B,), bool.
 UNLABELLED = 'unlabelled'
 
+#: Transforms that would leave out an image without boxes, and what lets them keep it.
+_KEEP_BARE: dict[str, dict[str, bool]] = {
+    'RandomCrop': {'allow_negative_crop': True},
+    'Albu': {'skip_img_without_anno': False},
+}
+
 #: What ``unlabelled=dict(...)`` of a pair may have.
 _KNOWN = ('images', 'share', 'root')
 
@@ -189,8 +195,7 @@ def mixed_loader(cfg: Mapping[str, Any]) -> Any:
         return loader
     if isinstance(settings, str):
         settings = dict(images=settings)
-    unknown = set(settings) - set(_KNOWN)
-    if unknown or 'images' not in settings:
+    if set(settings) - set(_KNOWN) or 'images' not in settings:
         raise ValueError(
             f'model.unlabelled must have images, and may have share and root, but has '
             f'{", ".join(map(str, settings)) or "nothing"}. Correct it.'
@@ -210,8 +215,7 @@ def mixed_loader(cfg: Mapping[str, Any]) -> Any:
     images = settings['images']
     words = [images] if isinstance(images, str) else list(images)
     listed = [one.told() for one in find_images(words, settings.get('root'))]
-    scope = cfg.get('default_scope')
-    others = _without_annotations(loader['dataset'], listed, scope)
+    others = _without_annotations(loader['dataset'], listed, cfg.get('default_scope'))
     sampler = loader.get('sampler') or dict(type='DefaultSampler', shuffle=True)
     mixed = {
         **loader,
@@ -281,18 +285,16 @@ def without_boxes(pipeline: Any) -> Any:
             left += one
         elif isinstance(one, BaseTransform | Compose):
             left += vars(one).values()
-            if any(cls.__name__ == 'RandomCrop' for cls in type(one).__mro__):
-                one.allow_negative_crop = True
+            for cls in type(one).__mro__:
+                vars(one).update(_KEEP_BARE.get(cls.__name__, {}))
     return made
 
 
 def _without_boxes(node: Any) -> Any:
-    """A pipeline that does not ask for boxes: a crop without any is as good as another."""
+    """A pipeline that does not ask for boxes: an image without any is as good as another."""
     if isinstance(node, list | tuple):
         return type(node)([_without_boxes(item) for item in node])
     if not isinstance(node, Mapping):
         return node
     made = {key: _without_boxes(value) for key, value in node.items()}
-    if str(made.get('type')).split('.')[-1] == 'RandomCrop':
-        made['allow_negative_crop'] = True
-    return made
+    return {**made, **_KEEP_BARE.get(str(made.get('type')).split('.')[-1], {})}

@@ -84,9 +84,12 @@ class Tally:
                 f'"{path}" is of such a class'
             )
         if self.left_out:
-            told = ', '.join(f'{count} {what}' for what, count in self.left_out.items())
-            lines.append(f'{WHERE}: of "{path}", {told} (docs/any_teacher.md)')
+            lines.append(f'{WHERE}: of "{path}", {self.shown()} (docs/any_teacher.md)')
         return lines
+
+    def shown(self) -> str:
+        """How many detections are left out, or changed, by why."""
+        return ', '.join(f'{count} {what}' for what, count in self.left_out.items())
 
 
 class Given(tuple[Tensor, Tensor]):
@@ -172,8 +175,9 @@ def fit_results(
             to None.
 
     Raises:
-        ValueError: the file has no detection, none is of one of the images, or none of one of the
-            classes; images that it looked at have changed; or a detection may be of several images.
+        ValueError: the file has no detection, none is of one of the images, none of one of the
+            classes, or none is left; images that it looked at have changed; or a detection may be
+            of several images.
     """
     if not len(results):
         raise ValueError(
@@ -214,6 +218,12 @@ def fit_results(
         raise ValueError(_no_image(results, datasets))
     tally.left_out[OTHER_IMAGES] += int((~served).sum())
     tally.left_out = +tally.left_out  # zeros are no news
+    if not tally.with_detections:
+        raise ValueError(
+            f'{WHERE}: of the detections of "{results.path}" some must be left, but there are '
+            f'{tally.shown()}. Write boxes as x, y, width and height in pixels of the image, not '
+            "as parts of its sides; and name by class_map what is one of the student's classes."
+        )
     return fitted, tally
 
 

@@ -185,18 +185,27 @@ def _check_width(scores: Tensor, width: int) -> None:
         )
 
 
-def _checked(class_map: Any, own: Sequence[str], taught: Sequence[str]) -> Mapping[str, str | None]:
-    if class_map is None:
-        return {}
-    names = isinstance(class_map, Mapping) and all(
-        isinstance(key, str) and isinstance(value, str | None) for key, value in class_map.items()
+def check_form(class_map: Any) -> None:
+    """Check that a ``class_map`` is one, whatever the classes are.
+
+    Raises:
+        TypeError: it is no dict of names.
+    """
+    names = class_map is None or (
+        isinstance(class_map, Mapping)
+        and all(isinstance(k, str) and isinstance(v, str | None) for k, v in class_map.items())
     )
     if not names:
         raise TypeError(
             "class_map must be a dict from names of the teacher's classes to names of the "
             f"student's, but got {class_map!r}. Write class_map=dict(car='vehicle')."
         )
-    for name, partner in class_map.items():
+
+
+def _checked(class_map: Any, own: Sequence[str], taught: Sequence[str]) -> Mapping[str, str | None]:
+    check_form(class_map)
+    found: Mapping[str, str | None] = class_map or {}
+    for name, partner in found.items():
         for one, among, whose in ((name, own, 'teacher'), (partner, taught, 'student')):
             if one is not None and one not in among:
                 near = nearest(one, among, cutoff=0.4) or _alike(one, among)
@@ -206,7 +215,7 @@ def _checked(class_map: Any, own: Sequence[str], taught: Sequence[str]) -> Mappi
                     f'{"keys" if whose == "teacher" else "values"}, but the {whose} has no '
                     f'"{one}". {hint}.'
                 )
-    return class_map
+    return found
 
 
 def _alike(name: str, among: Sequence[str]) -> list[str]:

@@ -1,31 +1,30 @@
 """Detectors of all kinds, opened to label images."""
 
 import hashlib
-import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 from numpy.typing import NDArray
 
 from mmkd.checkpoints.fetch import sha256_of
-from mmkd.checkpoints.reader import find_checkpoint, read_file
+from mmkd.checkpoints.reader import find_checkpoint
 from mmkd.checkpoints.ultralytics import is_yolov5_file, read_yolov5_file
-from mmkd.config.names import nearest
+from mmkd.config.names import first_of
 from mmkd.config.read_config import read_config
 from mmkd.datasets.measured_sets import measured_sets
 from mmkd.errors import ImageError
 from mmkd.heads import describe_head, predicting_head
 from mmkd.label.distributions import detect_with_distributions
+from mmkd.label.torchvision_detector import torchvision_detector
 from mmkd.predict.detector import groups
-from mmkd.predict.load import find_device, load
+from mmkd.predict.load import load
+from mmkd.teachers.class_names import class_names
 from mmkd.teachers.outside_detectors import Found, FunctionDetector, OnnxDetector
 
 #: A path, or (H, W, 3) in BGR.
@@ -82,10 +81,12 @@ class PipelineDetector:
         told = None if config is None else _digest_of(config)
         self.settings: Mapping[str, Any] = {'config': told}
         self.detector = load(checkpoint, config, device)
-        self.classes, self.soft = self.detector.classes, soft
-        self.name, self.digest = checkpoint, sha256_of(Path(file))
+        self.name, self.digest, self.soft = checkpoint, sha256_of(Path(file)), soft
         _, head = predicting_head(getattr(self.detector, 'model', None))
-        self.softmax = head is not None and describe_head(head).sigmoid is False
+        known = None if head is None else describe_head(head)
+        self.softmax = known is not None and known.sigmoid is False
+        count = known.classes if known is not None else None
+        self.classes = _each_named(self.detector.classes, count or 0)
 
     def __call__(self, images: Sequence[Image]) -> list[Looked]:
         """What is found in each image."""
@@ -119,6 +120,13 @@ class PixelDetector:
         """What is found in each image."""
         pixels = [pixels_of(image) for image in images]
         return list(zip(self.detector(pixels), pixels, strict=True))
+
+
+def _each_named(names: Sequence[str], count: int) -> tuple[str, ...]:
+    """Names of at least so many classes, made up where neither weights nor data tell them."""
+    more = (f'class {label}' for label in range(len(names), count))
+    found = (*names, *more)
+    return class_names(found) if found else ()
 
 
 def _digest_of(config: Config) -> str:
@@ -164,101 +172,54 @@ def open_detector(
         checkpoint: of a config, or of a detector of torchvision.
         device: where it computes. Defaults to None: a GPU if there is one.
         soft: whether the score of each class is wanted.
-        classes: names, of a function's or torchvision's labels.
+        classes: names, of a function's or torchvision's labels; of others in the place of theirs.
         description: of an ONNX file of another program.
         softmax: whether a function's scores of all classes exclude each other.
 
     Raises:
-        FileNotFoundError, ModuleNotFoundError, ValueError: it cannot be opened.
+        FileNotFoundError, ModuleNotFoundError, ValueError: it cannot be opened, or what is told of
+            it is none of its kind.
     """
+    if softmax and isinstance(detector, str):
+        raise ValueError(
+            f'softmax is told of a function, but the detector is "{detector}", of which it is '
+            'known. Leave it out.'
+        )
     if not isinstance(detector, str):
+        _check_undescribed(description, 'a function')
         return PixelDetector(FunctionDetector(detector, classes, softmax))
     name = detector.lower()
     if name.endswith('.onnx'):
-        return PixelDetector(OnnxDetector(detector, description))
+        return _renamed(PixelDetector(OnnxDetector(detector, description)), classes)
+    _check_undescribed(description, f'"{detector}"')
     if name.endswith(('.py', '.yaml', '.yml', '.json')) or '::' in detector:
         if checkpoint is None:
             raise ValueError(
                 f'a config needs its checkpoint, but "{detector}" came alone. Name it after it.'
             )
-        return PipelineDetector(checkpoint, detector, device, soft)
+        return _renamed(PipelineDetector(checkpoint, detector, device, soft), classes)
     if checkpoint is None or Path(detector).exists():
-        return PipelineDetector(detector, checkpoint, device, soft)
+        return _renamed(PipelineDetector(detector, checkpoint, device, soft), classes)
     return PixelDetector(torchvision_detector(detector, checkpoint, device, classes))
 
 
-#: The detectors of torchvision whose scores do not exclude each other.
-_OF_SIGMOIDS = ('retinanet', 'fcos')
-
-
-def torchvision_detector(
-    name: str, checkpoint: str, device: str | None = None, classes: Sequence[str] = ()
-) -> FunctionDetector:
-    """A detector of torchvision with the weights of a file.
-
-    Args:
-        name: of a function of ``torchvision.models.detection``.
-        checkpoint: a file with its state dict.
-        device: where it computes.
-        classes: names of its labels from 1 on. Defaults to those of torchvision's own weights.
-
-    Raises:
-        ModuleNotFoundError: torchvision is not installed.
-        ValueError: it has no such detector, or the weights do not fit.
-    """
-    try:
-        zoo: Any = importlib.import_module('torchvision.models.detection')
-        models: Any = importlib.import_module('torchvision.models')
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'a detector must be a config, a checkpoint with its config in it, a YOLOv5 .pt, an '
-            f'ONNX file, or the name of a detector of torchvision, but there is no file "{name}", '
-            'and torchvision is not installed. Correct the path, or pip install torchvision.'
-        ) from error
-    known = models.list_models(module=zoo)
-    if name not in known:
+def _check_undescribed(description: Any, what: str) -> None:
+    if description is not None:
         raise ValueError(
-            f'torchvision has no detector "{name}", and there is no such file. Nearest: '
-            f'{", ".join(nearest(name, known, cutoff=0.3)) or ", ".join(known[:5])}.'
+            f'a description is told of an ONNX file, but the detector is {what}. Leave it out.'
         )
-    if not classes:
-        told = models.get_model_weights(name)
-        classes = list(next(iter(told)).meta['categories'])[1:]
-    place = find_device(device)
-    model = models.get_model(
-        name, weights=None, weights_backbone=None, num_classes=len(classes) + 1
-    )
-    file = find_checkpoint(checkpoint, 'the detector')
-    state = read_file(file, 'the detector')
-    for key in ('model', 'state_dict'):  # as its own and others' training scripts save it
-        state = state[key] if isinstance(state, Mapping) and key in state else state
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
+
+
+def _renamed(detector: Any, classes: Sequence[str]) -> Labels:
+    """A detector that knows how many classes it has, by the names that it is given, if any."""
+    if classes and len(classes) != len(detector.classes):
         raise ValueError(
-            f'"{checkpoint}" must hold the weights of torchvision\'s {name} of {len(classes)} '
-            f'classes, but does not: {" ".join(str(error).split())[:300]}. Name its classes '
-            '(--classes) if it has others.'
-        ) from None
-    softmax = not name.startswith(_OF_SIGMOIDS)
-    made = FunctionDetector(partial(_look, model.to(place).eval(), place), classes, softmax)
-    made.name, made.digest = name, sha256_of(file)
-    made.settings = {'torchvision': name}
-    return made
-
-
-@torch.no_grad()
-def _look(model: Any, place: torch.device, images: Sequence[NDArray[Any]]) -> Any:
-    rgb = [np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)) for image in images]
-    found = model([torch.from_numpy(one).to(place).float() / 255 for one in rgb])
-    # Label 0 is that of nothing, of which heads with sigmoids may be sure as well.
-    kept = [one['labels'] > 0 for one in found]
-    pairs = list(zip(found, kept, strict=True))
-    return (
-        [one['boxes'][some] for one, some in pairs],
-        [one['scores'][some] for one, some in pairs],
-        [one['labels'][some] - 1 for one, some in pairs],
-    )
+            f'classes must name each of the {len(detector.classes)} classes of "{detector.name}" '
+            f'({first_of(detector.classes)}), but got {len(classes)} ({first_of(classes)}). '
+            'Correct them, or leave them out.'
+        )
+    detector.classes = class_names(classes) if classes else detector.classes
+    return detector
 
 
 def yolov5_config(file: str | Path) -> Any:

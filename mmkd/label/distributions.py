@@ -41,7 +41,7 @@ def detect_with_distributions(detector: Detector, prepared: Sequence[Prepared]) 
             detections = detector.run(group)
         rows = recorder.get_record_data()
         for i, one in enumerate(detections):
-            boxes, scores = _of_image(rows, i, group[i])
+            boxes, scores = of_image(rows, i, group[i])
             found.append(
                 Found(
                     one.boxes,
@@ -54,8 +54,11 @@ def detect_with_distributions(detector: Detector, prepared: Sequence[Prepared]) 
     return found
 
 
-def _of_image(rows: Predictions, i: int, prepared: Prepared) -> tuple[Tensor, Tensor]:
-    """The rows of an image in its own pixels, (P, 4) or (P, C, 4), and their scores (P, C)."""
+def of_image(rows: Predictions, i: int, prepared: Prepared) -> tuple[Tensor, Tensor]:
+    """The rows of an image in its own pixels, (P, 4) or (P, C, 4), and their scores (P, C).
+
+    Boxes are clipped to the image, as those of detections are.
+    """
     boxes = rows.boxes[i] if rows.class_boxes is None else rows.class_boxes[i]
     meta = prepared.data['data_samples'].metainfo
     pad = meta.get('pad_param')
@@ -64,6 +67,9 @@ def _of_image(rows: Predictions, i: int, prepared: Prepared) -> tuple[Tensor, Te
     scale = meta.get('scale_factor')
     if scale is not None:
         boxes = boxes / boxes.new_tensor([*scale[:2], *scale[:2]])
+    height, width = prepared.pixels.shape[:2]
+    sides = boxes.new_tensor([width, height, width, height])
+    boxes = torch.minimum(boxes.clamp(min=0), sides)
     return boxes.float().cpu(), rows.log_prob[i].float().exp().cpu()
 
 
@@ -93,7 +99,7 @@ def distribution_of(
         overlap = _overlap(torch.from_numpy(np.asarray(box)), own)
         likeness = overlap - (row_scores[:, label] - float(score)).abs()
         row = int(likeness.argmax())
-        if overlap[row] >= 0.5:  # boxes are clipped to their image
+        if overlap[row] >= 0.5:
             found[i] = row_scores[row].numpy()
         found[i, label] = score
     return found.clip(0, 1)

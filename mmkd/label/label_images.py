@@ -49,16 +49,16 @@ class Outcome:
 
 
 def label_images(
-    detector: str | Callable[..., Any],
-    images: str | Sequence[str],
-    out: str | Path,
-    checkpoint: str | None = None,
+    detector: str | os.PathLike[str] | Callable[..., Any],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str] | None = None,
     *,
     tta: bool = False,
     soft: bool = False,
     score_thr: float = 0.05,
-    draw: str | Path | None = None,
-    root: str | None = None,
+    draw: str | os.PathLike[str] | None = None,
+    root: str | os.PathLike[str] | None = None,
     classes: Sequence[str] = (),
     softmax: bool = False,
     description: Any = None,
@@ -82,7 +82,7 @@ def label_images(
         score_thr: what scores less is left out. Defaults to 0.05.
         draw: a folder for drawn images. Defaults to None.
         root: the folder of a COCO file's images.
-        classes: names of a function's classes.
+        classes: names of a function's or torchvision's classes; of others in the place of theirs.
         softmax: whether a function's scores of all classes exclude each other.
         description: of an ONNX file of another program.
         device: where it computes. Defaults to None: a GPU if there is one.
@@ -93,9 +93,13 @@ def label_images(
         OSError, ValueError: before work starts, whatever would end it.
     """
     out, folder = Path(out), None if draw is None else Path(draw)
-    found = find_images([images] if isinstance(images, str) else images, root, folder)
+    detector = os.fspath(detector) if isinstance(detector, os.PathLike) else detector
+    checkpoint = None if checkpoint is None else os.fspath(checkpoint)
+    named = [images] if isinstance(images, str | os.PathLike) else images
+    words = [os.fspath(one) for one in named]
+    found = find_images(words, None if root is None else os.fspath(root), folder)
     drawn = {} if folder is None else {image.file_name: _drawn(folder, image) for image in found}
-    read = [*_read(detector, images, checkpoint, description), *(image.path for image in found)]
+    read = [*_read(detector, words, checkpoint, description), *(image.path for image in found)]
     check_outputs([out], read, overwrite)
     check_not_read([part_of(out), *drawn.values()], read)
     opened = open_detector(detector, checkpoint, device, soft, classes, description, softmax)
@@ -114,7 +118,7 @@ def label_images(
     finally:
         progress.close()
     kept = [progress.lines[i.id] for i in found if i.id in progress.lines]
-    ids = _category_ids(images, opened.classes)
+    ids = _category_ids(words, opened.classes)
     results = [
         dict(row, category_id=ids[row['category_name']]) for line in kept for row in line['results']
     ]
@@ -133,16 +137,15 @@ def label_images(
 
 def _read(
     detector: str | Callable[..., Any],
-    images: str | Sequence[str],
+    images: Sequence[str],
     checkpoint: str | None,
     description: Any,
 ) -> list[Any]:
     """The files that are read beside the images: lists, the detector and what it needs."""
-    words = [images] if isinstance(images, str) else [*images]
-    described = description if isinstance(description, str | Path) else None
+    described = description if isinstance(description, str | os.PathLike) else None
     if not isinstance(detector, str):
-        return [*words, getattr(getattr(detector, '__code__', None), 'co_filename', None)]
-    return [*words, detector, f'{detector}.data', *config_files(detector), checkpoint, described]
+        return [*images, getattr(getattr(detector, '__code__', None), 'co_filename', None)]
+    return [*images, detector, f'{detector}.data', *config_files(detector), checkpoint, described]
 
 
 def _besides(detector: Labels, images: Sequence[ListedImage], batch: int) -> dict[str, Any]:
@@ -248,11 +251,11 @@ def _rows(
     return rows
 
 
-def _category_ids(images: str | Sequence[str], classes: Sequence[str]) -> Mapping[str, Any]:
+def _category_ids(images: Sequence[str], classes: Sequence[str]) -> Mapping[str, Any]:
     """The ids of a COCO file's categories; of others those from 1 on that are none of these."""
-    words, known = [images] if isinstance(images, str) else list(images), {}
-    if len(words) == 1 and words[0].lower().endswith('.json'):
-        content = json.loads(Path(words[0]).read_bytes())
+    known = {}
+    if len(images) == 1 and images[0].lower().endswith('.json'):
+        content = json.loads(Path(images[0]).read_bytes())
         known = {one.get('name'): one.get('id') for one in content.get('categories') or ()}
     free = (i for i in itertools.count(1) if i not in known.values())
     return {name: known[name] if name in known else next(free) for name in classes}

@@ -1,6 +1,7 @@
 """A teacher that is known by its detections, as a detector of the data that is tested."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from mmkd.algorithms.class_names import names_of_given
 from mmkd.config.names import first_of
 from mmkd.detections.feed import fit_dataset, leaf_datasets
 from mmkd.detections.results_file import Results, read_results
+from mmkd.detections.student_classes import student_classes
 from mmkd.label.detectors import pixels_of
 from mmkd.teachers.given_detections import FileOfDetections
 from mmkd.teachers.teacher_list import TeacherEntry
@@ -26,7 +28,9 @@ RULE = '--teacher measures a file of detections on the images that it looked at'
 class DetectionsOnData(BaseModel):
     """Gives what a file holds of an image, or what an ONNX file or a function finds in it.
 
-    These are shown the image as its file has it, whatever the test pipeline makes of it.
+    These are shown the image as its file has it, whatever the test pipeline makes of it. Each
+    detection counts with its own class and score, as those of a network do: of two classes that a
+    row scores both stay, whatever the scores of all classes beside them.
 
     Args:
         teacher (dict | str): of a pair: see :mod:`mmkd.config.given_teacher`.
@@ -66,7 +70,8 @@ class DetectionsOnData(BaseModel):
         results = read_results(self.given.file)
         _check_ids(results, dataset, trained)
         try:
-            fitted, tally = fit_dataset(dataset, results, self.given.class_map)
+            alone = replace(results, distributions=None)
+            fitted, tally = fit_dataset(dataset, alone, self.given.class_map)
         except ValueError as error:
             raise ValueError(f'{RULE}, which must be those that are tested. {error}') from None
         if tally.lost or (_by_ids(results) and tally.other_images):
@@ -102,9 +107,11 @@ class DetectionsOnData(BaseModel):
             )
         if isinstance(self.given, FileOfDetections):
             return self._of_file[str(path)]
-        pixels = torch.from_numpy(pixels_of(str(path))).permute(2, 0, 1)[None]
-        [found] = self.given.detect(pixels.float(), None)
-        return found
+        [one] = self.given.detector([pixels_of(str(path))])
+        assert self.given.classes is not None  # begin() has told them
+        labels, scores = student_classes(self.given.classes, one.labels, one.scores)
+        boxes = torch.from_numpy(one.boxes[labels >= 0].astype('float32'))
+        return boxes, torch.from_numpy(scores[labels >= 0])
 
 
 def _check_ids(results: Results, dataset: Any, trained: Any) -> None:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from mmkd.config.names import first_of
-from mmkd.datasets.image_file import check_whole
+from mmkd_onnx.image_file import check_whole
 
 
 def unreadable(paths: Iterable[Path]) -> dict[Path, str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmkd.config.names import first_of
 from mmkd.teachers.class_names import class_names
 from mmkd.teachers.description_rules import check_against_file, check_description
-from mmkd.teachers.detected import check_scores
+from mmkd.teachers.detected import check_scores, upright
 
 
 @dataclass
@@ -43,7 +43,8 @@ class Description:
         activation: of the scores: 'none', 'sigmoid' or 'softmax'. Defaults to 'none'.
         background: where a class beside K is that of nothing; beside ``labels`` it is the one
             after the last, or that before the first. Defaults to 'none'.
-        first_label: the label of the first class. Defaults to 0.
+        first_label: the label of the first class. Defaults to 0; to 1 where ``background`` is
+            'first'.
         score_thr: rows below it are no detections. Defaults to 0.05.
         iou_thr: of the suppression of boxes of one class; None where the file has done so. Defaults
             to 0.6.
@@ -78,6 +79,7 @@ class Description:
 
     def __post_init__(self) -> None:
         self._beyond: set[int] = set()
+        self._told_inverted = False
 
     @property
     def softmax(self) -> bool:
@@ -98,7 +100,8 @@ class Description:
             )
         check_description(told)
         remedy = 'Correct classes of the description.'
-        made = cls(**{**told, 'classes': class_names(told['classes'], remedy)})
+        first = dict(first_label=int(told.get('background') == 'first'))
+        made = cls(**{**first, **told, 'classes': class_names(told['classes'], remedy)})
         made.size = (int(told['size'][0]), int(told['size'][1]))
         for key in ('mean', 'std'):
             value = np.asarray(getattr(made, key), float).reshape(-1)
@@ -137,7 +140,7 @@ class Description:
 
     def detect(self, image: NDArray[Any]) -> tuple[Any, Any, Any, Any]:
         """Boxes, scores, labels and scores of all classes in an image (H, W, 3) in BGR."""
-        from mmkd_onnx.detections import choose
+        from mmkd_onnx.detections import choose_rows
         from mmkd_onnx.preparation import place
 
         step: dict[str, Any] = dict(interpolation='bilinear')
@@ -156,10 +159,7 @@ class Description:
             before_nms=None, multi_label=False, class_agnostic=False, min_side=0, clip_first=False,
             levels=[len(boxes)],
         )  # fmt: skip
-        found, sure, labels = choose(boxes, scores, rules, self.size)
-        gaps = np.abs(found[:, None] - np.clip(boxes, 0, np.tile(self.size[::-1], 2))[None]).sum(-1)
-        gaps += np.abs(sure[:, None] - scores.T[labels]) * 1e3
-        rows = gaps.argmin(1) if len(found) else np.zeros(0, np.int64)
+        rows, found, sure, labels = choose_rows(boxes, scores, rules, self.size)
         distribution = None if self.labels else scores[rows].astype(np.float32)
         return placed.back(found), sure, labels, distribution
 
@@ -216,7 +216,9 @@ class Description:
         hint = f' In the description: activation, which is {self.activation}.'
         scores = check_scores(scores, f'output "{self.scores or self.boxes}"', hint)
         boxes = self._in_pixels(boxes)
-        odd = ~np.isfinite(boxes).all(1) & (scores.max(1, initial=0) >= self.score_thr)
+        sure = scores.max(1, initial=0) >= self.score_thr
+        self._tell_inverted(boxes[sure])
+        odd = ~np.isfinite(boxes).all(1) & sure
         if odd.any():
             raise ValueError(
                 f'each box must have four finite numbers, but of output "{self.boxes}" '
@@ -257,6 +259,20 @@ class Description:
             f'description, from {self.first_label} on, but '
             f'{first_of([place + self.first_label for place in new], counted=True)} are beyond, '
             'and such detections are left out. Name their classes, or correct first_label.',
+            'current',
+            WARNING,
+        )
+
+    def _tell_inverted(self, boxes: NDArray[Any]) -> None:
+        """Tell once of boxes that end before they begin, which are none."""
+        odd = ~upright(np.nan_to_num(boxes))
+        if self._told_inverted or not odd.any():
+            return
+        self._told_inverted = True
+        print_log(
+            f'boxes of output "{self.boxes}" should have x1 <= x2 and y1 <= y2, but {odd.sum()} of '
+            f'{len(boxes)} that score {self.score_thr:g} or more have not, and are left out. '
+            f'Correct box_form of the description, which is {self.box_form}.',
             'current',
             WARNING,
         )

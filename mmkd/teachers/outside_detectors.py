@@ -1,5 +1,6 @@
 """Detectors of other programs: a Python function, an ONNX file."""
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -64,7 +65,8 @@ class FunctionDetector:
         if not callable(found):
             raise TypeError(
                 'a function that detects must be callable, or the dotted name of what is, but got '
-                f'{function!r}. Name it as package.module.function.'
+                f'{function!r}{_why_not(function)}. Name it as package.module.function, in a '
+                'folder that PYTHONPATH names.'
             )
         self.function: Any = found
         self.classes, self.softmax = class_names(classes), softmax
@@ -147,6 +149,17 @@ class FunctionDetector:
                 f'but returned "{name}". Add it to classes.'
             )
         return self.classes.index(name)
+
+
+def _why_not(name: Any) -> str:
+    """What an import says of the module of a dotted name."""
+    if not isinstance(name, str):
+        return ''
+    try:
+        importlib.import_module(name.rpartition('.')[0] or name)
+    except ImportError as error:
+        return f' ({type(error).__name__}: {error})'
+    return ''
 
 
 def _whole(labels: NDArray[Any]) -> NDArray[Any]:
@@ -249,12 +262,7 @@ class OnnxDetector:
         outputs = [output[0] for output in self._own.raw(prepared.data['inputs'][None])]
         if len(outputs) > 1:
             check_scores(outputs[1], f'"{self.path}"', ' Or export the detector again.')
-        boxes, scores, labels = self._own.chosen(outputs)
-        distribution = None
-        if len(outputs) > 1:  # rows with a score for each class, of which the chosen ones are some
-            gaps = np.abs(boxes[:, None] - np.clip(outputs[0], 0, None)[None]).sum(-1)
-            gaps += np.abs(scores[:, None] - outputs[1].T[labels]) * 1e3
-            rows = gaps.argmin(1) if len(boxes) else np.zeros(0, np.int64)
-            distribution = outputs[1][rows].astype(np.float32)
+        rows, boxes, scores, labels = self._own.chosen_rows(outputs)
+        distribution = None if rows is None else outputs[1][rows].astype(np.float32)
         placed = prepared.data['placed'].back(boxes)
         return Found(placed, scores.astype(np.float32), labels.astype(np.int64), distribution)

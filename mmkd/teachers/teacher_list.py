@@ -7,6 +7,7 @@ from typing import Any
 
 from mmkd.config.given_teacher import is_given
 from mmkd.config.names import first_of, nearest
+from mmkd.heads.class_map import check_form
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def read_teachers(
         TypeError, ValueError: an entry of another form or with an unknown key, numbers out of
             range, names that are no names or repeat, classes for some of several teachers alone.
     """
+    check_form(class_map)
     if not isinstance(teacher, list | tuple):
         return [TeacherEntry(teacher, ckpt, ckpt_strict, 'teacher', class_map=class_map)]
     if ckpt is not None:
@@ -117,6 +119,7 @@ def _read(
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not 0 < value < math.inf:
             raise ValueError(f'{where}.{key} must be a number above 0, but got {value!r}.')
+    check_form(entry.get('class_map'))
     classes = entry.get('classes')
     listed = isinstance(classes, Sequence) and not isinstance(classes, str) and len(classes)
     if classes is not None and not listed:

@@ -1,5 +1,7 @@
 """Where the teacher is sure and no box is, the student's own loss sees no negatives."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -21,8 +23,9 @@ def pair_of(student, scope='mmdet', **changes):
     distiller = method('soft_ground_truth').to_dict()['distiller']
     found = dict(
         _scope_='mmrazor', type='DetectionDistill', architecture=dict(student, _scope_=scope),
-        teacher=FileOfDetections(3, 'teacher.json'), distiller=distiller, **changes,
+        teacher=FileOfDetections(3, 'teacher.json'), distiller=distiller,
     )  # fmt: skip
+    found.update(changes)
     return freeze_bn(MODELS.build(found))
 
 
@@ -137,6 +140,50 @@ def test_objectness_is_left_out_too():
     assert float(terms[1]['student.loss_bbox']) == pytest.approx(
         float(terms[0]['student.loss_bbox'])
     )
+
+
+@pytest.mark.parametrize('method_name', ['soft_ground_truth', 'prediction_rows'])
+@pytest.mark.parametrize('owned', [None, ['ant']], ids=['shared', 'owned'])
+def test_each_of_several_teachers_is_heard(method_name, owned):
+    """What any of them is sure of is left out; but not of a class that it does not teach."""
+    others = None if owned is None else ['cat']
+    pair = pair_of(
+        tiny_ssd(),
+        missed_objects=0.6,
+        classes=['ant', 'bee', 'cat'],
+        teacher=[
+            dict(model=FileOfDetections(3, 'one.json'), classes=owned),
+            dict(model=FileOfDetections(3, 'other.json'), classes=others),
+        ],
+        distiller=method(method_name).to_dict()['distiller'],
+    )
+    none, batch = (torch.zeros(0, 4), torch.zeros(0, 3)), batch_of()
+    batch.pop('teacher_detections')
+    for place, label in itertools.product(range(2), range(3)):
+        found = MISSED, 0.9 * torch.eye(3)[label : label + 1]
+        given = {
+            f'teacher_detections_teacher{i + 1}': [found if i == place else none] for i in range(2)
+        }
+        made = pair.data_preprocessor({**batch, **given}, True)
+        with pair.distiller.teacher_recorders:
+            pair.teacher_source(made['inputs'], made['data_samples'])
+        [region] = pair.labelled_loss.missed.regions(made['data_samples'], 1)
+        assert len(region) == (owned is None or label == 2 * place)
+
+
+def test_a_single_teacher_is_heard_of_what_it_teaches():
+    pair = pair_of(
+        tiny_ssd(),
+        missed_objects=0.6,
+        classes=['ant', 'bee', 'cat'],
+        teacher=[dict(model=FileOfDetections(3, 'one.json'), classes=['ant'])],
+    )
+    for told, heard in (([0.9, 0, 0], 1), ([0, 0.9, 0], 0)):
+        data = dict(batch_of(), teacher_detections=[(MISSED, torch.tensor([told]))])
+        made = pair.data_preprocessor(data, True)
+        with pair.distiller.teacher_recorders:
+            pair.teacher_source(made['inputs'], made['data_samples'])
+        assert len(pair.labelled_loss.missed.regions(made['data_samples'], 1)[0]) == heard
 
 
 def test_what_it_needs_is_said():

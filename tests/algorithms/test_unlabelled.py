@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import BaseTransform
 from mmdet.structures.bbox import HorizontalBoxes
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, DefaultScope
 from mmrazor.registry import MODELS
@@ -19,7 +20,7 @@ from mmrazor.registry import MODELS
 from mmkd.algorithms.labelled_loss import samples_of
 from mmkd.cache import draw_cached_views, fill_cache
 from mmkd.datasets.drawn_objects import draw_objects
-from mmkd.datasets.mixed_batches import MixedDataset, MixedSampler, mixed_loader
+from mmkd.datasets.mixed_batches import MixedDataset, MixedSampler, mixed_loader, without_boxes
 from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
 from mmkd.detections.feed import feed_detections
 from mmkd.detections.following import DETECTIONS
@@ -306,6 +307,30 @@ def test_what_cannot_be_mixed_is_refused(folder, tmp_path, settings, size, match
     cfg.model.unlabelled, cfg.train_dataloader.batch_size = settings, size
     with pytest.raises((ValueError, FileNotFoundError), match=match):
         mixed_loader(cfg)
+
+
+class Albu(BaseTransform):
+    """As mmdet's, which leaves out what has no boxes, where it is asked to."""
+
+    def __init__(self, skip_img_without_anno):
+        self.skip_img_without_anno = skip_img_without_anno
+
+    def transform(self, results):
+        return None if self.skip_img_without_anno and not results['boxes'] else results
+
+
+def test_no_transform_leaves_out_what_has_no_boxes(folder, tmp_path):
+    """In a config, and in a pipeline that a hook sets; that of the annotated images stays."""
+    cfg = mixed(folder, tmp_path)
+    asks = dict(type='mmdet.Albu', transforms=[], skip_img_without_anno=True)
+    cfg.train_dataloader.dataset.pipeline.insert(0, asks)
+    own, bare = mixed_loader(cfg)['dataset']['datasets']
+    assert own['pipeline'][0]['skip_img_without_anno']
+    assert not bare['pipeline'][0]['skip_img_without_anno']
+    built = Compose([Albu(True)])
+    assert built(dict(boxes=[])) is None
+    assert without_boxes(built)(dict(boxes=[])) == dict(boxes=[])
+    assert built(dict(boxes=[])) is None
 
 
 def test_a_folder_alone_is_half_of_each_batch(folder, tmp_path):

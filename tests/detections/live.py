@@ -20,3 +20,9 @@ def middle(images):
     """A box in the middle of each image."""
     boxes = [np.array([[8.0, 8, 40, 44]]) for _ in images]
     return boxes, [np.array([1.0]) for _ in images], [np.array([1]) for _ in images]
+
+
+def two_of_a_row(images):
+    """One box, which is a detection of each of two classes, with the scores of all three."""
+    boxes = [np.array([[8.0, 8, 40, 44]] * 2) for _ in images]
+    return boxes, [np.array([[0.1, 0.9, 0.6]] * 2) for _ in images], [[1, 2] for _ in images]

@@ -184,6 +184,14 @@ def test_what_fits_nothing_is_refused(tmp_path):
         fit(tmp_path, row(category_name='cat'))
     with pytest.raises(ValueError, match='must have some'):
         fit(tmp_path)
+    parts = [0.1, 0.25, 0.3, 0.5]  # of the sides of the image
+    with pytest.raises(
+        ValueError, match='some must be left, but there are 2 boxes without a pixel'
+    ):
+        fit(tmp_path, row(bbox=parts), row(bbox=parts, image_id=8))
+    other = row(category_name='cat')
+    with pytest.raises(ValueError, match=r'are 1 detections of classes.*name by class_map'):
+        fit(tmp_path, other, classes=['cat', *CLASSES])
 
 
 def test_names_go_before_ids(tmp_path):

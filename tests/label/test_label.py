@@ -12,11 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmkd import load
+
+# isort: split
+from mmdet.structures import DetDataSample
+
 from mmkd.datasets.listed_images import find_images
 from mmkd.detections.results_file import read_results
+from mmkd.heads import Predictions
 from mmkd.label import label_images
 from mmkd.label.detectors import open_detector
+from mmkd.label.distributions import distribution_of, of_image
 from mmkd.label.mirrored import fused, mirrored_back
+from mmkd.predict.detector import Prepared
 from mmkd.teachers.outside_detectors import Found
 from mmkd_cli.main import main
 from tests.predict.conftest import CLASSES, place  # noqa: F401
@@ -90,6 +97,60 @@ def test_soft_scores_are_those_of_the_rows(place, tmp_path):  # noqa: F811
         place.pair__py, place.images[0], tmp_path / 'c.json', place.epoch_1__pth, soft=True
     )
     assert config.images == 1
+
+
+def test_a_row_beyond_the_border_is_that_of_its_detection():
+    """Boxes of detections are clipped, and the row of another object is nearer to one that is."""
+    boxes = torch.tensor([[[40.0, 20, 300, 200], [50.0, 25, 158, 118]]])
+    scores = torch.tensor([[[0.1, 0.9, 0.0], [0.0, 0.85, 0.1]]])
+    image = Prepared(np.zeros((120, 160, 3), np.uint8), dict(data_samples=DetDataSample()))
+    rows, told = of_image(Predictions(scores.log(), boxes), 0, image)
+    found = distribution_of(np.array([[40.0, 20, 160, 120]]), [0.9], [1], rows, told)
+    np.testing.assert_allclose(found, [[0.1, 0.9, 0.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('names', 'expected'),
+    [
+        ((), ['class 0', 'class 1', 'class 2']),
+        (('fly', 'moth'), ['fly', 'moth', 'class 2']),
+        (('fly', '', 'fly'), ['fly 0', 'class 1', 'fly 2']),
+    ],
+)
+def test_classes_that_nothing_names_are_numbered(place, tmp_path, monkeypatch, names, expected):  # noqa: F811
+    """As ``mmkd predict`` does where neither weights nor data name all; and names differ."""
+
+    def unnamed(*args):
+        detector = load(*args)
+        detector.classes = names
+        return detector
+
+    monkeypatch.setattr('mmkd.label.detectors.load', unnamed)
+    out = tmp_path / 'bare.json'
+    label_images(place.student__pth, place.images[0], out, score_thr=0.01)
+    assert read(out)['classes'] == expected
+    told = read_results(out)
+    assert len(told) and set(told.names) <= set(expected)
+
+
+def test_what_is_told_of_a_detector_is_heard_or_refused(place, tmp_path):  # noqa: F811
+    """Paths may be of any kind, too."""
+    out, names = tmp_path / 'own.json', ['fly', 'moth', 'wasp']
+    given = Path(place.student__pth), [Path(place.images[0])], out
+    label_images(*given, classes=names, score_thr=0.01)
+    assert read(out)['classes'] == names
+    assert {row['category_name'] for row in read(out)['results']} <= set(names)
+    label_images(given[0], Path(place.folder) / 'annotations/val.json', out, overwrite=True)
+    assert read(out)['classes'] == list(CLASSES) and len(read(out)['images']) == 5
+    for told, match in (
+        (dict(classes=names[:2]), r'each of the 3 classes of ".*but got 2 \(fly, moth\)'),
+        (dict(description=dict(size=[8, 8])), 'a description is told of an ONNX file, but the det'),
+        (dict(softmax=True), 'softmax is told of a function, but the detector is'),
+    ):
+        with pytest.raises(ValueError, match=match):
+            label_images(*given, overwrite=True, **told)
+    with pytest.raises(ValueError, match='but the detector is a function'):
+        label_images(bright, *given[1:], classes=['bee'], description='x.json', overwrite=True)
 
 
 def test_interrupted_it_goes_on_where_it_was(folder):

@@ -5,9 +5,16 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+
+import mmkd  # noqa: F401  (first: it makes mmdet importable)
+
+# isort: split
+from mmdet.structures import DetDataSample
 
 from mmkd.fileio.atomic_writes import write_atomic
 from mmkd.label import label_images
+from mmkd.runner.detections_on_data import DetectionsOnData
 from mmkd_cli.main import main
 from tests.compare.test_pair_teachers import pair_file
 from tests.detections.pairs import CLASSES, teacher_file
@@ -70,6 +77,30 @@ def test_a_live_teacher_finds_what_it_labels(here, logged):
     assert main(['test', pair, 'found.json', '--teacher', '--work-dir', 'file']) == 0
     told = re.findall(r'bbox_mAP_50: (\S+)', logged())
     assert len(told) == 2 and told[0] == told[1] and float(told[0]) > 0
+
+
+def test_two_classes_of_a_row_are_two_detections(here, logged):
+    """Whatever the scores of all classes beside them: each counts with its own."""
+    rows = []
+    for row in here['results']:
+        own = here['classes'].index(row['category_name'])
+        other = (own + 1) % 3
+        told = [0.9 if place == own else 0.6 if place == other else 0.0 for place in range(3)]
+        second = dict(row, category_name=here['classes'][other], category_id=other + 1, score=0.6)
+        rows += [dict(one, distribution=told) for one in (row, second)]
+    pair = pair_file(Path.cwd(), teacher=dict(results='true.json', class_map=CLASS_MAP))
+    bare = [{k: v for k, v in row.items() if k != 'distribution'} for row in rows]
+    for name, given in (('soft', rows), ('bare', bare)):
+        write(f'{name}.json', dict(here, results=given))
+        assert main(['test', pair, f'{name}.json', '--teacher', '--work-dir', name]) == 0
+    assert re.findall(r'bbox_mAP: (\S+)', logged()) == ['1.0000'] * 2
+    live = dict(function='tests.detections.live.two_of_a_row', classes=['fly', 'cat', 'bee'])
+    seen = DetectionsOnData(live, CLASSES)
+    seen.begin(None)
+    image = DetDataSample(metainfo=dict(img_path='JPEGImages/train000.jpg'))
+    [sample] = seen(None, [image])
+    assert sample.pred_instances.labels.tolist() == [2, 1]
+    torch.testing.assert_close(sample.pred_instances.scores, torch.tensor([0.9, 0.6]))
 
 
 def test_a_file_of_other_images_is_refused(here):

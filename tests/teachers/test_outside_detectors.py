@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mmkd.teachers.class_names import class_names
 from mmkd.teachers.onnx_description import Description
 from mmkd.teachers.outside_detectors import FunctionDetector, OnnxDetector
+from mmkd_onnx.model_file import KEY
 
 onnx = pytest.importorskip('onnx')
 
@@ -114,9 +115,18 @@ def test_tensors_of_any_precision_and_names_in_any_array_will_do(kind):
         assert found.labels.tolist() == [1]
 
 
-def test_what_is_no_function_is_refused():
-    with pytest.raises(TypeError, match='must be callable'):
+def test_what_is_no_function_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(TypeError, match=r'must be callable.*but got 3\. Name it'):
         FunctionDetector(3, CLASSES)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'needs_more.py').write_text('import not_installed\ndef detect(images): pass\n')
+    for name, why in (
+        ('not_there.detect', r"\(ModuleNotFoundError: No module named 'not_there'\)"),
+        ('needs_more.detect', r"No module named 'not_installed'\)"),
+        ('json.detect', r"'json.detect'\. Name it as package.module.function, in a folder that"),
+    ):
+        with pytest.raises(TypeError, match=why):
+            FunctionDetector(name, CLASSES)
     for classes in ((), 'ant', None, (1, 2), ('ant', None)):
         with pytest.raises(ValueError, match='different names'):
             FunctionDetector(brightest, classes)
@@ -265,6 +275,25 @@ def test_labels_beyond_the_classes_are_told_once_and_left_out(tmp_path, logged):
     assert found.labels.tolist() == [1] and logged() == before
 
 
+def test_labels_behind_a_first_background_begin_at_1(tmp_path):
+    """As torchvision's: 0 is the label of nothing."""
+    scores = np.array(SCORES)
+    outputs = dict(boxes=ROWS, scores=scores.max(1), labels=scores.argmax(1) + 1)
+    check(detect(tmp_path, outputs, labels='labels', background='first'))
+    own = dict(outputs, labels=scores.argmax(1) + 5)
+    check(detect(tmp_path, own, labels='labels', background='first', first_label=5))
+
+
+def test_boxes_of_another_form_than_told_are_noted_once(tmp_path, logged):
+    rows = np.array(ROWS, float)
+    other = np.c_[(rows[:, :2] + rows[:, 2:]) / 2, rows[:, 2:] - rows[:, :2]]
+    detector = OnnxDetector(model(tmp_path / 'm.onnx', dict(boxes=other, scores=SCORES)), TOLD)
+    for _ in range(2):
+        detector([image()])
+    assert logged().count('3 of 3 that score 0.05 or more have not, and are left out') == 1
+    assert 'Correct box_form of the description, which is xyxy' in logged()
+
+
 def test_scores_that_exclude_each_other_are_known(tmp_path):
     path = model(tmp_path / 'm.onnx', dict(boxes=ROWS, scores=np.c_[SCORES, [0.1] * 3]))
     for told, softmax in (
@@ -277,6 +306,30 @@ def test_scores_that_exclude_each_other_are_known(tmp_path):
         assert OnnxDetector(path, {**TOLD, **told}).softmax is softmax
     assert not FunctionDetector(brightest, CLASSES).softmax
     assert FunctionDetector(brightest, CLASSES, softmax=True).settings['softmax'] is True
+
+
+def test_a_detection_has_the_scores_of_its_own_row(tmp_path):
+    """Also where another row lies where the border cuts it, and where rows have no box."""
+    rows = [[10, 10, 90, 90], [10, 10, 50, 40], [np.nan] * 4]
+    scores = [[0.1, 0.9], [0.7, 0.85], [0.02, 0.01]]
+    outputs = dict(boxes=rows, scores=scores)
+    path = model(tmp_path / 'm.onnx', outputs)
+    described = OnnxDetector(path, TOLD)
+    content = onnx.load(path)
+    del content.graph.output[2:]
+    thresholds = dict(
+        score=0.05, iou=0.5, max_per_image=9, before_nms=None, levels=[3], min_side=0,
+        multi_label=False, class_agnostic=False, clip_first=True,
+    )  # fmt: skip
+    preparation = dict(size=[40, 50], steps=[], padding=[0] * 3, input='float32')
+    told = dict(classes=CLASSES, preprocessing=preparation, thresholds=thresholds)
+    onnx.helper.set_model_props(content, {KEY: json.dumps(told)})
+    onnx.save(content, path)
+    for detector in (described, OnnxDetector(path)):
+        [found] = detector([image(size=(40, 50))])
+        np.testing.assert_allclose(found.boxes[0], [10, 10, 50, 40], atol=1e-3)
+        np.testing.assert_allclose(found.scores[0], 0.9)
+        np.testing.assert_allclose(found.distribution[0], [0.1, 0.9])
 
 
 def test_outputs_of_other_axes_are_refused(tmp_path):

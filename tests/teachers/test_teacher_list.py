@@ -2,7 +2,8 @@
 
 import pytest
 
-from mmkd.teachers.teacher_list import read_teachers
+from mmkd.algorithms.build_teacher import build_given
+from mmkd.teachers.teacher_list import TeacherEntry, read_teachers
 
 
 def test_one_teacher_and_several():
@@ -46,3 +47,19 @@ def test_what_is_no_teacher_is_refused(teacher, message):
 def test_a_list_has_its_checkpoints_in_its_entries():
     with pytest.raises(ValueError, match='teacher_ckpt is that of a single teacher'):
         read_teachers([dict(model='a')], 'a.pth')
+
+
+@pytest.mark.parametrize('class_map', [['a'], 'a', dict(a=1), {1: 'a'}])
+def test_a_class_map_is_a_dict_of_names(class_map):
+    """Whatever the teachers are, and before any is built."""
+    match = r"class_map must be a dict from names of the teacher's classes"
+    for teacher, of_pair in (
+        ('a.py', class_map),
+        ([dict(model='a.py'), dict(model='b.py')], class_map),
+        ([dict(model='a.py', class_map=class_map)], None),
+    ):
+        with pytest.raises(TypeError, match=match):
+            read_teachers(teacher, class_map=of_pair)
+    entry = TeacherEntry(dict(function=print, classes=['x'], class_map=class_map))
+    with pytest.raises(TypeError, match=match):
+        build_given(entry, 1)
