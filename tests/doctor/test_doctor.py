@@ -286,12 +286,6 @@ def test_a_part_that_no_loss_reaches(findings):
     assert '| Take out or freeze' in found
 
 
-def test_strides_that_contradict_the_maps(findings):
-    strides = 'model.architecture.bbox_head.anchor_generator.strides=[4,8,16,32]'
-    found = findings(f'{LOSS}.type=mmdet.Factor', f'{LOSS}.factor=1.0', strides)
-    assert 'warning: bbox_head of the student states strides of 4, 8, 16, 32, but its maps' in found
-
-
 @pytest.mark.parametrize(
     'options',
     [
