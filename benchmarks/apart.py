@@ -14,7 +14,7 @@ class Apart:
     """Takes the step in a process of its own, which waits in between, and returns its terms.
 
     Args:
-        make: makes the step, there, when it is taken first. It stands in a module.
+        make: makes the step, there, at once. It stands in a module.
         arguments: of ``make``.
         threads: of the step.
     """
@@ -57,12 +57,11 @@ class Apart:
 def _serve(pipe: Any, make: Callable[..., Any], arguments: tuple, threads: int) -> None:
     torch.set_num_threads(threads)
     logging.disable(logging.WARNING)
-    step = None
+    step = make(*arguments)
     while True:
         if not pipe.recv():
             pipe.send(time.process_time())
             continue
-        step = step or make(*arguments)
         terms = step() or {}
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()

@@ -61,7 +61,7 @@ TARGETS: dict[str, dict[str, tuple[float | None, float | None]]] = {
     ),
 }
 #: Seconds that the rounds of a pair may take: those of all contenders, those of the cheap ones.
-LIMITS = 90, 45
+LIMITS = 75, 40
 
 
 class Report:

@@ -33,12 +33,18 @@ from mmkd.distributed.first_rank import on_first_rank
 from mmkd.fileio.nearby import hint
 
 
-def check_data(cfg: Config, phases: Iterable[str]) -> list[str]:
+def check_data(cfg: Config, phases: Iterable[str], here: bool = True) -> list[str]:
     """Check that the data of ``phases`` ('train', 'val', 'test') are sound, and fit the run.
 
     The data sets are there and keep the rules of docs/data.md, evaluators measure against what is
     loaded, and the model has as many classes as the data. Under several processes the first one
     looks, and what it finds is that of all.
+
+    Args:
+        cfg: of the run.
+        phases: of it.
+        here: whether it is to run here, so that what pipelines need must be installed. Defaults to
+            True.
 
     Returns:
         What is left out or clipped and what else is worth a line in the log.
@@ -48,18 +54,15 @@ def check_data(cfg: Config, phases: Iterable[str]) -> list[str]:
         TypeError: ``metainfo`` or its classes are of another form.
         ValueError: an annotation file breaks a rule, or something does not fit.
     """
-    return on_first_rank(_check_data, cfg, list(phases))
+    return on_first_rank(_check_data, cfg, list(phases), here)
 
 
-def _check_data(cfg: Config, phases: Sequence[str]) -> list[str]:
+def _check_data(cfg: Config, phases: Sequence[str], here: bool) -> list[str]:
     notes = []
     for phase in phases:
         where, splits = f'{phase}_dataloader', []
-        loaded = (cfg.get(where) or {}).get('dataset')
-        check_installed(where, loaded, cfg.get('default_scope'))
-        for hook in (cfg.get('custom_hooks') or ()) if phase == 'train' else ():
-            later = dict(pipeline=isinstance(hook, Mapping) and hook.get('switch_pipeline'))
-            check_installed('custom_hooks', later, cfg.get('default_scope'))
+        if here:
+            _check_installed(cfg, phase)
         for dataset in _leaves(cfg, phase):
             check_channels(where, dataset.get('pipeline'), cfg)
             splits.append(_check_dataset(where, dataset, cfg.get('default_scope')))
@@ -98,6 +101,14 @@ def check_fit(cfg: Config, phases: Sequence[str]) -> list[str]:
             check_evaluator(cfg, phase, files, of_phase[phase])
     check_mask_fit(cfg, phases, [p for p in phases if p != 'train' and masks_measured(cfg, p)])
     return check_class_counts(cfg, next(iter(known.values()))) if known else []
+
+
+def _check_installed(cfg: Config, phase: str) -> None:
+    where, scope = f'{phase}_dataloader', cfg.get('default_scope')
+    check_installed(where, (cfg.get(where) or {}).get('dataset'), scope)
+    for hook in (cfg.get('custom_hooks') or ()) if phase == 'train' else ():
+        later = dict(pipeline=isinstance(hook, Mapping) and hook.get('switch_pipeline'))
+        check_installed('custom_hooks', later, scope)
 
 
 def _leaves(cfg: Config, phase: str) -> list[Mapping[str, Any]]:

@@ -142,7 +142,7 @@ def check_pair(path: Path, trained: bool = True, classes: Sequence[str] | None =
         phases = [p for p in ('train', 'val', 'test') if config.get(f'{p}_dataloader')]
         there = 'train' in phases
         try:
-            notes = check_data(config, phases)
+            notes = check_data(config, phases, here=False)
         except FileNotFoundError as error:
             if classes is not None:
                 raise
@@ -168,7 +168,7 @@ def _check_training(path: Path) -> list[str]:
     config = read_config(path)
     with config_errors(config):
         phases = [p for p in ('train', 'val', 'test') if config.get(f'{p}_dataloader')]
-        notes = [*check_data(config, phases), *check_schedule(config)]
+        notes = [*check_data(config, phases, here=False), *check_schedule(config)]
     return [*notes, *(f'teacher: {note}' for note in _warm_ups(config))]
 
 

@@ -209,6 +209,7 @@ def test_a_baseline_that_finds_nothing_gives_no_threshold(kind, scores):
     one = Judged(
         *(np.array([0.9]), np.array([0]), np.array([kind], object)),
         *(np.array([-1 if kind else 0]), np.array([0]), np.array([not kind])),
+        ignored=np.array([False]),
     )
     found = Evidence(1, 1, {}, {(Arm.BASELINE, 0): one})
     told, thresholds = _thresholds(SimpleNamespace(seeds=[0]), found)

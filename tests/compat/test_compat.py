@@ -121,6 +121,7 @@ def test_patch_is_needed(patch, run):
         'call_heads_with_their_hooks',
         'run_instance_segmentors_without_ground_truth',
         'predict_batches_of_guided_anchors',
+        'predict_branches_by_image',
         'count_what_fits_in_transformers',
         'decay_the_students_layers',
     }
@@ -152,6 +153,10 @@ def test_every_patch_is_tested():
         'call_heads_with_their_hooks',  # tests/compat/test_detectors.py
         'run_instance_segmentors_without_ground_truth',
         'predict_batches_of_guided_anchors',
+        'predict_branches_by_image',
+        'read_coco_files_of_any_encoding',  # tests/datasets/test_annotations.py
+        'read_configs_past_byte_order_marks',  # tests/compat/test_configs.py
+        'write_paths_into_configs_as_python_does',
         'read_voc_lists_and_suffixes',
         'hold_boxes_to_the_rules',
         'refuse_broken_images',

@@ -9,6 +9,7 @@ from mmdet.datasets.transforms import LoadAnnotations
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 
+from mmkd.datasets import data_checks
 from mmkd.datasets.data_checks import check_data
 from mmkd.datasets.mask_checks import check_mask_fit, learns_masks
 from tests import zoo
@@ -203,8 +204,9 @@ def test_a_student_of_masks_needs_a_pipeline_that_loads_them(tmp_path, own):
     )
 
 
-def test_panoptic_segments_are_those_of_a_panoptic_data_set(tmp_path):
+def test_panoptic_segments_are_those_of_a_panoptic_data_set(tmp_path, monkeypatch):
     """Of other data their loader gives boxes, which do for a student of boxes."""
+    monkeypatch.setattr(data_checks, 'check_installed', lambda *_: None)  # panopticapi
     write(tmp_path, bare=ALL)
     load = dict(type='LoadPanopticAnnotations', with_bbox=True, with_mask=True, with_seg=True)
     data = dataset(tmp_path, load=load)
