@@ -66,11 +66,18 @@ def read_pair(
             metric['classwise'] = True
     if length is not None:
         length.apply(config)
-    loop = config.train_cfg
-    total = loop.get('max_epochs') or loop.get('max_iters')
-    own = min(loop.get('val_interval', 1), max(total // 10, 1))
-    loop.val_interval = own if val_interval is None else val_interval
+    own = _ten_validations(config.train_cfg)
+    config.train_cfg.val_interval = own if val_interval is None else val_interval
     return config
+
+
+def _ten_validations(loop: Any) -> int:
+    """The interval of a training's own validations, but for at least ten in all."""
+    epochs = loop.get('max_epochs')
+    usual = 1 if epochs else 1000  # mmengine's
+    interval: int = loop.get('val_interval', usual)
+    length: int = epochs or loop.get('max_iters')
+    return min(interval, max(length // 10, 1))
 
 
 def evaluators(config: Config) -> list[dict[str, Any]]:
@@ -152,7 +159,13 @@ def teacher_training(
             config.merge_from_dict(deepcopy(own))
             if length is not None:
                 length.apply_to_teacher(config)
-            config.train_cfg.val_interval = pair.train_cfg.val_interval
+            loops = config.train_cfg, pair.train_cfg
+            by_epoch, as_pair = (bool(loop.get('max_epochs')) for loop in loops)
+            config.train_cfg.val_interval = (
+                pair.train_cfg.val_interval
+                if by_epoch is as_pair
+                else _ten_validations(config.train_cfg)
+            )
             return config
     return with_model(pair, model_config(source))
 

@@ -1,5 +1,6 @@
 """A job of several commands, side by side where they can be: progress, resuming, clear failures."""
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -28,6 +29,8 @@ from mmkd.fileio.atomic_writes import write_atomic
 
 _TAIL = 25  # lines of the log shown when a step fails
 _POLL = 0.2  # seconds between looks at the logs
+_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
+_prctl = ctypes.CDLL(None).prctl if sys.platform == 'linux' else None
 
 
 class StepFailed(RuntimeError):
@@ -181,6 +184,7 @@ class _Run:
                 stderr=subprocess.STDOUT,
                 env=self.env,
                 start_new_session=True,  # so that data loader workers can be ended with it
+                preexec_fn=_end_with_the_job if _prctl else None,
             )
         self._tail, self._line = self.log.open(encoding='utf-8', errors='replace'), ''
         return True
@@ -230,6 +234,15 @@ class _Run:
                 return
             except subprocess.TimeoutExpired:
                 continue
+
+
+def _end_with_the_job() -> None:
+    """In a new command: do not outlive a job that is killed, beside the one that goes on with it.
+
+    The job itself cannot see to that, as no signal tells it (SIGKILL, a lack of memory).
+    """
+    if _prctl is not None:
+        _prctl(_PDEATHSIG, signal.SIGKILL)
 
 
 def python(*arguments: object) -> list[str]:

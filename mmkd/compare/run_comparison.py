@@ -60,10 +60,10 @@ def run_comparison(
     """
     console, start = KeptConsole(comparison.work_dir / 'compare.log'), time.monotonic()
     pair = None
-    if not before:
-        comparison.check_data()
-        pair = comparison.check_pair()
     try:
+        if not before:
+            comparison.check_data()
+            pair = comparison.check_pair()
         with sole_user(comparison.work_dir):
             environments = _run(comparison, console, workers, before, pair)
             page = _report(comparison, console, title, command, environments, images)

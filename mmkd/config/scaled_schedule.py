@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any
 
 from mmengine.config import Config
@@ -53,9 +54,11 @@ class TrainingLength:
 
     def apply_to_teacher(self, config: Config) -> None:
         """Train a teacher with a schedule of its own longer or shorter by the same factor."""
-        own = (config.get('train_cfg') or {}).get('max_epochs')
+        loop = config.get('train_cfg') or {}
+        own = loop.get('max_epochs') or loop.get('max_iters')
         if self.factor != 1.0 and own:
-            changes = set_epochs(config, max(int(own * self.factor + 0.5), 1))
+            length = max(int(own * self.factor + 0.5), 1)
+            changes = scale_schedule(config, length / own, length)
             self.lines += [f'teacher: {change}' for change in changes]
 
 
@@ -168,6 +171,9 @@ def _change(
     old = part[key]
     if key == 'dynamic_intervals':
         new: Any = [(_scaled(at, factor), min(every, length)) for at, every in old]
+    elif key == 'periods':  # one after the other: what is rounded must not add up
+        ends = [_scaled(end, factor) for end in accumulate(old)]
+        new = type(old)(max(end - begin, 1) for begin, end in pairwise([0, *ends]))
     elif isinstance(old, list | tuple):
         new = type(old)(_scaled(value, factor) for value in old)
     else:

@@ -39,7 +39,7 @@ def graph_bytes(
         exporter: one of ``EXPORTERS``.
 
     Raises:
-        NotExportableError: the detector has no form as a graph.
+        NotExportableError: the detector has no form as a graph, or none in this opset.
     """
     onnx = need('onnx', 'the format onnx')
     if exporter == 'dynamo':
@@ -53,6 +53,7 @@ def graph_bytes(
         file = Path(folder) / 'model.onnx'
         _export(graph, file, metadata['preprocessing']['input'], opset, exporter)
         model = onnx.load(str(file))
+    _check_opset(model, opset, exporter)
     return finished(model, metadata)
 
 
@@ -139,6 +140,17 @@ def _try(graph: RowsGraph, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
             f'{" ".join(str(error).split())[:200]}. Export it without --half.'
         ) from error
     return found
+
+
+def _check_opset(model: Any, opset: int, exporter: str) -> None:
+    """torch's newer exporter converts a graph to older opsets, and leaves it where that fails."""
+    [found] = [entry.version for entry in model.opset_import if entry.domain in ('', 'ai.onnx')]
+    if found != opset:
+        raise NotExportableError(
+            f"an exported graph must be of the opset that was asked for, {opset}, but torch's "
+            f'exporter "{exporter}" makes this one in {found} alone. Give --opset {found}, or '
+            'another --exporter.'
+        )
 
 
 def _open_batch(model: Any) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-# Rows to detections. What suppression keeps is written into a table of all pairs of class and row,
-# of which the surest K are taken: so each image has K, whatever the others have.
+# Rows to detections. What suppression keeps is written into a table of all pairs of row and class,
+# of which the surest K are taken: so each image has K, whatever the others have. Of scores that are
+# equal the first row and class goes first, as in mmkd_onnx and in PyTorch.
 _TAIL = """
 <ir_version: {ir}, opset_import: ["" : {opset}]>
 nms (float[batch, P, 4] rows, float[batch, P, C] given_scores{factor_input})
@@ -15,7 +16,7 @@ nms (float[batch, P, 4] rows, float[batch, P, C] given_scores{factor_input})
   most = Constant <value = int64[1] {{{most}}}> ()
   threshold = Constant <value = float[1] {{{score}}}> ()
   pairs_shape = Constant <value = int64[2] {{0, -1}}> ()
-  row_count = Shape <start = 1, end = 2> (rows)
+  class_count = Shape <start = 2, end = 3> (given_scores)
   above = Max (rows, low)
   boxes_in = Min (above, high)
   {peaks}
@@ -23,14 +24,13 @@ nms (float[batch, P, 4] rows, float[batch, P, C] given_scores{factor_input})
   {before}
   {large}
   {ranked}
-  by_class = Transpose <perm = [0, 2, 1]> (ranked_scores)
-  pairs = Reshape (by_class, pairs_shape)
+  pairs = Reshape (ranked_scores, pairs_shape)
   {suppress}
   pair_count = Shape <start = 1, end = 2> (pairs)
   k = Min (most, pair_count)
   best, place = TopK <axis = 1, largest = 1, sorted = 1> (kept, k)
-  label = Div (place, row_count)
-  row = Mod (place, row_count)
+  row = Div (place, class_count)
+  label = Mod (place, class_count)
   there = Greater (best, floor)
   last = Constant <value = int64[1] {{-1}}> ()
   row_column = Unsqueeze (row, last)
@@ -55,26 +55,37 @@ _SUPPRESSED = """
   from_3 = Constant <value = int64[1] {{3}}> ()
   axis = Constant <value = int64[1] {{1}}> ()
   of_image = Slice (chosen, from_0, from_1, axis)
-  of_class = Slice (chosen, from_1, from_2, axis)
-  of_row = Slice (chosen, from_2, from_3, axis)
-  before = Mul (of_class, row_count)
-  of_pair = Add (before, of_row)
+  {of_pair}
   index = Concat <axis = 1> (of_image, of_pair)
   values = GatherND (pairs, index)
   pairs_size = Shape (pairs)
   nothing = ConstantOfShape <value = float[1] {{-1.0}}> (pairs_size)
   kept = ScatterND (nothing, index, values)
 """
-_BY_CLASS = 'chosen = NonMaxSuppression ({compared}, by_class, per_class, overlap, floor)'
+# What it gives is image, class and row.
+_BY_CLASS = """
+  by_class = Transpose <perm = [0, 2, 1]> (ranked_scores)
+  chosen = NonMaxSuppression ({compared}, by_class, per_class, overlap, floor)
+"""
+_PAIR_BY_CLASS = """
+  of_class = Slice (chosen, from_1, from_2, axis)
+  of_row = Slice (chosen, from_2, from_3, axis)
+  before = Mul (of_row, class_count)
+  of_pair = Add (before, of_class)
+"""
 # All pairs are of one class: each box as often as there are classes.
 _AGNOSTIC = """
   single = Constant <value = int64[1] {{1}}> ()
-  class_count = Shape <start = 2, end = 3> (row_scores)
-  repeats = Concat <axis = 0> (single, class_count, single)
-  repeated = Tile ({compared}, repeats)
+  behind_rows = Constant <value = int64[1] {{2}}> ()
+  repeats = Concat <axis = 0> (single, single, class_count, single)
+  box_of_row = Unsqueeze ({compared}, behind_rows)
+  box_of_pair = Tile (box_of_row, repeats)
+  boxes_shape = Constant <value = int64[3] {{0, -1, 4}}> ()
+  repeated = Reshape (box_of_pair, boxes_shape)
   one_class = Unsqueeze (pairs, single)
   chosen = NonMaxSuppression (repeated, one_class, per_class, overlap, floor)
 """
+_PAIR_AGNOSTIC = 'of_pair = Slice (chosen, from_2, from_3, axis)'
 # Of a map only the cells that none around exceeds.
 _PEAKS = """
   to_map = Constant <value = int64[4] {{0, 0, {height}, {width}}}> ()
@@ -101,13 +112,18 @@ _MULTIPLIED = """
   ranked_scores = Where (is_over, given_scores, none)
   floor = Constant <value = float[1] {0.0}> ()
 """
+# Of classes that score alike the first.
 _ONLY_SUREST = """
-  axes = Constant <value = int64[1] {2}> ()
-  surest = ReduceMax <keepdims = 1> (row_scores, axes)
-  is_surest = Equal (row_scores, surest)
+  surest = ArgMax <axis = 2, keepdims = 1> (row_scores)
+  first_class = Constant <value = int64 {0}> ()
+  next_class = Constant <value = int64 {1}> ()
+  no_axes = Constant <value = int64[1] {0}> ()
+  class_end = Squeeze (class_count, no_axes)
+  class_numbers = Range (first_class, class_end, next_class)
+  is_surest = Equal (surest, class_numbers)
   own_scores = Where (is_surest, row_scores, none)
 """
-# Of a level that has more pairs than go on: those from the last that does on.
+# Of a level the pairs that go on.
 _LEVEL = """
   first_{n} = Constant <value = int64[1] {{{first}}}> ()
   end_{n} = Constant <value = int64[1] {{{end}}}> ()
@@ -115,11 +131,12 @@ _LEVEL = """
   flat_{n} = Reshape (level_{n}, pairs_shape)
   size_{n} = Shape <start = 1, end = 2> (flat_{n})
   k_{n} = Min (go_on, size_{n})
-  top_{n}, unused_{n} = TopK <axis = 1, largest = 1, sorted = 1> (flat_{n}, k_{n})
-  least_flat_{n} = ReduceMin <keepdims = 1> (top_{n}, of_rows)
-  least_{n} = Unsqueeze (least_flat_{n}, of_rows)
-  goes_{n} = GreaterOrEqual (level_{n}, least_{n})
-  kept_{n} = Where (goes_{n}, level_{n}, none)
+  top_{n}, at_{n} = TopK <axis = 1, largest = 1, sorted = 1> (flat_{n}, k_{n})
+  sides_{n} = Shape (flat_{n})
+  empty_{n} = ConstantOfShape <value = float[1] {{-1.0}}> (sides_{n})
+  put_{n} = ScatterElements <axis = 1> (empty_{n}, at_{n}, top_{n})
+  shape_{n} = Shape (level_{n})
+  kept_{n} = Reshape (put_{n}, shape_{n})
 """
 #: Rules that ONNX has no operator for, and what a detector with them does.
 _NO_FORM = {
@@ -129,10 +146,10 @@ _NO_FORM = {
     'by_level': 'suppresses within a level',
     'fast_nms': 'suppresses by what is suppressed itself, too',
 }
-_TOO_OLD = 18  # ReduceMax and ReduceMin take their axes as an input from here on
+_TOO_OLD = 18  # ReduceMin takes its axes as an input from here on
 
 
-def _before_nms(rules: Mapping[str, Any], old: bool = False) -> str:
+def _before_nms(rules: Mapping[str, Any]) -> str:
     """Only the surest of each level go on, as in the detector itself."""
     most, levels = rules['before_nms'], rules['levels']
     if most is None:
@@ -145,10 +162,6 @@ def _before_nms(rules: Mapping[str, Any], old: bool = False) -> str:
     for n, rows in enumerate(levels):
         text += _LEVEL.format(n=n, first=first, end=first + rows)
         first += rows
-    if old:
-        text = text.replace('<keepdims = 1> (', '<axes = [1], keepdims = 1> (')
-        for n in range(len(levels)):
-            text = text.replace(f'(top_{n}, of_rows)', f'(top_{n})')
     parts = ', '.join(f'kept_{n}' for n in range(len(levels)))
     return text + f'  sure_scores = Concat <axis = 1> ({parts})'
 
@@ -204,17 +217,16 @@ def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
     only = 'own_scores = Identity (row_scores)'
     if not rules['multi_label']:
         only = _ONLY_SUREST
-        if opset < _TOO_OLD:
-            only = only.replace('(row_scores, axes)', '(row_scores)').replace(
-                'keepdims = 1', 'axes = [2], keepdims = 1'
-            )
     suppress = 'kept = Identity (pairs)'
     if rules['iou'] is not None:
-        chosen = (_AGNOSTIC if rules['class_agnostic'] else _BY_CLASS).format(compared=compared)
+        chosen, of_pair = _BY_CLASS, _PAIR_BY_CLASS
+        if rules['class_agnostic']:
+            chosen, of_pair = _AGNOSTIC, _PAIR_AGNOSTIC
         suppress = _SUPPRESSED.format(
             iou=rules['iou'],
             per_class=rules['max_per_image'],
-            chosen=chosen,
+            chosen=chosen.format(compared=compared),
+            of_pair=of_pair,
         )
     peaks = 'row_scores = Identity (given_scores)'
     if rules.get('peaks'):
@@ -236,7 +248,7 @@ def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
         ranked=ranked,
         only=only,
         large=_large(rules, compared, opset < _TOO_OLD),
-        before=_before_nms(rules, opset < _TOO_OLD),
+        before=_before_nms(rules),
         suppress=suppress,
     )
     tail = onnx.parser.parse_model(text)

@@ -1,6 +1,6 @@
 """A detector with fake quantisers: how they come in, and what a file keeps of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,8 @@ class Quantize:
                 f'quantize.batches must be a number of batches, 0 or more, but got '
                 f'{self.batches!r}. Leave it out for 20.'
             )
-        if not isinstance(self.momentum, float | int) or not 0 < self.momentum <= 1:
+        number = isinstance(self.momentum, float | int) and not isinstance(self.momentum, bool)
+        if not number or not 0 < self.momentum <= 1:
             raise ValueError(
                 f'quantize.momentum must be above 0 and at most 1, but got {self.momentum!r}. '
                 'Leave it out for 0.01.'
@@ -68,7 +69,8 @@ class Quantize:
                     'Correct it.'
                 )
         names = self.leave_out
-        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        listed = isinstance(names, Collection) and not isinstance(names, str | Mapping)
+        if not listed or not all(isinstance(name, str) for name in names):
             raise ValueError(
                 f'quantize.leave_out must be a list of names of modules, but got {names!r}. '
                 "Write leave_out=['backbone.conv1']."

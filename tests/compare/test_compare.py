@@ -241,8 +241,19 @@ def test_an_evaluator_of_another_split_is_refused_first(here):
         Comparison(DIGITS, Path('job'), [0], options=options).check_data()
 
 
-def test_iterations_in_place_of_epochs(here):
-    loop = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=400)
+def test_a_teacher_that_counts_iterations_beside_students_that_count_epochs(here):
+    """An interval of the students' epochs would have it validated after each iteration."""
+    teacher = Config.fromfile(ROOT / 'configs/ssd_r18w32_digits.py')
+    teacher.train_cfg = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=400)
+    Path('teacher.py').write_text(text_of(teacher))
+    comparison = Comparison(DIGITS, Path('job'), [0], options={'model.teacher': 'teacher.py'})
+    assert comparison.configs['teacher'].train_cfg.val_interval == 50
+    assert comparison.configs['kd'].train_cfg.val_interval == 1
+
+
+@pytest.mark.parametrize('own', [dict(val_interval=400), {}])
+def test_iterations_in_place_of_epochs(here, own):
+    loop = dict(type='IterBasedTrainLoop', max_iters=500, **own)
     comparison = Comparison(
         DIGITS, Path('job'), [0], options=dict(train_cfg=dict(_delete_=True, **loop))
     )

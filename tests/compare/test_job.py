@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -116,6 +117,36 @@ def test_an_interrupt_ends_the_command_and_the_step_runs_again(tmp_path, monkeyp
     monkeypatch.undo()
     run_steps([step(tmp_path)], tmp_path, CONSOLE)
     assert runs(tmp_path) == 2
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and is none that has ended and was not asked how."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux ends a command with its job')
+def test_a_job_that_is_killed_leaves_no_command_behind(tmp_path):
+    """Else the next start would train beside it, into the same folder."""
+    pid = tmp_path / 'pid'
+    code = (
+        f'import os, time\nopen({str(pid)!r} + "_", "w").write(str(os.getpid()))\n'
+        f'os.rename({str(pid)!r} + "_", {str(pid)!r})\ntime.sleep(60)'
+    )
+    job = start(run_steps, [step(tmp_path, code=code)], tmp_path)
+    end = time.monotonic() + 50
+    while not pid.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    command = int(pid.read_text())
+    assert is_running(command)
+    job.kill()
+    job.join()
+    end = time.monotonic() + 10
+    while is_running(command) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_running(command)
 
 
 def test_an_interrupted_step_resumes_but_not_from_what_another_left(tmp_path):

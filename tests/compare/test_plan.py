@@ -3,6 +3,7 @@
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ from mmkd.compare.kept_console import KeptConsole
 from mmkd.compare.pace import Pace, measure_pace
 from mmkd.compare.plan import plan_of, timed
 from mmkd.compare.report.tables import main_table
-from mmkd.compare.run_comparison import _pace, _show
+from mmkd.compare.run_comparison import _pace, _show, run_comparison
 from tests.compare.test_verdict import judged
 from tests.tiny import ROOT, write_coco
 
@@ -51,6 +52,15 @@ def test_it_says_what_it_will_do_how_long_it_takes_and_where_logs_lie(here):
     shorter = Comparison(DIGITS, Path('job'), [0], epochs=2)
     told = plan_of(shorter, shorter.steps(), 0, 2, is_timed=False)
     assert shorter.rescheduled and '\n'.join(shorter.rescheduled) in told
+
+
+def test_ctrl_c_while_the_data_are_checked(here):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    comparison = SimpleNamespace(work_dir=Path('job'), check_data=interrupt)
+    assert run_comparison(comparison, 'Title', ['mmkd']) == 130
+    assert 'Run the same command to go on' in Path('job/compare.log').read_text()
 
 
 def test_a_given_teacher_is_named(here):

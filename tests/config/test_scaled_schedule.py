@@ -134,3 +134,38 @@ def test_a_teacher_is_trained_shorter_by_the_same_factor():
     same.apply(schedule())
     same.apply_to_teacher(teacher)
     assert teacher.train_cfg.max_epochs == 10 and not same.lines
+
+
+def test_a_teacher_that_counts_iterations_is_trained_shorter_as_well():
+    length = TrainingLength(30)
+    length.apply(schedule(300))
+    teacher = Config(
+        dict(
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=5000, val_interval=1000),
+            param_scheduler=[dict(type='MultiStepLR', by_epoch=False, milestones=[4000], end=5000)],
+            default_hooks=dict(
+                checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1000)
+            ),
+        )
+    )
+    length.apply_to_teacher(teacher)
+    assert teacher.train_cfg == dict(type='IterBasedTrainLoop', max_iters=500, val_interval=500)
+    assert teacher.param_scheduler[0].milestones == [400]
+    assert teacher.default_hooks.checkpoint.interval == 100
+    assert 'teacher: train_cfg.max_iters: 5000 -> 500' in length.lines
+
+
+@given(
+    periods=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+    epochs=st.integers(1, 200),
+)
+def test_periods_fill_the_training(periods, epochs):
+    """Each rounded by itself, ten epochs of one would stay ten of fourteen."""
+    restart = dict(type='CosineRestartLR', periods=periods, eta_min=0)
+    cfg = Config(dict(train_cfg=dict(max_epochs=sum(periods)), param_scheduler=[restart]))
+    set_epochs(cfg, epochs)
+    found = cfg.param_scheduler[0].periods
+    assert len(found) == len(periods) and min(found) >= 1
+    assert sum(found) >= epochs
+    if epochs >= sum(periods):
+        assert sum(found) == epochs

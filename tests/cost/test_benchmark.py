@@ -18,7 +18,7 @@ from mmkd.checkpoints.detector_checkpoint import save_checkpoint
 from mmkd.cost.contender import Contender, Opened, open_contender
 from mmkd.cost.latency import Latency, latencies, thread_counts
 from mmkd.cost.measure_costs import Cost, measure_costs
-from mmkd.cost.measured_map import find_map
+from mmkd.cost.measured_map import find_map, measured_map
 from mmkd.cost.write_costs import cost_notes, cost_table, draw_costs
 from mmkd.doctor.report import Section, show_table
 from mmkd.export.rows_graph import RowsGraph
@@ -180,6 +180,19 @@ def test_a_test_set_that_is_not_here_is_told(ssd, tmp_path):
     torch.save(held, copied)
     [cost] = measure_costs([Contender('Student', str(copied))], rounds=1, images=None)
     assert cost.map is None and 'mAP was not measured: the test set is not here' in cost.notes[0]
+
+
+@pytest.mark.parametrize('file', [False, True])
+def test_the_test_set_of_another_config_has_its_own_order_and_scope(ssd, exported, tmp_path, file):
+    """Classes are found by name, and the detector's transforms where they are registered."""
+    data = config_for(dict(type='none'), ssd.parent, 'stretch', 'mmdet')
+    data.test_dataloader.dataset.metainfo = dict(classes=CLASSES[::-1])
+    one = open_contender(Contender('Student', str(exported if file else ssd)), tmp_path)
+    if one.trained is not None:
+        for key in ('val_dataloader', 'test_dataloader'):
+            one.trained.config[key].dataset.pipeline[-1].type = 'PackDetInputs'  # of mmdet alone
+    data.default_scope = 'mmengine'
+    assert measured_map(one, data, None) > 0.9
 
 
 def test_threads_are_as_before_and_each_detector_is_measured(tmp_path):

@@ -1,7 +1,11 @@
 """Checks, tables and pictures of pairs of any heads that can be read."""
 
+from importlib import import_module
+from types import SimpleNamespace
+
 import pytest
 import torch
+from mmengine.config import Config
 from mmrazor.registry import MODELS
 
 from mmkd.doctor.check_accuracy import through_pipeline
@@ -143,3 +147,20 @@ def test_a_teacher_that_is_not_read_is_left_out():
     check_heads(section, pair)
     assert section.notes == ['Heads are left out: a model without one that finds boxes.']
     assert teacher_view(pair.eval(), torch.zeros(1, 3, 64, 64), None) is None
+
+
+def test_the_examination_tells_strides_that_contradict_the_maps(monkeypatch):
+    """Its data and files are left out: what they lack is told in sections of their own."""
+    pair = rows_pair('fcos', 'fcos')
+    pair.student.bbox_head.prior_generator.strides = [(s, s) for s in (4, 8, 16, 32, 64)]
+    module = import_module('mmkd.doctor.examine')
+    runner, dataset = SimpleNamespace(cfg=Config()), SimpleNamespace(metainfo={})
+    monkeypatch.setattr(module, 'check_data', lambda *_: [])
+    monkeypatch.setattr(module, 'build_without', lambda *_: (runner, pair, None))
+    monkeypatch.setattr(module, 'training_batch', lambda *_: (raw_batch(size=128), dataset, 1))
+    report = module.examine(Config(), images=0)
+    [layers] = [section for section in report.sections if section.title == 'Layers']
+    assert [finding.found.split(':')[0] for finding in layers.findings] == [
+        'bbox_head of the student states strides of 4, 8, 16, 32, 64, but its maps have 8, 16, 32, '
+        '64, 128'
+    ]

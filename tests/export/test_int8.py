@@ -208,10 +208,11 @@ def test_ranges_are_of_training_images_alone(with_training_set):
             calibration_images(trained._replace(config=config))
 
     fails(ValueError, 'must have a train_dataloader', lambda c: c.pop('train_dataloader'))
-    fails(
+    again = dict(ann_file=f'{root}/val.json', data_root=f'{root}/../{root.name}/')
+    fails(  # under another name of their folder
         ValueError,
         r'never from those.*each of the 4 images',
-        lambda c: c.train_dataloader.dataset.update(ann_file='val.json'),
+        lambda c: c.train_dataloader.dataset.update(again),
     )
     fails(
         FileNotFoundError,

@@ -8,8 +8,9 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from mmkd.export import rows_graph
+from mmkd.export import onnx_file, rows_graph
 from mmkd.export.export_onnx import Settings, _of_boxes, make_files, prove, with_nms
+from mmkd.export.not_exportable import NotExportableError
 from mmkd.export.reference import Found
 from mmkd.export.same_detections import unmatched
 from mmkd.export.trained import open_trained
@@ -90,6 +91,14 @@ def test_nms_of_an_older_opset_finds_the_same(opened_ssd):
     older, newer = (session.run(None, {'image': images})[0] for session in sessions)
     assert onnx.load_from_string(made[17].content).opset_import[0].version == 17
     assert np.allclose(older, newer, atol=1e-3) and (older[..., 5] >= 0).sum() > 20
+
+
+def test_a_graph_that_is_left_in_another_opset_is_told(opened_ssd, monkeypatch):
+    """As by torch's newer exporter, of which it is a warning."""
+    own = onnx_file._export
+    monkeypatch.setattr(onnx_file, '_export', lambda *args: own(*args[:3], 18, args[4]))
+    with pytest.raises(NotExportableError, match=r'asked for, 17, but .* makes .* in 18 alone'):
+        make_files(opened_ssd, Settings(opset=17))
 
 
 def broken(monkeypatch, fault) -> None:
