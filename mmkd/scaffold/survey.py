@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmkd.scaffold.labelled_images import LabelledImage
+from mmkd.scaffold.upright import look_upright
 
 #: So many images say how the light of all varies.
 _LOOKED_AT = 128
@@ -105,7 +106,8 @@ def survey(images: Sequence[LabelledImage], classes: Sequence[str]) -> Survey:
         owners[large],
         counts,
         _light([p.path for p in images]),
-        _lies_anyhow(boxes[large], heights[owners[large]], widths[owners[large]]),
+        _lies_anyhow(boxes[large], heights[owners[large]], widths[owners[large]])
+        and not look_upright(images),
         _many([n for n in classes if _READ.fullmatch(n.lower()) or _has(n, _READ_WORD)], counts),
         _many([n for n in classes if _has(n, _COLOURED)], counts),
     )
