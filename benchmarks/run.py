@@ -61,7 +61,7 @@ TARGETS: dict[str, dict[str, tuple[float | None, float | None]]] = {
     ),
 }
 #: Seconds that the rounds of a pair may take: those of all contenders, those of the cheap ones.
-LIMITS = 75, 40
+LIMITS = 45, 25
 
 
 class Report:
