@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
@@ -222,6 +223,7 @@ def _is_mixed(configs: Path, gain: Gain) -> bool:
     return bool(gain.teacher) and _head(configs, gain.teacher) != _head(configs, gain.student)
 
 
+@cache
 def _head(configs: Path, name: str) -> str:
     try:
         model = Config.fromfile(configs / Path(name).name).model

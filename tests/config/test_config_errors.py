@@ -184,13 +184,13 @@ def a_share(of: float) -> int:
     return int(of * settings.default.max_examples)
 
 
-@settings(max_examples=a_share(0.6))
+@settings(max_examples=a_share(0.3))
 @given(seed=st.integers(0, 2**31))
 def test_a_mutated_ssd_pair_runs_or_names_its_key(base, seed):
     check(base, seed)
 
 
-@settings(max_examples=a_share(0.2))
+@settings(max_examples=a_share(0.1))
 @given(seed=st.integers(0, 2**31))
 def test_a_mutated_yolov5_pair_runs_or_names_its_key(yolo_base, seed):
     check(yolo_base, seed)
