@@ -7,6 +7,10 @@ import torch
 from numpy.typing import NDArray
 
 from mmkd.heads.class_map import ClassMap
+from mmkd.heads.fusion import overlaps
+
+#: Overlap above which detections of two of the teacher's classes show one object of the student's.
+SAME = 0.6
 
 
 def student_classes(
@@ -54,3 +58,46 @@ def student_classes(
         if softmax:
             own[told] = np.where(found[told].max(1) > 0, found[told].argmax(1), -1)
     return own, found
+
+
+def one_of_each(
+    boxes: NDArray[Any], labels: NDArray[Any], scores: NDArray[Any], soft: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Which of the detections of an image stay, so that each object is shown once.
+
+    A detector looks for boxes that are one object among those of one class. Of two of its classes
+    it may keep a box each of one object; where both are surest of one class of the student (several
+    are one there, or their distributions say so), the surer stays, as among the rows of a network.
+
+    Args:
+        boxes: (n, 4) of the image.
+        labels: (n,), the teacher's.
+        scores: (n, S), of the student's classes.
+        soft: (n,), bool, whether they are of a distribution: the scores of the classes that are one
+            are added up in it already. Of others they are here, up to 1.
+
+    Returns:
+        tuple: places (k,), in order; scores (k, S).
+
+    Example:
+        >>> boxes = np.array([[0, 0, 8, 8], [0, 0, 8, 7], [0, 0, 8, 8]])
+        >>> scores = np.array([[0.5, 0.0], [0.25, 0.0], [0.0, 0.75]])
+        >>> found = one_of_each(boxes, np.array([0, 1, 2]), scores, np.zeros(3, bool))
+        >>> [one.tolist() for one in found]
+        [[0, 2], [[0.75, 0.0], [0.0, 0.75]]]
+    """
+    surest = scores.argmax(1) if len(scores) else np.zeros(0, np.int64)
+    rivals = (surest[:, None] == surest) & (labels[:, None] != labels)
+    if not rivals.any():
+        return np.arange(len(scores)), scores
+    overlap = np.stack([overlaps(box, boxes) for box in boxes])
+    stays, found = np.ones(len(scores), bool), scores.copy()
+    for i in np.argsort(-scores.max(1), kind='stable'):
+        if not stays[i]:
+            continue
+        others = rivals[i] & stays & (overlap[i] > SAME)
+        others &= scores.max(1) <= scores[i].max()
+        stays[others] = False
+        hard = others & ~soft & ~soft[i]
+        found[i, surest[i]] = min(found[i, surest[i]] + scores[hard, surest[i]].sum(), 1)
+    return np.flatnonzero(stays), found[stays]

@@ -142,7 +142,7 @@ def fuse_detections(
     for i in np.argsort(-np.concatenate(scores), kind='stable'):
         if weight[i] <= 0:
             continue
-        overlap = _overlaps(box[i], sums / totals[:, None])
+        overlap = overlaps(box[i], sums / totals[:, None])
         overlap[(of != label[i]) | members[:, model[i]]] = 0
         place = int(overlap.argmax()) if len(overlap) else -1
         if place < 0 or overlap[place] <= iou_thr:
@@ -159,7 +159,7 @@ def fuse_detections(
     return Fused((sums / totals[:, None])[order], totals[order], of[order], rank[places])
 
 
-def _overlaps(box: Array, others: Array) -> Array:
+def overlaps(box: Array, others: Array) -> Array:
     """IoU of a box (4,) with k others, (k,)."""
     low = np.maximum(box[:2], others[:, :2])
     size = np.clip(np.minimum(box[2:], others[:, 2:]) - low, 0, None)
