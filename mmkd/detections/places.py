@@ -61,6 +61,7 @@ class Places:
         self._sizes: dict[int, tuple[Any, Any]] | None = None
         self._known: dict[tuple[Any, str | None], list[int]] = {}
         self._read: dict[int, str] = {}
+        self._bare: dict[str, list[int]] | None = None
 
     def rows(self) -> dict[int, list[int]]:
         """By the place of an image, the results that are of it.
@@ -95,7 +96,7 @@ class Places:
                     f'"{self.results.path}" is that of {self._shown(found)}. Give each result its '
                     'file_name, or label the images with "mmkd label", which tells it.'
                 )
-            return found
+            return self._with_copies(found)
         folders, base = _folders(name), Path(name).name
         found = self._by_name.get(base, [])
         if folders:
@@ -114,6 +115,16 @@ class Places:
             f'"{self.results.path}" is that of {self._shown(found)}. Write it with its folder, or '
             'label the images with "mmkd label", which tells their content.'
         )
+
+    def _with_copies(self, found: list[int]) -> list[int]:
+        """Places, and those of the same files that are named as images without annotations."""
+        if self._bare is None:
+            self._bare = defaultdict(list)
+            for i, info in enumerate(self.infos):
+                if info.get(UNLABELLED):
+                    self._bare[os.path.realpath(self._paths[i])].append(i)
+        paths = {os.path.realpath(self._paths[i]) for i in found} if self._bare else ()
+        return [*found, *(i for path in paths for i in self._bare[path] if i not in found)]
 
     def _are_several(self, places: Sequence[int]) -> bool:
         return len(places) > 1 and len({os.path.realpath(self._paths[i]) for i in places}) > 1
@@ -168,7 +179,8 @@ class Places:
     def _resized(self, place: int, image: Mapping[str, Any]) -> bool:
         info = self.infos[place]
         sides = [(image.get(key), info.get(key)) for key in ('width', 'height')]
-        return any(told and own and told != own for told, own in sides)
+        numbers = (pair for pair in sides if all(isinstance(side, int | float) for side in pair))
+        return any(told and own and told != own for told, own in numbers)
 
     def _rewritten(self, place: int, image: Mapping[str, Any]) -> bool:
         told, path = image.get('sha256'), self._paths[place]
