@@ -23,7 +23,8 @@ _ORIENTATION = 0x0112  # the EXIF tag
 class Places:
     """The images of data sets that a file's detections are of.
 
-    An image is known by its file name, where the file tells one, else by its id. Of files of one
+    An image is known by its file name, where the file tells one, else by its id; a text that is no
+    image's id may be the name of its file, without the ending or with it. Of files of one
     name it is that whose folders are called alike, from the last one up. A folder of images goes
     with those folders of the file alone whose names are most like its own. What is still that of
     several images is decided by their content, where the file tells it, and by the id.
@@ -38,11 +39,13 @@ class Places:
         self._paths = [Path(str(info.get('img_path'))) for info in infos]
         self._by_id: dict[Any, list[int]] = defaultdict(list)
         self._by_name: dict[str, list[int]] = defaultdict(list)
+        self._by_stem: dict[str, list[int]] = defaultdict(list)
         for i, info in enumerate(infos):
             self._by_id[info.get('img_id')].append(i)
             if info.get('listed_id') is not None:
                 self._by_id[info['listed_id']].append(i)
             self._by_name[self._paths[i].name].append(i)
+            self._by_stem[self._paths[i].stem].append(i)
         self._listed = [image for image in results.images or () if isinstance(image, Mapping)]
         self._named = {image.get('id'): image.get('file_name') for image in self._listed}
         self._digests = {image.get('id'): image.get('sha256') for image in self._listed}
@@ -90,6 +93,8 @@ class Places:
     def _found(self, image_id: Any, name: str | None) -> list[int]:
         if not name:
             found = self._by_id.get(image_id, [])
+            if not found and isinstance(image_id, str):  # as Ultralytics writes them
+                found = self._by_name.get(image_id) or self._by_stem.get(image_id, [])
             if self._are_several(found):
                 raise ValueError(
                     f'{WHERE}: an image_id must be that of one training image, but {image_id!r} of '
@@ -144,10 +149,9 @@ class Places:
         A list of results does not say at what it looked. There an image without annotations was
         looked at if something is detected in it, and each annotated one was.
         """
-        if self.results.images is not None:
-            listed = {place for place, _ in self._pairs()}
-            return listed.__contains__
         found = self.rows()
+        if self.results.images is not None:  # what it has found something in it has seen, too
+            return {*(place for place, _ in self._pairs()), *found}.__contains__
         return lambda place: place in found or not self.infos[place].get(UNLABELLED)
 
     def check_images(self) -> None:

@@ -337,6 +337,17 @@ def test_ids_of_a_coco_file_without_annotations_are_found(tmp_path):
     assert not tally.left_out
 
 
+def test_an_id_of_text_may_be_the_name_of_a_file(tmp_path):
+    for name in ('one', 'one.jpg'):
+        found, tally = fit(tmp_path, row(image_id=name), row(image_id='none'))
+        assert len(found.of(INFOS[0])[0]) == 1 and tally.other_images == 1
+    with pytest.raises(ValueError, match=r"'two' of .* that of data/x/two\.jpg, data/y/two\.jpg"):
+        fit(tmp_path, row(image_id='two'))
+    own = [{**INFOS[0], 'img_id': 'two'}, INFOS[1]]  # where it is an id, it is that
+    found, _ = fit(tmp_path, row(image_id='two'), infos=own)
+    assert len(found.of(own[0])[0]) == 1 and not len(found.of(own[1])[0])
+
+
 def test_an_annotated_image_that_is_unlabelled_too_is_found_by_its_id(tmp_path):
     """A list of results has but its id, and the folder that names it again has none."""
     again = [
@@ -482,6 +493,9 @@ def test_images_that_were_not_looked_at_are_known(tmp_path):
     assert '3 were not looked at' in tally.notes('t')[0] and len(tally.notes('t')) == 1
     match = '1 of 2 images without annotations and 2 of the 3 others .* Label these images, too'
     assert re.search(match, tally.warning('t'))
+    # Where it has found something it has looked, though another program does not list it.
+    (first, _), _ = fit_both(tmp_path, row(image_id=8), images=[])
+    assert [bool(first.unseen(info)) for info in INFOS] == [True, False, True]
     # A list does not say at what it looked: what is annotated it did, of others where it found.
     (first, second), tally = fit_both(tmp_path, row(image_id=8), row(image_id=100))
     assert not any(first.unseen(info) for info in INFOS)
