@@ -30,10 +30,12 @@ def student_classes(
             not told. Defaults to None, none is.
         softmax: whether the scores of a distribution exclude each other: without the teacher's
             classes that have no partner, the rest and the background are divided by what is left,
-            and a detection is of the student's class that is then the surest. Defaults to False.
+            and a detection is of the student's class that is then the surest. Of sigmoids only
+            these columns are left out; a detection of such a class is of the surest of the others.
+            Defaults to False.
 
     Returns:
-        tuple: labels (n,), -1 for a class that the student does not have; scores (n, S).
+        tuple: labels (n,), -1 where nothing is of a class that the student has; scores (n, S).
 
     Example:
         >>> classes = ClassMap.from_names(
@@ -45,6 +47,9 @@ def student_classes(
         >>> own, found = student_classes(classes, np.array([2]), np.array([0.5]), row, softmax=True)
         >>> own.tolist(), found.tolist()
         ([1], [[0.0, 0.5]])
+        >>> own, found = student_classes(classes, np.array([2]), np.array([0.5]), row)
+        >>> own.tolist(), found.tolist()
+        ([1], [[0.0, 0.25]])
     """
     places = np.array([-1 if place is None else place for place in classes.places], np.int64)
     own = places[labels]
@@ -55,8 +60,8 @@ def student_classes(
         told = ~np.isnan(distribution).any(1)
         soft = torch.from_numpy(np.asarray(distribution[told], np.float32))
         found[told] = classes.apply(soft, softmax).numpy()
-        if softmax:
-            own[told] = np.where(found[told].max(1) > 0, found[told].argmax(1), -1)
+        surest = np.where(found[told].max(1) > 0, found[told].argmax(1), -1)
+        own[told] = surest if softmax else np.where(own[told] >= 0, own[told], surest)
     return own, found
 
 
