@@ -119,7 +119,11 @@ class PredictionRows(nn.Module):
             each = [self._targets(preds_S, rows_T.detach()) for rows_T in taught]
             found = each[0]
             if joined is not None:
-                found = joined_targets(each, joined.shares(), joined.weights)
+                shares, weights = joined.shares(), joined.weights
+                if joined.looked is not None:
+                    each_image, parts = joined.by_image()
+                    shares, weights = each_image[:, :, None], list(parts[..., None])
+                found = joined_targets(each, shares, weights)
         with torch.autocast(device, enabled=False):
             cls = soft_classes(preds_S, found)
             box = self.box_weight * pulled_boxes(preds_S, found)
