@@ -499,7 +499,7 @@ def test_an_image_that_a_file_did_not_look_at_teaches_nothing(name):
         terms = pair(**data, mode='loss')
         # A batch of which nothing is told is no sign of a loss that cannot teach.
         [loss] = pair.distiller.distill_losses.values()
-        assert excused(loss) is not any(moving)
+        assert excused(loss) or any(moving)
         assert 'idle' not in pair.loss_watch.found.values()
         told = {k: v for k, v in terms.items() if 'loss' in k and k.startswith('distill.')}
         pair.parse_losses(told)[0].backward()
