@@ -85,6 +85,6 @@ def split_words(args: argparse.Namespace) -> tuple[str | None, list[str]]:
     named = config or not Path(first).exists()
     if not named or first.lower().endswith('.onnx'):
         return None, words
-    if len(words) < 2 and (config or '/' not in first):
+    if len(words) < 2 and (config or not {'/', '.'} & set(first)):  # that of a file is missing
         args.error(f'after {first} its checkpoint must come, and then the images')
     return (words[0], words[1:]) if len(words) > 1 else (None, words)

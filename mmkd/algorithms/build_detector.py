@@ -30,9 +30,12 @@ def build_detector(source: Detector, what: str = 'detector') -> BaseModel:
     if isinstance(source, str):
         config = read_config(source, what)
         if 'model' not in config:
+            data = str(source).lower().endswith('.json')
             raise ValueError(
                 f'{what} must be a config file with a "model", but "{source}" has only '
                 f'{", ".join(config)}. Give the config that the detector was trained with.'
+                + ' Of a file of detections give the list of COCO results alone.'
+                * data
             )
         scope = config.get('default_scope', scope)
         source = config.model

@@ -14,6 +14,7 @@ from torch import nn
 from mmkd.algorithms.build_detector import build_detector
 from mmkd.config.given_teacher import DOORS, is_given
 from mmkd.config.names import first_of
+from mmkd.detections.agreement import compare_with_truth
 from mmkd.detections.feed import feed_detections, leaf_datasets
 from mmkd.detections.following import DETECTIONS
 from mmkd.detections.results_file import read_results
@@ -197,12 +198,15 @@ def begin_teaching(pair: Any, loader: Any) -> list[str]:
         return []
     files = {part.key: (read_results(part.model.file), part.model.class_map) for part in taught}
     tallies = feed_detections(loader, files)
-    told = list(zip(taught, tallies, strict=True))
-    for part, tally in told:
-        if tally.lost:
-            text = tally.warning(part.model.file)
+    lines = []
+    compared = compare_with_truth(loader.dataset)
+    for part, tally, truth in zip(taught, tallies, compared, strict=True):
+        file = part.model.file
+        texts = [tally.warning(file) if tally.lost else '', truth.warning(file)]
+        for text in filter(None, texts):
             print_log(text, logger='current', level=logging.WARNING)
-    return [line for part, tally in told for line in tally.notes(part.model.file)]
+        lines += [*tally.notes(file), *filter(None, [truth.note(file)])]
+    return lines
 
 
 def rehearse_teaching(pair: Any, config: Mapping[str, Any]) -> list[str]:

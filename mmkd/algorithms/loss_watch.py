@@ -156,7 +156,13 @@ def _alike(pairs: list[tuple[str, str]], fed: Mapping[str, Any]) -> bool:
 
 
 def excused(loss: nn.Module) -> bool:
-    """Whether a loss says of the batch that it was called on that there was nothing to teach."""
+    """Whether a loss says of the batch that it was called on that there was nothing to teach.
+
+    By the item of its ``logs`` that ``idle_without`` names; or by ``untold``, where its teacher has
+    looked at none of the images.
+    """
+    if getattr(loss, 'untold', False):
+        return True
     statistic = getattr(loss, 'idle_without', None)
     return bool(statistic) and float(getattr(loss, 'logs', {}).get(statistic, 1.0)) == 0
 

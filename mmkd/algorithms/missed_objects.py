@@ -51,9 +51,10 @@ class MissedObjects:
         self, student: Any, distiller: Any, score_thr: float = 0.6, iou_thr: float = 0.5
     ) -> None:
         for name, value in (('score_thr', score_thr), ('iou_thr', iou_thr)):
-            if not 0 < value <= 1:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 < value <= 1:
                 raise ValueError(
-                    f'missed_objects.{name} must be above 0 and at most 1, but got {value}.'
+                    f'missed_objects.{name} must be above 0 and at most 1, but got {value!r}.'
                 )
         name, self._head = predicting_head(student)
         known = None if name != 'bbox_head' else describe_head(self._head)
@@ -74,10 +75,18 @@ class MissedObjects:
 
     @classmethod
     def of(cls, setting: Any, student: Any, distiller: Any) -> 'MissedObjects | None':
-        """By what a pair's ``missed_objects`` says: a score, arguments, or nothing."""
-        if not setting:
+        """By what a pair's ``missed_objects`` says: a score, arguments, True, or nothing."""
+        if isinstance(setting, Mapping):
+            settings = dict(setting)
+        elif not setting:
             return None
-        settings = setting if isinstance(setting, Mapping) else dict(score_thr=float(setting))
+        else:
+            settings = {} if setting is True else dict(score_thr=setting)
+        if not set(settings) <= {'score_thr', 'iou_thr'}:
+            raise ValueError(
+                f'missed_objects may have score_thr and iou_thr, but has {", ".join(settings)}. '
+                'Correct it (docs/any_teacher.md).'
+            )
         return cls(student, distiller, **settings)
 
     def regions(self, samples: Any, images: int) -> list[Tensor]:

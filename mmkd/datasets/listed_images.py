@@ -76,6 +76,8 @@ def find_images(
     for word in words:
         for path in _files(word, besides):
             files.setdefault(os.path.realpath(path), path)
+    if not files:
+        raise ValueError('images must be a folder, files, a list or a COCO file, but got none.')
     paths = [os.path.abspath(path) for path in files.values()]
     shared = os.path.commonpath([os.path.dirname(path) for path in paths])
     names = [Path(os.path.relpath(path, shared)).as_posix() for path in paths]

@@ -1,8 +1,6 @@
 """Batches of annotated images and of others without annotations, a set share of each."""
 
-import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
 from typing import Any
 
@@ -10,13 +8,12 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.config import ConfigDict
 from mmengine.dataset import Compose
-from mmengine.dist import get_dist_info
-from mmengine.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from mmengine.registry import DATASETS, FUNCTIONS
+from torch.utils.data import Dataset
 
 from mmkd.datasets.listed_images import find_images
 from mmkd.datasets.metainfo import dataset_type
+from mmkd.datasets.mixed_sampler import MixedSampler
 
 #: By which a batch tells which of its images have no annotations: (B,), bool.
 UNLABELLED = 'unlabelled'
@@ -96,76 +93,6 @@ class MixedDataset(Dataset[Any]):
             setattr(part, name, own)
 
 
-class MixedSampler(Sampler[int]):
-    """Annotated images in the order of the run's own sampler, and between them others.
-
-    An epoch is one of the annotated images. The others come in an order of their own, each once
-    before any comes again, shared among the processes.
-
-    Args:
-        sampler (dict): config of the run's own sampler.
-        dataset (Dataset): what both sample from: a :class:`MixedDataset`, or what wraps it.
-        labelled (int): how many annotated images follow each other.
-        unlabelled (int): how many others follow them.
-        seed (int, optional): of the order. Defaults to None.
-    """
-
-    def __init__(
-        self,
-        sampler: dict[str, Any],
-        dataset: Any,
-        labelled: int,
-        unlabelled: int,
-        seed: int | None = None,
-    ) -> None:
-        mixed = _mixed(dataset)
-        own = dict(dataset=mixed.datasets[0], seed=seed)
-        self.sampler = DATA_SAMPLERS.build(sampler, default_args=own)
-        self.dataset, self.counts = mixed, (labelled, unlabelled)
-        self.seed, self.epoch = seed or 0, 0
-        self.rank, self.world_size = get_dist_info()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of both orders."""
-        self.epoch = epoch
-        if hasattr(self.sampler, 'set_epoch'):
-            self.sampler.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        labelled, unlabelled = self.counts
-        return len(self.sampler) + math.ceil(len(self.sampler) / labelled) * unlabelled
-
-    def __iter__(self) -> Iterator[int]:
-        labelled, unlabelled = self.counts
-        own, others = iter(self.sampler), self._others()
-        while group := list(itertools.islice(own, labelled)):
-            yield from group
-            yield from itertools.islice(others, unlabelled)
-
-    def _others(self) -> Iterator[int]:
-        """Goes on in an epoch where the one before has ended."""
-        first, count = self.dataset.labelled, len(self.dataset) - self.dataset.labelled
-        each = math.ceil(len(self.sampler) / self.counts[0]) * self.counts[1]
-        for place in itertools.count(self.epoch * each):
-            turn, step = divmod(place * self.world_size + self.rank, count)
-            yield first + int(self._order(turn)[step])
-
-    def _order(self, turn: int) -> Tensor:
-        if self.__dict__.get('_known', (None,))[0] != turn:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
-            count = len(self.dataset) - self.dataset.labelled
-            self.__dict__['_known'] = turn, torch.randperm(count, generator=generator)
-        return self.__dict__['_known'][1]
-
-
-def _mixed(dataset: Any) -> Any:
-    """The mixed data set, within what seeds or caches it."""
-    while 'datasets' not in vars(dataset):
-        held = vars(dataset)
-        dataset = next(held[key] for key in ('_dataset', 'dataset', 'views') if key in held)
-    return dataset
-
-
 def collate_mixed(items: Sequence[Any], collate: Mapping[str, Any]) -> dict[str, Any]:
     """A batch, and which of its images have no annotations.
 
@@ -191,14 +118,16 @@ def mixed_loader(cfg: Mapping[str, Any]) -> Any:
     """
     model, loader = cfg.get('model') or {}, cfg.get('train_dataloader')
     settings = model.get('unlabelled') if isinstance(model, Mapping) else None
-    if not settings or loader is None:
+    if settings in (None, False) or loader is None:
         return loader
     if isinstance(settings, str):
         settings = dict(images=settings)
-    if set(settings) - set(_KNOWN) or 'images' not in settings:
+    form = isinstance(settings, Mapping)
+    if not form or set(settings) - set(_KNOWN) or not settings.get('images'):
+        has = ', '.join(map(str, settings)) or 'nothing' if form else repr(settings)
         raise ValueError(
-            f'model.unlabelled must have images, and may have share and root, but has '
-            f'{", ".join(map(str, settings)) or "nothing"}. Correct it.'
+            f'model.unlabelled must have images, and may have share and root, but has {has}. '
+            "Write unlabelled=dict(images='photos')."
         )
     size, share = int(loader['batch_size']), settings.get('share', 0.5)
     if not isinstance(share, int | float) or not 0 < share < 1:

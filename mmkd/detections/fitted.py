@@ -17,11 +17,12 @@ from mmkd.config.names import first_of
 from mmkd.datasets.mixed_batches import UNLABELLED
 from mmkd.detections.places import Places
 from mmkd.detections.results_file import WHERE, Results
-from mmkd.detections.student_classes import student_classes
+from mmkd.detections.student_classes import one_of_each, student_classes
 from mmkd.heads.class_map import ClassMap
 
 OTHER_IMAGES = 'detections of other images left out'
 OTHER_CLASSES = 'detections of classes that the student does not have left out'
+SHOWN_TWICE = 'detections of objects that a surer one shows left out'
 
 ImageDetections = tuple[Tensor, Tensor]  # boxes (n, 4) in pixels of the image, scores (n, C)
 
@@ -185,7 +186,10 @@ def fit_results(
             'again with a detector that finds objects in these images.'
         )
     tally, fitted, served = Tally(), [], np.zeros(len(results), bool)
-    labels, scores = _labels_and_scores(results, classes, categories, class_map, tally)
+    told, labels, scores = _labels_and_scores(results, classes, categories, class_map, tally)
+    soft = np.zeros(len(results), bool)
+    if results.distributions is not None:
+        soft = ~np.isnan(results.distributions).any(1)
     infos = [info for dataset in datasets for info in dataset]
     places = Places(infos, results)
     places.check_images()
@@ -208,8 +212,11 @@ def fit_results(
             kept, boxes = _inside(results, rows, places.size(index), tally)
             known = labels[kept] >= 0
             tally.left_out[OTHER_CLASSES] += int((~known).sum())
-            if known.any():
-                found[key] = torch.from_numpy(boxes[known]), torch.from_numpy(scores[kept[known]])
+            kept, boxes = kept[known], boxes[known]
+            once, sure = one_of_each(boxes, told[kept], scores[kept], soft[kept])
+            tally.left_out[SHOWN_TWICE] += len(kept) - len(once)
+            if len(once):
+                found[key] = torch.from_numpy(boxes[once]), torch.from_numpy(sure)
         fitted.append(FittedResults(found, len(classes), not_seen))
         first += len(dataset)
         tally.images += len(dataset)
@@ -266,8 +273,8 @@ def _labels_and_scores(
     categories: Mapping[Any, str] | None,
     class_map: Mapping[str, str | None] | None,
     tally: Tally,
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Each detection's label of the student, -1 for none, and its score for each class (N, C)."""
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The teacher's label of each, the student's, -1 for none, and the scores of all (N, C)."""
     names = [
         name or (categories or {}).get(key) or f'category_id {key}'
         for name, key in zip(results.names, results.category_ids, strict=True)
@@ -284,9 +291,10 @@ def _labels_and_scores(
         tally.never_found = [name for name in said if name not in place]
         said = {name: partner for name, partner in said.items() if name in place}
     try:
+        ClassMap.from_names([*known, *tally.never_found], classes, class_map)
         found = ClassMap.from_names(known, classes, said)
     except ValueError as error:
         raise ValueError(
             f'{WHERE}: of "{results.path}", {error} Or give each result its category_name.'
         ) from None
-    return student_classes(found, own, results.scores, distributions, results.softmax)
+    return own, *student_classes(found, own, results.scores, distributions, results.softmax)

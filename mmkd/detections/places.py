@@ -23,7 +23,8 @@ _ORIENTATION = 0x0112  # the EXIF tag
 class Places:
     """The images of data sets that a file's detections are of.
 
-    An image is known by its file name, where the file tells one, else by its id. Of files of one
+    An image is known by its file name, where the file tells one, else by its id; a text that is no
+    image's id may be the name of its file, without the ending or with it. Of files of one
     name it is that whose folders are called alike, from the last one up. A folder of images goes
     with those folders of the file alone whose names are most like its own. What is still that of
     several images is decided by their content, where the file tells it, and by the id.
@@ -38,11 +39,13 @@ class Places:
         self._paths = [Path(str(info.get('img_path'))) for info in infos]
         self._by_id: dict[Any, list[int]] = defaultdict(list)
         self._by_name: dict[str, list[int]] = defaultdict(list)
+        self._by_stem: dict[str, list[int]] = defaultdict(list)
         for i, info in enumerate(infos):
             self._by_id[info.get('img_id')].append(i)
             if info.get('listed_id') is not None:
                 self._by_id[info['listed_id']].append(i)
             self._by_name[self._paths[i].name].append(i)
+            self._by_stem[self._paths[i].stem].append(i)
         self._listed = [image for image in results.images or () if isinstance(image, Mapping)]
         self._named = {image.get('id'): image.get('file_name') for image in self._listed}
         self._digests = {image.get('id'): image.get('sha256') for image in self._listed}
@@ -61,6 +64,7 @@ class Places:
         self._sizes: dict[int, tuple[Any, Any]] | None = None
         self._known: dict[tuple[Any, str | None], list[int]] = {}
         self._read: dict[int, str] = {}
+        self._bare: dict[str, list[int]] | None = None
 
     def rows(self) -> dict[int, list[int]]:
         """By the place of an image, the results that are of it.
@@ -89,13 +93,15 @@ class Places:
     def _found(self, image_id: Any, name: str | None) -> list[int]:
         if not name:
             found = self._by_id.get(image_id, [])
+            if not found and isinstance(image_id, str):  # as Ultralytics writes them
+                found = self._by_name.get(image_id) or self._by_stem.get(image_id, [])
             if self._are_several(found):
                 raise ValueError(
                     f'{WHERE}: an image_id must be that of one training image, but {image_id!r} of '
                     f'"{self.results.path}" is that of {self._shown(found)}. Give each result its '
                     'file_name, or label the images with "mmkd label", which tells it.'
                 )
-            return found
+            return self._with_copies(found)
         folders, base = _folders(name), Path(name).name
         found = self._by_name.get(base, [])
         if folders:
@@ -115,6 +121,16 @@ class Places:
             'label the images with "mmkd label", which tells their content.'
         )
 
+    def _with_copies(self, found: list[int]) -> list[int]:
+        """Places, and those of the same files that are named as images without annotations."""
+        if self._bare is None:
+            self._bare = defaultdict(list)
+            for i, info in enumerate(self.infos):
+                if info.get(UNLABELLED):
+                    self._bare[os.path.realpath(self._paths[i])].append(i)
+        paths = {os.path.realpath(self._paths[i]) for i in found} if self._bare else ()
+        return [*found, *(i for path in paths for i in self._bare[path] if i not in found)]
+
     def _are_several(self, places: Sequence[int]) -> bool:
         return len(places) > 1 and len({os.path.realpath(self._paths[i]) for i in places}) > 1
 
@@ -133,10 +149,9 @@ class Places:
         A list of results does not say at what it looked. There an image without annotations was
         looked at if something is detected in it, and each annotated one was.
         """
-        if self.results.images is not None:
-            listed = {place for place, _ in self._pairs()}
-            return listed.__contains__
         found = self.rows()
+        if self.results.images is not None:  # what it has found something in it has seen, too
+            return {*(place for place, _ in self._pairs()), *found}.__contains__
         return lambda place: place in found or not self.infos[place].get(UNLABELLED)
 
     def check_images(self) -> None:
@@ -168,7 +183,8 @@ class Places:
     def _resized(self, place: int, image: Mapping[str, Any]) -> bool:
         info = self.infos[place]
         sides = [(image.get(key), info.get(key)) for key in ('width', 'height')]
-        return any(told and own and told != own for told, own in sides)
+        numbers = (pair for pair in sides if all(isinstance(side, int | float) for side in pair))
+        return any(told and own and told != own for told, own in numbers)
 
     def _rewritten(self, place: int, image: Mapping[str, Any]) -> bool:
         told, path = image.get('sha256'), self._paths[place]

@@ -85,7 +85,7 @@ def read_results(source: str | os.PathLike[str], where: str = WHERE) -> Results:
         FileNotFoundError: there is no such file.
         ValueError: it is no COCO results, or one of them breaks a rule.
     """
-    path = Path(source)
+    path = Path(source if isinstance(source, str | os.PathLike) else repr(source))
     if not path.is_file():
         raise FileNotFoundError(
             f'{where} must be an existing file of detections, but there is no "{path}" (seen from '
@@ -174,6 +174,16 @@ def _images(told: Mapping[str, Any], faults: Faults) -> list[dict[str, Any]] | N
     faults.refuse(
         'images must be a list of objects with an id, whose file_name is text, if they have one',
         [json.dumps(one)[:80] for one in odd],
+        'Correct them, or leave images out.',
+    )
+    names: dict[Any, Any] = {}
+    faults.refuse(
+        'an image must have one id of its own',
+        (
+            f'{one["id"]} ({names[one["id"]]}, {one.get("file_name")})'
+            for one in images
+            if names.setdefault(one['id'], one.get('file_name')) != one.get('file_name')
+        ),
         'Correct them, or leave images out.',
     )
     return list(images)

@@ -16,7 +16,7 @@ from mmkd.doctor.report import Section
 from mmkd.heads import Description, describe_head, predicting_head
 from mmkd.heads.class_map import ClassMap
 from mmkd.rules.distiller_rules import DIFFERENCE
-from mmkd.teachers.given_detections import GivenDetections
+from mmkd.teachers.given_detections import FileOfDetections, GivenDetections
 
 
 def check_weights(
@@ -138,8 +138,16 @@ def paired_classes(
         known = model.known_classes if isinstance(model, GivenDetections) else None
         named = pair.class_names.get(name)
         own = classes or (named.student if named is not None else None)
+        said = getattr(model, 'class_map', None)
+        if known is None and own and isinstance(model, FileOfDetections):
+            # A list of results teaches all classes, whichever it has found.
+            found_there = model.found_classes
+            pairs = (said or {}).items()
+            said = {k: v for k, v in pairs if k in found_there and v in (None, *own)}
+            partners = {said.get(one, one) for one in found_there}
+            known = (*found_there, *(one for one in own if one not in partners))
         if known and own:  # its detections come with the student's classes
-            told = ClassMap.from_names(known, own, model.class_map)
+            told = ClassMap.from_names(known, own, said)
             paired = None if paired is None and told.identity else told
         if paired is not None:
             found[name] = paired

@@ -13,6 +13,8 @@ from mmkd.heads.predictions import Predictions
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
+_TINY = torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True)
 class JoinedRows:
@@ -36,6 +38,11 @@ class JoinedRows:
         tensor([[0.2500, 1.0000],
                 [0.7500, 0.0000]])
         """
+        counts = self._counts()
+        return counts / counts.sum(0).clamp(min=_TINY)
+
+    def _counts(self) -> Tensor:
+        """(n, C), the weight of each teacher in each class, 0 where it does not teach it."""
         log_prob = self.rows[0].log_prob
         counts = torch.stack(
             [
@@ -43,16 +50,41 @@ class JoinedRows:
                 for taught in self.taught
             ]
         )
-        counts = counts * torch.tensor(self.weights)[:, None]
-        return (counts / counts.sum(0).clamp(min=torch.finfo(torch.float32).tiny)).to(
-            log_prob.device
-        )
+        return (counts * torch.tensor(self.weights)[:, None]).to(log_prob.device)
+
+    @property
+    def looked(self) -> Tensor | None:
+        """(n, B), bool, on the CPU: whether each teacher tells of an image; None where all do."""
+        if all(rows.seen is None for rows in self.rows):
+            return None
+        every = torch.ones(len(self.rows[0].log_prob), dtype=torch.bool)
+        return torch.stack([every if rows.seen is None else rows.seen.cpu() for rows in self.rows])
 
     @property
     def seen(self) -> Tensor | None:
-        """(B,), bool, the images that all teachers tell of; None where each tells of all."""
-        told = [rows.seen for rows in self.rows if rows.seen is not None]
-        return torch.stack(told).all(0) if told else None
+        """(B,), bool, on the CPU: the images of which some tell all that these teach."""
+        looked, counts = self.looked, self._counts().cpu() > 0
+        if looked is None:
+            return None
+        told = (looked[:, :, None] & counts[:, None]).any(0)  # (B, C)
+        return looked.any(0) & (told | ~counts.any(0)).all(-1)
+
+    def by_image(self) -> tuple[Tensor, Tensor]:
+        """:meth:`shares` among those that tell of an image, (n, B, C), and of weights, (n, B).
+
+        >>> one = Predictions(torch.zeros(2, 1, 1), torch.zeros(2, 1, 4))
+        >>> other = replace(one, seen=torch.tensor([True, False]))
+        >>> JoinedRows([one, other], [1.0, 3.0], [None, None]).by_image()[1]
+        tensor([[0.2500, 1.0000],
+                [0.7500, 0.0000]])
+        """
+        looked, counts = self.looked, self._counts()
+        if looked is None:
+            looked = torch.ones(len(self.rows), len(self.rows[0].log_prob), dtype=torch.bool)
+        counted = (looked | ~looked.any(0)).to(counts)  # where none looks, nothing is taught anyway
+        shares = counts[:, None] * counted[..., None]
+        weights = torch.tensor(self.weights).to(counts)[:, None] * counted
+        return shares / shares.sum(0).clamp(min=_TINY), weights / weights.sum(0)
 
     def of_images(self, kept: Tensor) -> 'JoinedRows':
         """The rows of some images, by their places (n,)."""
@@ -142,7 +174,7 @@ def fuse_detections(
     for i in np.argsort(-np.concatenate(scores), kind='stable'):
         if weight[i] <= 0:
             continue
-        overlap = _overlaps(box[i], sums / totals[:, None])
+        overlap = overlaps(box[i], sums / totals[:, None])
         overlap[(of != label[i]) | members[:, model[i]]] = 0
         place = int(overlap.argmax()) if len(overlap) else -1
         if place < 0 or overlap[place] <= iou_thr:
@@ -159,7 +191,7 @@ def fuse_detections(
     return Fused((sums / totals[:, None])[order], totals[order], of[order], rank[places])
 
 
-def _overlaps(box: Array, others: Array) -> Array:
+def overlaps(box: Array, others: Array) -> Array:
     """IoU of a box (4,) with k others, (k,)."""
     low = np.maximum(box[:2], others[:, :2])
     size = np.clip(np.minimum(box[2:], others[:, 2:]) - low, 0, None)
@@ -181,12 +213,14 @@ def joined_detections(
         max_per_img: how many, at most.
     """
     each = [detections(rows, score_thr, iou_thr, max_per_img) for rows in found.rows]
-    shares = found.shares().double().cpu().numpy()
+    whole = found.shares() if found.looked is None else found.by_image()[0]
+    shares = whole.double().cpu().numpy()
     images = []
-    for of_image in zip(*each, strict=True):
+    for i, of_image in enumerate(zip(*each, strict=True)):
+        share = shares if found.looked is None else shares[:, i]
         like = of_image[0]
         given = [[one[key].cpu().numpy() for one in of_image] for key in (1, 3, 2)]
-        boxes, scores, labels = fuse_boxes(given[0], given[1], given[2], shares, iou_thr)
+        boxes, scores, labels = fuse_boxes(given[0], given[1], given[2], share, iou_thr)
         # A score is rounded where it is taken as double and back.
         kept = np.flatnonzero(scores >= score_thr * (1 - 1e-6))[:max_per_img]
         images.append(

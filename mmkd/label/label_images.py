@@ -16,6 +16,7 @@ import numpy as np
 from mmkd.checkpoints.fetch import sha256_of
 from mmkd.config.config_files import config_files
 from mmkd.config.given_teacher import RESULTS
+from mmkd.datasets.kept_boxes import is_id
 from mmkd.datasets.listed_images import ListedImage, find_images
 from mmkd.detections.results_file import CLASSES, DETECTOR, DISTRIBUTION, IMAGES, SOFTMAX
 from mmkd.errors import ImageError
@@ -28,6 +29,7 @@ from mmkd.predict.outputs import check_outputs, drawn_file, encoded
 from mmkd.predict.sources import Source
 from mmkd.teachers.outside_detectors import Found
 from mmkd.visualization.detections import draw_detections
+from mmkd_onnx.detector import check_batch
 
 #: What is drawn scores at least so much.
 DRAWN = 0.3
@@ -92,6 +94,9 @@ def label_images(
     Raises:
         OSError, ValueError: before work starts, whatever would end it.
     """
+    if isinstance(score_thr, bool | str) or not 0 <= score_thr <= 1:
+        raise ValueError(f'score_thr must be a number from 0 to 1, but got {score_thr!r}.')
+    check_batch(batch)
     out, folder = Path(out), None if draw is None else Path(draw)
     detector = os.fspath(detector) if isinstance(detector, os.PathLike) else detector
     checkpoint = None if checkpoint is None else os.fspath(checkpoint)
@@ -256,7 +261,8 @@ def _category_ids(images: Sequence[str], classes: Sequence[str]) -> Mapping[str,
     known = {}
     if len(images) == 1 and images[0].lower().endswith('.json'):
         content = json.loads(Path(images[0]).read_bytes())
-        known = {one.get('name'): one.get('id') for one in content.get('categories') or ()}
+        told = content.get('categories') or ()
+        known = {one.get('name'): one['id'] for one in told if is_id(one.get('id'))}
     free = (i for i in itertools.count(1) if i not in known.values())
     return {name: known[name] if name in known else next(free) for name in classes}
 

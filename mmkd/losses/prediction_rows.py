@@ -93,6 +93,8 @@ class PredictionRows(nn.Module):
         self.top_k = top_k
         self.candidates = candidates
         self.logs: dict[str, Tensor] = {}
+        #: Whether the last batch had no image at which the teacher looked.
+        self.untold = False
 
     def forward(self, preds_S: Predictions, preds_T: Predictions | JoinedRows) -> Tensor:
         """Compute the loss; ``logs`` gets its parts 'cls' and 'box', both weighted.
@@ -101,9 +103,10 @@ class PredictionRows(nn.Module):
             preds_S: the student's rows.
             preds_T: the teacher's, of any number and kind, or those of several.
         """
-        counted = 1.0
+        counted, self.untold = 1.0, False
         if preds_T.seen is not None:
             counted = float(preds_T.seen.any())  # all ranks compute what is summed over them
+            self.untold = not counted
             kept = preds_T.seen.nonzero().flatten()
             if counted:
                 preds_S, preds_T = preds_S.of_images(kept), preds_T.of_images(kept)
@@ -116,7 +119,11 @@ class PredictionRows(nn.Module):
             each = [self._targets(preds_S, rows_T.detach()) for rows_T in taught]
             found = each[0]
             if joined is not None:
-                found = joined_targets(each, joined.shares(), joined.weights)
+                shares, weights = joined.shares(), joined.weights
+                if joined.looked is not None:
+                    each_image, parts = joined.by_image()
+                    shares, weights = each_image[:, :, None], list(parts[..., None])
+                found = joined_targets(each, shares, weights)
         with torch.autocast(device, enabled=False):
             cls = soft_classes(preds_S, found)
             box = self.box_weight * pulled_boxes(preds_S, found)

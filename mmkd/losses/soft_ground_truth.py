@@ -70,8 +70,13 @@ class SoftGroundTruth(nn.Module):
 
     needs_equal = ('classes',)
     joins_teachers = 'always'
+    # A head that takes its negatives by the number of positives learns nothing without objects.
+    idle_without = 'objects'
     statistics = {
-        'objects': Statistic("the teacher's detections of an image that count as objects"),
+        'objects': Statistic(
+            "the teacher's detections of an image that count as objects",
+            'Lower score_thr, or look at whether the teacher finds anything in these images.',
+        ),
         'score': Statistic('their mean score'),
     }
 
@@ -142,7 +147,7 @@ class SoftGroundTruth(nn.Module):
         told = [v for name, v in terms.items() if is_term(name) and not UNTOLD.search(name)]
         scores = torch.cat([image.scores for image in found])
         self.logs = {
-            'objects': scores.new_tensor(len(scores) / max(len(found), 1)),
+            'objects': scores.new_tensor(counted * len(scores) / max(len(found), 1)),
             'score': scores.mean() if len(scores) else scores.new_zeros(()),
         }
         return counted * self.loss_weight * torch.stack([_scalar(term) for term in told]).sum()

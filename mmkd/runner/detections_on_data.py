@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS
@@ -16,7 +17,7 @@ from mmkd.algorithms.class_names import names_of_given
 from mmkd.config.names import first_of
 from mmkd.detections.feed import fit_dataset, leaf_datasets
 from mmkd.detections.results_file import Results, read_results
-from mmkd.detections.student_classes import student_classes
+from mmkd.detections.student_classes import one_of_each, student_classes
 from mmkd.label.detectors import pixels_of
 from mmkd.teachers.given_detections import FileOfDetections
 from mmkd.teachers.teacher_list import TeacherEntry
@@ -110,8 +111,10 @@ class DetectionsOnData(BaseModel):
         [one] = self.given.detector([pixels_of(str(path))])
         assert self.given.classes is not None  # begin() has told them
         labels, scores = student_classes(self.given.classes, one.labels, one.scores)
-        boxes = torch.from_numpy(one.boxes[labels >= 0].astype('float32'))
-        return boxes, torch.from_numpy(scores[labels >= 0])
+        known = labels >= 0
+        boxes, hard = one.boxes[known].astype('float32'), np.zeros(int(known.sum()), bool)
+        once, sure = one_of_each(boxes, one.labels[known], scores[known], hard)
+        return torch.from_numpy(boxes[once]), torch.from_numpy(sure)
 
 
 def _check_ids(results: Results, dataset: Any, trained: Any) -> None:

@@ -22,7 +22,7 @@ from mmkd.hooks.lean_teacher_hook import LeanTeacherHook
 from mmkd.hooks.new_loader_hook import NewLoaderHook, seeded
 from mmkd.hooks.progress_bar_hook import ProgressBarHook
 from mmkd.hooks.start_checks_hook import StartChecksHook
-from mmkd.runner.shared_images import note_shared_images
+from mmkd.runner.shared_images import note_measured_images, note_shared_images
 from mmkd.runner.short_console import shorten_console
 
 
@@ -43,7 +43,7 @@ class ExactRunner(Runner):
         """
         name_classes(cfg)
         model = cfg.get('model')
-        named = isinstance(model, Mapping) and model.get('unlabelled')
+        named = isinstance(model, Mapping) and model.get('unlabelled') not in (None, False)
         mixed = mixed_loader(cfg) if named else None
         runner = super().from_cfg(cfg)
         if mixed is not None:
@@ -65,8 +65,11 @@ class ExactRunner(Runner):
         built = super().build_train_loop(loop)
         loader = getattr(built, 'dataloader', None)
         told = begin_teaching(unwrapped(self.model), loader)
-        for line in [*told, *note_shared_images(getattr(loader, 'dataset', None))]:
+        dataset = getattr(loader, 'dataset', None)
+        for line in [*told, *note_shared_images(dataset)]:
             self.logger.info(line)
+        for line in filter(None, [note_measured_images(dataset, self.cfg)]):
+            self.logger.warning(line)
         return built
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:

@@ -41,3 +41,12 @@ def check_scores(scores: NDArray[Any], where: str, hint: str = '') -> NDArray[An
 def upright(boxes: NDArray[Any]) -> NDArray[Any]:
     """(n,), bool: of boxes (n, 4) those with x1 <= x2 and y1 <= y2."""
     return np.asarray((boxes[:, 2:] >= boxes[:, :2]).all(1))
+
+
+def sigmoid(logits: NDArray[Any]) -> NDArray[Any]:
+    """Of any number, without an overflow.
+
+    >>> sigmoid(np.float32([-1000, 0, 1000])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return np.exp(-np.logaddexp(np.float32(0), -logits)).astype(np.float32)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmkd.datasets.data_samples import metas_of
 from mmkd.detections.results_file import read_results
-from mmkd.detections.student_classes import student_classes
+from mmkd.detections.student_classes import one_of_each, student_classes
 from mmkd.heads.class_map import ClassMap
 from mmkd.heads.given import DetectionsHead
 from mmkd.teachers.frozen_teacher import check_shuffled
@@ -102,6 +102,12 @@ class FileOfDetections(GivenDetections):
         return tuple(dict.fromkeys([*found.classes, *filter(None, found.names)]))
 
     @property
+    def found_classes(self) -> tuple[str, ...]:
+        """The names that its results have, of classes that it may not know alone."""
+        found = read_results(self.file) if Path(self.file).is_file() else None
+        return () if found is None else tuple(dict.fromkeys(filter(None, found.names)))
+
+    @property
     def shown(self) -> str:
         """The file."""
         return self.file
@@ -171,8 +177,11 @@ class LiveDetections(GivenDetections):
             labels, scores = student_classes(
                 self.classes, one.labels, one.scores, one.distribution, self.detector.softmax
             )
-            boxes = torch.from_numpy(np.asarray(one.boxes, np.float32)[labels >= 0])
-            found.append((boxes, torch.from_numpy(scores[labels >= 0])))
+            known = labels >= 0
+            boxes = np.asarray(one.boxes, np.float32)[known]
+            soft = np.full(len(boxes), one.distribution is not None)
+            once, sure = one_of_each(boxes, one.labels[known], scores[known], soft)
+            found.append((torch.from_numpy(boxes[once]), torch.from_numpy(sure)))
         return found
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmkd.config.names import first_of
 from mmkd.teachers.class_names import class_names
 from mmkd.teachers.description_rules import check_against_file, check_description
-from mmkd.teachers.detected import check_scores, upright
+from mmkd.teachers.detected import check_scores, sigmoid, upright
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Description:
         scores: name of the output with scores (N, K), or (N,) beside ``labels``. Defaults to '',
             those that follow the boxes.
         labels: name of the output with labels. Defaults to '', the surest class.
-        objectness: whether the first of the scores that follow a box multiplies the others.
+        objectness: whether the first of the scores multiplies the others; a sigmoid beside softmax.
         resize: 'letterbox' (in the middle, padded), 'keep_ratio' (at the upper left, padded) or
             'stretch'. Defaults to 'letterbox'.
         pad: the value of padding, 0 to 255. Defaults to 114.
@@ -197,10 +197,11 @@ class Description:
             alone = scores.size == len(boxes) and (self.labels or known + self.objectness == 1)
             scores = scores.reshape(-1, 1) if alone else _of_rank(scores, 2, self.scores)
         if self.activation == 'sigmoid':
-            scores = (1 / (1 + np.exp(-scores))).astype(np.float32)
-        elif self.activation == 'softmax':
-            scores = np.exp(scores - scores.max(-1, keepdims=True))
-            scores /= scores.sum(-1, keepdims=True)
+            scores = sigmoid(scores)
+        elif self.activation == 'softmax':  # of the classes: an objectness is none of them
+            first, rest = scores[:, : self.objectness], scores[:, self.objectness :]
+            rest = np.exp(rest - rest.max(-1, keepdims=True))
+            scores = np.hstack([sigmoid(first), rest / rest.sum(-1, keepdims=True)])
         if self.objectness:
             scores = scores[:, 1:] * scores[:, :1]
         if self.labels:

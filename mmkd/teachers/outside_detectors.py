@@ -265,4 +265,7 @@ class OnnxDetector:
         rows, boxes, scores, labels = self._own.chosen_rows(outputs)
         distribution = None if rows is None else outputs[1][rows].astype(np.float32)
         placed = prepared.data['placed'].back(boxes)
-        return Found(placed, scores.astype(np.float32), labels.astype(np.int64), distribution)
+        kept = np.isfinite(placed).all(1) & np.isfinite(scores)
+        distribution = None if distribution is None else distribution[kept]
+        sure, own = scores.astype(np.float32)[kept], labels.astype(np.int64)[kept]
+        return Found(placed[kept], sure, own, distribution)

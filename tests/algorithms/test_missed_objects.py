@@ -192,9 +192,22 @@ def test_what_it_needs_is_said():
         (taught('faster_rcnn', 'gfl', 'prediction_rows', missed_objects=0.6), 'a dense student'),
         (taught('gfl', 'gfl', 'pkd', missed_objects=0.6), "of type 'Predictions'"),
         (taught('gfl', 'gfl', 'prediction_rows', missed_objects=1.5), 'at most 1, but got 1.5'),
+        (taught('gfl', 'gfl', 'prediction_rows', missed_objects='0.6'), "1, but got '0.6'"),
+        (taught('gfl', 'gfl', 'prediction_rows', missed_objects=dict(iou_thr=True)), 'got True'),
+        (taught('gfl', 'gfl', 'prediction_rows', missed_objects=dict(score=1)), 'but has score'),
     ):
         with pytest.raises(ValueError, match=match):
             MODELS.build(found)
+
+
+@pytest.mark.parametrize('setting', [True, {}, dict(iou_thr=0.5)])
+def test_without_numbers_those_of_the_page_count(setting):
+    pair = MODELS.build(taught('gfl', 'gfl', 'prediction_rows', missed_objects=setting))
+    missed = pair.labelled_loss.missed
+    assert (missed.score_thr, missed.iou_thr) == (0.6, 0.5)
+    for nothing in (None, False):
+        none = taught('gfl', 'gfl', 'prediction_rows', missed_objects=nothing)
+        assert MODELS.build(none).labelled_loss is None
 
 
 def narrow(node):

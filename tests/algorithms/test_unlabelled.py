@@ -1,6 +1,7 @@
 """Images without annotations: the teacher's terms see them, the student's own loss does not."""
 
 import copy
+import itertools
 import json
 import random
 import shutil
@@ -18,9 +19,11 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmrazor.registry import MODELS
 
 from mmkd.algorithms.labelled_loss import samples_of
+from mmkd.algorithms.loss_watch import excused
 from mmkd.cache import draw_cached_views, fill_cache
 from mmkd.datasets.drawn_objects import draw_objects
 from mmkd.datasets.mixed_batches import MixedDataset, MixedSampler, mixed_loader, without_boxes
+from mmkd.datasets.seeding import SeededSampler
 from mmkd.detections.carrying_boxes import Carried, CarryingBoxes
 from mmkd.detections.feed import feed_detections
 from mmkd.detections.following import DETECTIONS
@@ -29,7 +32,7 @@ from mmkd.distributed.unwrapped import unwrapped
 from mmkd.doctor.examine import examine
 from mmkd.runner.exact_runner import ExactRunner
 from mmkd.runner.resume import prepare_resume
-from mmkd.runner.shared_images import note_shared_images
+from mmkd.runner.shared_images import note_measured_images, note_shared_images
 from mmkd.teachers.given_detections import FileOfDetections
 from tests.detections.pairs import config, teacher_file
 from tests.tiny import fast_batch, freeze_bn, method, raw_batch, scene, tiny_ssd, tiny_yolov5
@@ -193,16 +196,36 @@ def test_each_batch_has_its_share(folder, tmp_path):
     assert runner.cfg.train_dataloader.dataset.type == 'MultiImageMixDataset'  # as it was written
 
 
+class Images:
+    """Four annotated ones, and six others."""
+
+    labelled = 4
+
+    def __init__(self):
+        self.datasets = [range(4)]
+
+    def __len__(self):
+        return 10
+
+
+def test_a_run_without_epochs_is_resumed_without_loading_what_it_has_seen():
+    def sampler(kind='InfiniteSampler'):
+        return MixedSampler(dict(type=kind, shuffle=True), Images(), 2, 1, seed=3)
+
+    whole = list(itertools.islice(sampler(), 30))
+    resumed = sampler()
+    resumed.skip(13)
+    assert list(itertools.islice(resumed, 17)) == whole[13:]
+    wrapped = SeededSampler(
+        dict(type=MixedSampler, sampler=dict(type='InfiniteSampler'), labelled=2, unlabelled=1),
+        Images(), seed=3,
+    )  # fmt: skip
+    wrapped.skip(13)
+    assert [int(i) for i in itertools.islice(wrapped, 17)] == whole[13:]
+    assert not hasattr(sampler('DefaultSampler'), 'skip')
+
+
 def test_the_ranks_share_the_others():
-    class Images:
-        labelled = 4
-
-        def __init__(self):
-            self.datasets = [range(4)]
-
-        def __len__(self):
-            return 10
-
     def order(rank, world_size):
         own = dict(type='DefaultSampler', shuffle=False)
         sampler = MixedSampler(own, Images(), 1, 1, seed=3)
@@ -293,6 +316,9 @@ def test_the_doctor_examines_such_a_pair(folder, tmp_path):
     ('settings', 'size', 'match'),
     [
         (dict(share=0.5), 2, 'must have images'),
+        ({}, 2, 'must have images, .* but has nothing'),
+        (True, 2, 'must have images, .* but has True'),
+        (['more'], 2, r"must have images, .* but has \['more'\]"),
         (dict(images='none', share=0.5), 2, 'names none'),
         (dict(images='more', share=0), 2, 'share must be above 0 and below 1, but got 0'),
         (dict(images='more', share=1), 2, 'share must be above 0'),
@@ -302,11 +328,13 @@ def test_the_doctor_examines_such_a_pair(folder, tmp_path):
 )
 def test_what_cannot_be_mixed_is_refused(folder, tmp_path, settings, size, match):
     cfg = mixed(folder, tmp_path)
-    if 'images' in settings:
+    if isinstance(settings, dict) and 'images' in settings:
         settings = {**settings, 'images': str(folder / settings['images'])}
     cfg.model.unlabelled, cfg.train_dataloader.batch_size = settings, size
     with pytest.raises((ValueError, FileNotFoundError), match=match):
         mixed_loader(cfg)
+    with pytest.raises((ValueError, FileNotFoundError), match=match):
+        ExactRunner.from_cfg(cfg)
 
 
 class Albu(BaseTransform):
@@ -467,7 +495,12 @@ def test_an_image_that_a_file_did_not_look_at_teaches_nothing(name):
         batch = raw_batch(3, seed=2)
         data = pair.data_preprocessor(dict(batch, teacher_detections=given), True)
         data['inputs'].requires_grad_()
+        pair.loss_watch.suspects = set(pair.distiller.distill_losses)
         terms = pair(**data, mode='loss')
+        # A batch of which nothing is told is no sign of a loss that cannot teach.
+        [loss] = pair.distiller.distill_losses.values()
+        assert excused(loss) or any(moving)
+        assert 'idle' not in pair.loss_watch.found.values()
         told = {k: v for k, v in terms.items() if 'loss' in k and k.startswith('distill.')}
         pair.parse_losses(told)[0].backward()
         moved = data['inputs'].grad.abs().flatten(1).sum(1) > 0
@@ -503,6 +536,28 @@ def test_images_that_are_annotated_and_named_as_unlabelled_are_noted(tmp_path):
     assert f'1 of 2 images are among the annotated ones, too, such as "{b}"' in line
     assert not note_shared_images(MixedDataset([Listed(a, b), Listed(c)]))
     assert not note_shared_images(Listed(a)) and not note_shared_images(None)
+
+
+def test_images_that_figures_are_measured_on_are_told(folder, tmp_path, logged):
+    """Of a data set that is not here nothing is said."""
+    cfg = mixed(folder, tmp_path / 'run')
+    own = copy.deepcopy(cfg.train_dataloader)
+    dataset = mixed_loader(cfg).dataset
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        built = DATASETS.build(dataset)
+    assert note_measured_images(built, cfg) == ''
+    assert note_measured_images(built.datasets[0], dict(val_dataloader=own)) == ''
+    listed = [dict(id=i, file_name=f'{i}.png', width=160, height=120) for i in (1, 3, 7)]
+    held = dict(images=listed, annotations=[], categories=[dict(id=1, name='ant')])
+    (tmp_path / 'val.json').write_text(json.dumps(held))
+    val = dict(
+        type='CocoDataset', ann_file=str(tmp_path / 'val.json'), test_mode=True,
+        data_prefix=dict(img=f'{folder}/more'), metainfo=dict(classes=('ant',)), pipeline=[],
+    )  # fmt: skip
+    cfg.val_dataloader = dict(dataset=val)
+    assert '2 of 5 images are those of val_dataloader' in note_measured_images(built, cfg)
+    cfg.val_dataloader.dataset.ann_file = 'gone.json'
+    assert note_measured_images(built, cfg) == ''
 
 
 def test_a_list_of_results_finds_a_coco_file_of_unlabelled_images(folder, tmp_path):

@@ -119,6 +119,10 @@ def test_what_rounding_does_to_scores_is_no_fault(tmp_path):
 def test_images_of_another_form_are_refused(tmp_path, images):
     with pytest.raises(ValueError, match='images must be a list of objects with an id'):
         read_results(written(tmp_path, row(), images=images))
+    twice = [dict(id=1, file_name='a.jpg'), dict(id=1, file_name='b.jpg')]
+    with pytest.raises(ValueError, match=r'id of its own, .* 1 does not: 1 \(a\.jpg, b\.jpg\)'):
+        read_results(written(tmp_path, row(), images=twice))
+    assert read_results(written(tmp_path, row(), images=[twice[0]] * 2)).images
     found = read_results(written(tmp_path, row(), images=[dict(id='x'), dict(id=1, file_name='a')]))
     assert len(found.images) == 2
 
@@ -206,7 +210,8 @@ def test_names_go_before_ids(tmp_path):
 
 
 def test_classes_are_mapped_by_name(tmp_path):
-    rows = [row(category_name='car'), row(category_name='truck'), row(category_name='sky')]
+    beside = dict(category_name='truck', bbox=[60, 20, 30, 40])
+    rows = [row(category_name='car'), row(**beside), row(category_name='sky')]
     found, tally = fit(tmp_path, *rows, class_map=dict(car='a', truck='a'))
     assert found.of(INFOS[0])[1].tolist() == [[0.5, 0, 0]] * 2
     assert tally.left_out['detections of classes that the student does not have left out'] == 1
@@ -222,8 +227,9 @@ def test_a_class_map_names_classes_of_both(tmp_path):
     assert len(tally.notes('t')) == 1
     with pytest.raises(ValueError, match=r'keys, but the teacher has no "truk"\. Nearest: truck'):
         fit(tmp_path, *rows, class_map=dict(car='a', truk='b'), classes=['car', 'truck'])
-    with pytest.raises(ValueError, match=r'values, but the student has no "aa"\. Nearest: a'):
-        fit(tmp_path, *rows, class_map=dict(car='aa'))
+    for lost in (dict(car='aa'), dict(car='a', van='aa')):  # though no van was found
+        with pytest.raises(ValueError, match=r'values, but the student has no "aa"\. Nearest: a'):
+            fit(tmp_path, *rows, class_map=lost)
 
 
 def test_of_a_distribution_the_classes_that_are_one_add_up(tmp_path):
@@ -248,7 +254,8 @@ def test_images_that_changed_since_are_refused(tmp_path):
     (tmp_path / 'one.jpg').write_bytes(b'new')
     infos = [{**INFOS[0], 'img_path': str(tmp_path / 'one.jpg')}]
     same = dict(id=7, file_name='one.jpg', width=100, height=80)
-    fit(tmp_path, row(), infos=infos, images=[same])
+    for other in ({}, dict(width=100.0), dict(width='100', height=None)):  # of other programs
+        fit(tmp_path, row(), infos=infos, images=[{**same, **other}])
     for change in (dict(width=99), dict(sha256='0' * 64)):
         with pytest.raises(ValueError, match=r'one\.jpg changed since'):
             fit(tmp_path, row(), infos=infos, images=[{**same, **change}])
@@ -328,6 +335,28 @@ def test_ids_of_a_coco_file_without_annotations_are_found(tmp_path):
     (first, second), tally = fit_both(tmp_path, row(image_id=100), row(image_id=8))
     assert len(second.of(MORE[0])[0]) == 1 and len(first.of(INFOS[1])[0]) == 1
     assert not tally.left_out
+
+
+def test_an_id_of_text_may_be_the_name_of_a_file(tmp_path):
+    for name in ('one', 'one.jpg'):
+        found, tally = fit(tmp_path, row(image_id=name), row(image_id='none'))
+        assert len(found.of(INFOS[0])[0]) == 1 and tally.other_images == 1
+    with pytest.raises(ValueError, match=r"'two' of .* that of data/x/two\.jpg, data/y/two\.jpg"):
+        fit(tmp_path, row(image_id='two'))
+    own = [{**INFOS[0], 'img_id': 'two'}, INFOS[1]]  # where it is an id, it is that
+    found, _ = fit(tmp_path, row(image_id='two'), infos=own)
+    assert len(found.of(own[0])[0]) == 1 and not len(found.of(own[1])[0])
+
+
+def test_an_annotated_image_that_is_unlabelled_too_is_found_by_its_id(tmp_path):
+    """A list of results has but its id, and the folder that names it again has none."""
+    again = [
+        dict(img_id='unlabelled/one.jpg', img_path='./data/x/one.jpg', unlabelled=True),
+        MORE[0],
+    ]
+    (first, second), tally = fit_both(tmp_path, row(), row(image_id=8), more=again)
+    assert len(first.of(INFOS[0])[0]) == len(second.of(again[0])[0]) == 1
+    assert not second.unseen(again[0]) and tally.unlabelled_not_looked_at == 1
 
 
 def test_an_id_of_two_images_is_refused_unless_the_name_tells_which(tmp_path):
@@ -464,6 +493,9 @@ def test_images_that_were_not_looked_at_are_known(tmp_path):
     assert '3 were not looked at' in tally.notes('t')[0] and len(tally.notes('t')) == 1
     match = '1 of 2 images without annotations and 2 of the 3 others .* Label these images, too'
     assert re.search(match, tally.warning('t'))
+    # Where it has found something it has looked, though another program does not list it.
+    (first, _), _ = fit_both(tmp_path, row(image_id=8), images=[])
+    assert [bool(first.unseen(info)) for info in INFOS] == [True, False, True]
     # A list does not say at what it looked: what is annotated it did, of others where it found.
     (first, second), tally = fit_both(tmp_path, row(image_id=8), row(image_id=100))
     assert not any(first.unseen(info) for info in INFOS)
@@ -473,7 +505,7 @@ def test_images_that_were_not_looked_at_are_known(tmp_path):
 def test_a_softmax_without_a_partner_is_renormalised_as_of_a_live_teacher(tmp_path):
     told = dict(classes=['car', 'sky'], images=[])
     rows = [
-        row(category_name='sky', score=0.6, distribution=[0.3, 0.6]),
+        row(category_name='sky', bbox=[60, 20, 30, 40], score=0.6, distribution=[0.3, 0.6]),
         row(category_name='car', score=0.45, distribution=[0.45, 0.44]),
         row(category_name='sky', score=1.0, distribution=[0.0, 1.0]),
     ]
@@ -485,4 +517,6 @@ def test_a_softmax_without_a_partner_is_renormalised_as_of_a_live_teacher(tmp_pa
     assert tally.left_out['detections of classes that the student does not have left out'] == 1
     for sigmoid in ({}, dict(softmax=False)):  # files of before do not say
         found, _ = fit(tmp_path, *rows, class_map=dict(car='a'), **sigmoid, **told)
-        torch.testing.assert_close(found.of(INFOS[0])[1], torch.tensor([[0.45, 0, 0]]))
+        # The columns of sky alone are left out: what may be a car is no background.
+        wanted = torch.tensor([[0.3, 0, 0], [0.45, 0, 0]])
+        torch.testing.assert_close(found.of(INFOS[0])[1], wanted)

@@ -158,7 +158,9 @@ def test_what_a_file_cannot_have_is_refused(folder):
         (dict(teacher_ckpt='weights.pth'), 'known by its detections alone, and got teacher_ckpt'),
         (dict(teacher_cache=str(folder)), 'teacher_cache spares a network from running'),
         (dict(teacher=dict(results=str(folder / 'x.json'))), 'there is no'),
+        (dict(teacher=dict(results=None)), 'there is no "None"'),
         (dict(teacher=dict(results='x', scores=1)), 'class_map besides, but has scores'),
+        (dict(teacher=str(folder / 'annotations/train.json')), 'list of COCO results alone'),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=match):
             MODELS.build(model(folder, **changes))

@@ -1,7 +1,13 @@
 """The doctor examines a pair whose teacher is no network."""
 
+import json
+
+from mmrazor.registry import MODELS
+
 from mmkd.doctor.examine import examine
-from tests.detections.pairs import config, teacher_file
+from mmkd.doctor.models import check_classes, paired_classes
+from mmkd.doctor.report import Section
+from tests.detections.pairs import CLASSES, config, teacher_file
 
 
 def test_a_file_of_detections_is_told_and_its_fit(tmp_path):
@@ -42,6 +48,24 @@ def test_the_classes_of_a_detector_are_those_of_its_own(tmp_path):
                 f'cat: taught by {shown}',
             )
         ]
+
+
+def test_of_a_list_of_results_those_are_told_that_are_called_otherwise(tmp_path):
+    """It may know the others, too: nothing says that it teaches none of these."""
+    path = teacher_file(tmp_path)
+    rows = json.loads(path.read_text())
+    cfg = config(tmp_path, tmp_path / 'run')
+    pair = MODELS.build(cfg.model)
+    assert not paired_classes(pair, CLASSES)
+    names = {1: 'fly', 2: 'bee', 3: 'sky'}
+    path.write_text(json.dumps([{**r, 'category_name': names[r['category_id']]} for r in rows]))
+    cfg.model.teacher = dict(results=str(path), class_map=dict(fly='ant', moth='ant'))
+    section = Section('Classes')
+    check_classes(section, MODELS.build(cfg.model), CLASSES)
+    assert section.rows == [['ant', ['fly']], ['bee', ['bee']], ['cat', ['cat']]]
+    assert section.notes == [
+        "Of the teacher's classes the student does not know sky: they are left out."
+    ]
 
 
 def test_a_file_that_does_not_fit_is_the_finding(tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mmkd.heads.detections import detections
 from mmkd.heads.fusion import JoinedRows, fuse_boxes, joined_detections
 from mmkd.heads.predictions import Predictions
+from mmkd.losses import PredictionRows
 
 
 def iou(a, b):
@@ -125,3 +126,48 @@ def test_two_teachers_that_are_one_detect_what_one_detects():
             assert torch.equal(own.labels, joined.labels)
             torch.testing.assert_close(own.boxes, joined.boxes)
             torch.testing.assert_close(own.scores, joined.scores)
+
+
+def one_row(score, box, seen=None):
+    """A row of two classes in each of two images."""
+    log_prob = torch.tensor([[score]] * 2).log()
+    boxes = torch.tensor([[box]] * 2)
+    return Predictions(
+        log_prob, boxes, one_to_one=True, seen=None if seen is None else torch.tensor(seen)
+    )
+
+
+def test_where_one_did_not_look_the_others_teach():
+    one = one_row([0.8, 0.1], [0.0, 0, 8, 8])
+    other = one_row([0.4, 0.1], [1.0, 0, 9, 8], [True, False])
+    joined = JoinedRows([one, other], [1.0, 3.0], [None, None])
+    assert joined.seen.all() and joined.looked.tolist() == [[True, True], [True, False]]
+    both, alone = joined_detections(joined, 0.05, 0.5, 10)
+    torch.testing.assert_close(both.scores, torch.tensor([0.25 * 0.8 + 0.75 * 0.4]))
+    torch.testing.assert_close(alone.scores, torch.tensor([0.8]))
+    assert alone.boxes.tolist() == [[0, 0, 8, 8]]
+    student = one_row([0.3, 0.2], [0.0, 0, 8, 8.0])
+    second = torch.tensor([1])
+    loss = PredictionRows()
+    expected = loss(student.of_images(second), one.of_images(second))
+    found = loss(student.of_images(second), joined.of_images(second))
+    torch.testing.assert_close(found, expected)
+    assert loss(student, joined).isfinite() and not loss.untold
+
+
+def test_but_not_of_classes_that_these_do_not_know():
+    """They would be background there."""
+    one = one_row([0.8, 1e-9], [0.0, 0, 8, 8])
+    other = one_row([0.4, 0.5], [1.0, 0, 9, 8], [True, False])
+    for taught, seen in (
+        ([[True, False], [True, True]], [True, False]),
+        ([[True, True], [True, False]], [True, True]),
+        ([[True, False], [True, False]], [True, True]),  # of which nobody teaches anything
+    ):
+        assert JoinedRows([one, other], [1.0, 1.0], taught).seen.tolist() == seen
+    nobody = JoinedRows([other.of_images(torch.tensor([1]))] * 2, [1.0, 1.0], [None, None])
+    assert not nobody.seen.any() and nobody.by_image()[1].tolist() == [[0.5], [0.5]]
+    loss = PredictionRows()
+    assert loss(one_row([0.3, 0.2], [0.0, 0, 8, 8.0]).of_images(torch.tensor([1])), nobody) == 0
+    assert loss.untold
+    assert JoinedRows([one, one], [1.0, 1.0], [None, None]).seen is None

@@ -280,7 +280,7 @@ def test_images_are_a_folder_a_list_or_a_coco_file(folder):
 
 def test_a_class_that_a_coco_file_lacks_takes_no_id_of_another(folder):
     path = folder / 'images/train.json'
-    categories = [dict(id=1, name='bee'), dict(id=3, name='wasp')]
+    categories = [dict(id=1, name='bee'), dict(id=3, name='wasp'), dict(name='ant')]
     images = [dict(id=1, file_name='a.png')]
     path.write_text(json.dumps(dict(images=images, categories=categories)))
 
@@ -290,6 +290,23 @@ def test_a_class_that_a_coco_file_lacks_takes_no_id_of_another(folder):
     label_images(detect, str(path), folder / 't.json', classes=('ant', 'bee', 'cat'))
     rows = read(folder / 't.json')['results']
     assert {one['category_name']: one['category_id'] for one in rows} == dict(ant=2, bee=1, cat=4)
+
+
+@pytest.mark.parametrize(
+    ('told', 'match'),
+    [
+        (dict(score_thr=2), 'score_thr must be a number from 0 to 1, but got 2'),
+        (dict(score_thr='0.5'), "but got '0.5'"),
+        (dict(score_thr=float('nan')), 'but got nan'),
+        (dict(batch=0), 'batch must be a whole number above 0'),
+        (dict(images=[]), 'images must be a folder, files, a list or a COCO file, but got none'),
+    ],
+)
+def test_numbers_that_are_none_are_refused_before_work_starts(folder, told, match):
+    told = dict(images=folder / 'images', out=folder / 't.json', classes=CLASSES) | told
+    with pytest.raises(ValueError, match=match):
+        label_images(bright, **told)
+    assert not [*folder.glob('t.json*')]
 
 
 def test_images_that_are_not_there_are_refused(folder):
@@ -377,7 +394,11 @@ def test_torchvision_by_name(folder, monkeypatch):
         open_detector('fasterrcnn_resnet50_fpn', str(folder / 'weights.pth'), classes=('a', 'b'))
 
 
-def test_a_config_without_its_checkpoint_is_refused(folder, capsys):
+def test_a_config_without_its_checkpoint_is_refused(folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'excepthook', sys.excepthook)
+    for name in ('student.pth', 'yolov5m.pt'):  # a file that is not there needs none
+        with pytest.raises(FileNotFoundError, match=f'there is no file "{name}"'):
+            main(['label', name, str(folder / 'images'), '--out', 't.json'])
     with pytest.raises(SystemExit):
         main(['label', 'teacher.py', str(folder / 'images'), '--out', 't.json'])
     assert 'its checkpoint must come' in capsys.readouterr().err

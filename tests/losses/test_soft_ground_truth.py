@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mmkd.algorithms.loss_watch import excused
 from mmkd.heads import Predictions
 from mmkd.losses import SoftGroundTruth
 from mmkd.recorders.loss_pass import LossPass, StudentCall
@@ -120,6 +121,9 @@ def test_nothing_detected():
     none = Predictions(torch.full((2, 3, 3), -9.0), rows(0, 3).boxes)
     loss = SoftGroundTruth()
     assert loss(own_pass(0), none).item() == 0 and loss.logs['objects'] == 0
+    assert excused(loss), 'a head may need objects to learn anything, and a batch may have none'
+    loss(own_pass(0), rows(1, 9, logit=9.0))
+    assert not excused(loss)
 
 
 def test_gradcheck():

@@ -101,6 +101,11 @@ def test_two_classes_of_a_row_are_two_detections(here, logged):
     [sample] = seen(None, [image])
     assert sample.pred_instances.labels.tolist() == [2, 1]
     torch.testing.assert_close(sample.pred_instances.scores, torch.tensor([0.9, 0.6]))
+    both = dict(live, class_map=dict(cat='ant', bee='ant'))  # and one of a class that is both
+    seen = DetectionsOnData(both, CLASSES)
+    seen.begin(None)
+    [sample] = seen(None, [image])
+    assert sample.pred_instances.scores.tolist() == [1] and len(sample.pred_instances.bboxes) == 1
 
 
 def test_a_file_of_other_images_is_refused(here):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -203,6 +204,10 @@ def test_every_form_of_rows_is_read_alike(tmp_path):
         (dict(boxes=np.c_[rows, scores]), dict(scores='')),
         (dict(boxes=np.c_[rows, scores].T), dict(scores='')),
         (dict(boxes=np.c_[rows, [0.5] * 3, scores * 2]), dict(scores='', objectness=True)),
+        (
+            dict(boxes=np.c_[rows, np.full(3, np.log(9)), np.log(scores / 0.9)]),
+            dict(scores='', objectness=True, activation='softmax'),
+        ),
         (dict(boxes=rows, scores=surest, labels=labels + 1), dict(labels='labels', first_label=1)),
     ):
         check(detect(tmp_path, outputs, **told))
@@ -456,3 +461,22 @@ def test_what_is_no_description_is_refused(tmp_path):
     (tmp_path / 'broken.onnx').write_bytes(b'x')
     with pytest.raises(ValueError, match='onnxruntime can run'):
         OnnxDetector(tmp_path / 'broken.onnx', TOLD)
+
+
+def test_of_a_file_of_mmkd_export_what_is_no_number_is_left_out(tmp_path):
+    """As mmkd.load leaves it out: neither JSON nor a loss can hold it."""
+    boxes = np.array([[0, 0, 8, 8], [np.nan, 0, 8, 8]], np.float32)
+    scores = np.array([[0.9, 0.1], [0.8, 0.2]], np.float32)
+    prepared = SimpleNamespace(
+        data=dict(inputs=np.zeros((3, 8, 8)), placed=SimpleNamespace(back=lambda found: found))
+    )
+    detector = OnnxDetector.__new__(OnnxDetector)
+    detector.path = tmp_path / 'm.onnx'
+    detector._own = SimpleNamespace(
+        prepare=lambda image: prepared,
+        raw=lambda inputs: [boxes[None], scores[None]],
+        chosen_rows=lambda outputs: (np.arange(2), boxes, scores[:, 0], np.zeros(2, int)),
+    )
+    [found] = detector([np.zeros((8, 8, 3), np.uint8)])
+    assert len(found.boxes) == 1 and found.scores.tolist() == [np.float32(0.9)]
+    assert found.labels.tolist() == [0] and found.distribution.tolist() == scores[:1].tolist()

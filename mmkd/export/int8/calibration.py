@@ -1,18 +1,13 @@
 """The images by which ranges are found: of the training set, and of no other."""
 
-from collections.abc import Mapping
 from os.path import abspath
 from pathlib import Path
-from typing import Any
 
-from mmengine.registry import DATASETS, DefaultScope
-
+from mmkd.datasets.image_paths import MEASURED, image_paths
 from mmkd.export.trained import Trained
 
 #: How many images the ranges are taken from.
 CALIBRATION = 200
-#: The data sets that a figure is measured on.
-_MEASURED = ('val_dataloader', 'test_dataloader')
 
 
 def calibration_images(trained: Trained, count: int = CALIBRATION) -> list[str]:
@@ -35,7 +30,7 @@ def calibration_images(trained: Trained, count: int = CALIBRATION) -> list[str]:
             '--int8 takes the ranges of its numbers from the training set, so the config must have '
             'a train_dataloader, but has none. Give the config of the training: CONFIG CHECKPOINT.'
         )
-    measured = {abspath(path) for key in _MEASURED for path in _paths(trained, key, lost=True)}
+    measured = {abspath(path) for key in MEASURED for path in _paths(trained, key, lost=True)}
     given = _paths(trained, 'train_dataloader')
     paths = [path for path in dict.fromkeys(given) if abspath(path) not in measured]
     if not paths:
@@ -58,36 +53,10 @@ def calibration_images(trained: Trained, count: int = CALIBRATION) -> list[str]:
 
 def _paths(trained: Trained, key: str, lost: bool = False) -> list[str]:
     """The images of a data set; none of one that is missing, if it may be ``lost``."""
-    dataset = (trained.config.get(key) or {}).get('dataset')
-    if not dataset:
-        return []
-    with DefaultScope.overwrite_default_scope(trained.scope):
-        try:
-            built = DATASETS.build(_without_pipeline(dataset))
-            return [_path(built, i) for i in range(len(built))]
-        except FileNotFoundError as error:
-            if lost:
-                return []
-            raise FileNotFoundError(
-                '--int8 takes the ranges of its numbers from the training set, which is not here '
-                f'({error.filename or error}). Correct train_dataloader.dataset, or get the data.'
-            ) from error
-
-
-def _without_pipeline(dataset: Any) -> Any:
-    """A data set, or what wraps data sets, that transforms nothing."""
-    if isinstance(dataset, list | tuple):
-        return [_without_pipeline(one) for one in dataset]
-    if not isinstance(dataset, Mapping):
-        return dataset
-    inner = ('dataset', 'datasets')
-    found = {k: _without_pipeline(v) if k in inner else v for k, v in dataset.items()}
-    if 'pipeline' in found:
-        found['pipeline'] = []
-    return found
-
-
-def _path(dataset: Any, index: int) -> str:
-    while not hasattr(dataset, 'get_data_info'):  # as mmdet's MultiImageMixDataset
-        dataset = dataset.dataset
-    return str(dataset.get_data_info(index)['img_path'])
+    try:
+        return image_paths(trained.config, key, trained.scope, lost)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            '--int8 takes the ranges of its numbers from the training set, which is not here '
+            f'({error.filename or error}). Correct train_dataloader.dataset, or get the data.'
+        ) from error

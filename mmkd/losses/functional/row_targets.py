@@ -1,7 +1,7 @@
 """What the rows of a student are to learn of the rows of a teacher."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmdet.structures.bbox import bbox_overlaps
@@ -105,7 +105,7 @@ def _nearness(rows: Predictions, own: Tensor, b: int, boxes: Tensor) -> tuple[Te
 
 
 def joined_targets(
-    found: Sequence[RowTargets], shares: Tensor, weights: Sequence[float]
+    found: Sequence[RowTargets], shares: Tensor, weights: Sequence[float] | Sequence[Tensor]
 ) -> RowTargets:
     """What the rows of a student are to learn of several teachers.
 
@@ -114,10 +114,11 @@ def joined_targets(
 
     Args:
         found: of each teacher.
-        shares: (n, C), the weight of each teacher in each class, which add up to 1.
-        weights: of each teacher.
+        shares: (n, C), the weight of each teacher in each class, which add up to 1; of each image
+            (n, B, 1, C).
+        weights: of each teacher; of each image (B, 1).
     """
-    whole = sum(weights)
+    whole: Any = sum(weights)
     return RowTargets(
         torch.stack([t.classes * share for t, share in zip(found, shares, strict=True)]).sum(0),
         torch.cat([targets.rows for targets in found], dim=1),
