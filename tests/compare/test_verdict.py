@@ -130,7 +130,7 @@ def test_without_a_detection_it_says_train_longer(seeds):
 
 def test_what_would_show_it_is_said_of_a_control_alone():
     found = [run for run in runs([0.0, 0.0], longer=0.01) if run.arm != Arm.DISTILLED]
-    first, following = sentences(results_of(found, evidence(found, spread=0.1)))[:2]
+    first, following = sentences(results_of(found, evidence(found)))[:2]
     assert first.startswith('Training without a teacher') and 'no difference is shown' in first
     assert following.startswith('To show a difference of this size')
 
