@@ -62,8 +62,9 @@ def run_comparison(
     pair = None
     try:
         if not before:
-            comparison.check_data()
-            pair = comparison.check_pair()
+            with console.log_kept():
+                comparison.check_data()
+                pair = comparison.check_pair()
         with sole_user(comparison.work_dir):
             environments = _run(comparison, console, workers, before, pair)
             page = _report(comparison, console, title, command, environments, images)
