@@ -56,7 +56,7 @@ class OtherWork:
         own, others = self.own[first:], self.others[first:]
         if not own:
             return
-        seen = dict(own=sum(own), others=sum(others), samples=len(own))
+        seen: dict[str, float] = dict(own=sum(own), others=sum(others), samples=len(own))
         if before:
             count = before.get('samples', 1)
             seen['samples'] += count

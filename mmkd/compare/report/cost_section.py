@@ -17,6 +17,7 @@ from mmkd.cost.write_costs import cost_notes, cost_table, write_costs
 _SHOWN = (Arm.TEACHER, Arm.BASELINE, Arm.DISTILLED)
 _ROUNDS = 30
 _LIMIT = 10.0  # seconds
+_TITLES = {'input': 'input, height x width'}
 
 
 class Costs(NamedTuple):
@@ -66,4 +67,6 @@ def look_at_costs(comparison: Comparison, results: Results) -> Costs:
             + ' '.join(cost_notes(costs))
         )
     header = ['cost', *(one.role for one in contenders)]
-    return Costs([header, *(row for row in rows if row[0] != 'mAP')], pictures)
+    # all other sizes of a report are width x height
+    named = [[_TITLES.get(title, title), *cells] for title, *cells in rows if title != 'mAP']
+    return Costs([header, *named], pictures)
