@@ -54,10 +54,10 @@ class FirstLook:
 def teacher_to_write(comparison: Comparison) -> list[str]:
     """What the pair has to name for its teacher, where it names no file that is there."""
     named, teacher = comparison.pair.model.get('teacher_ckpt'), comparison.teacher
-    if teacher is None or not teacher.trained:
+    if teacher is None:
         return []
     if named and ('://' in named or Path(os.path.expanduser(named)).is_file()):
-        return []  # --train-teacher beside weights that are there
+        return []
     there = f', which names {named!r}, a file that is not there' if named else ''
     return [
         f'To train or check the pair{there}, write into it: teacher_ckpt={teacher.checkpoint!r}'

@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mmkd.compare.other_work import OtherWork
+from mmkd.compare.other_work import OtherWork, read_load
 from mmkd.compare.step import Step, read_stamp
 from mmkd.compare.workers import cores
 from mmkd.fileio.atomic_writes import write_atomic
@@ -134,17 +134,20 @@ def run_steps(
                         free.append(run.env)
                         done += run.step.seconds
                         console.print(f'{run.label}: {run.seconds():.0f} s')
-                        load.write(logs / f'{run.step.name}.load', run.first_sample, cores())
+                        load.write(run.load, run.first_sample, cores(), run.load_before)
                         finished(run.step)
                 now = done + sum(run.done * run.step.seconds for run in running.values())
                 label = ' + '.join(run.label for run in running.values())
                 bar.update(task, description=label, completed=now, total=total)
                 if running:
-                    load.sample(run.pid for run in running.values())
+                    if load.sample(run.pid for run in running.values()):
+                        for run in running.values():
+                            load.write(run.load, run.first_sample, cores(), run.load_before)
                     time.sleep(_POLL)
         finally:
             for run in running.values():
                 run.end()
+                load.write(run.load, run.first_sample, cores(), run.load_before)
         bar.update(task, description='Done')
 
 
@@ -158,8 +161,8 @@ class _Run:
 
     def __init__(self, step: Step, label: str, logs: Path, env: Mapping[str, str] | None) -> None:
         self.step, self.label, self.env = step, label, env
-        self.log, self.begun_stamp, self.done_stamp = (
-            logs / f'{step.name}.{end}' for end in ('log', 'begun', 'done')
+        self.log, self.begun_stamp, self.done_stamp, self.load = (
+            logs / f'{step.name}.{end}' for end in ('log', 'begun', 'done', 'load')
         )
         self.fingerprint = step.fingerprint()
         self.done = 0.0
@@ -172,8 +175,10 @@ class _Run:
         again = read_stamp(self.begun_stamp) == self.fingerprint and not self.done_stamp.exists()
         self.done_stamp.unlink(missing_ok=True)
         write_atomic(self.begun_stamp, self.fingerprint.encode())
+        #: Other work beside the part of the step that is not run again.
+        self.load_before = read_load(self.load) if again else None
         if not again:
-            for path in self.step.scratch:
+            for path in (*self.step.scratch, self.load):
                 Path(path).unlink(missing_ok=True)
         self._begin = time.monotonic()
         with self.log.open('wb') as log:

@@ -3,12 +3,13 @@
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmkd.fileio.atomic_writes import write_atomic
 
 _EVERY = 2.0  # seconds between samples
+_KEPT = 5  # samples after which they are kept, so that a job that is killed has told of them
 #: So many threads beside the job's own, on average, are more than a shell and a monitor.
 _MOST = 0.5
 
@@ -25,30 +26,58 @@ class OtherWork:
         self.own: list[int] = []
         self.others: list[int] = []
 
-    def sample(self, sessions: Iterable[int]) -> None:
-        """Look, unless that was done within the last seconds; ``sessions`` are the job's."""
+    def sample(self, sessions: Iterable[int]) -> bool:
+        """Look, unless that was done within the last seconds; ``sessions`` are the job's.
+
+        Returns:
+            Whether it is time to keep what was seen, which is so now and then.
+        """
         if time.monotonic() - self._last < _EVERY:
-            return
+            return False
         self._last = time.monotonic()
         mine, counts = set(sessions), [0, 0]
         for session, running in running_threads():
             counts[session in mine] += running
         self.others.append(counts[False])
         self.own.append(counts[True])
+        return len(self.own) % _KEPT == 0
 
-    def write(self, path: Path, first: int, cores: int) -> None:
-        """Keep the means of the samples from ``first`` on."""
+    def write(
+        self, path: Path, first: int, cores: int, before: Mapping[str, float] | None = None
+    ) -> None:
+        """Keep the means of the samples from ``first`` on.
+
+        Args:
+            path: gets them.
+            first: of the samples.
+            cores: of the machine.
+            before: what was kept of the same step until it was interrupted. Defaults to None.
+        """
         own, others = self.own[first:], self.others[first:]
-        if own:
-            mean = dict(own=sum(own) / len(own), others=sum(others) / len(others), cores=cores)
-            write_atomic(path, json.dumps(mean).encode())
+        if not own:
+            return
+        seen: dict[str, float] = dict(own=sum(own), others=sum(others), samples=len(own))
+        if before:
+            count = before.get('samples', 1)
+            seen['samples'] += count
+            for key in ('own', 'others'):
+                seen[key] += before[key] * count
+        means = {key: seen[key] / seen['samples'] for key in ('own', 'others')}
+        kept = dict(**means, cores=cores, samples=seen['samples'])
+        write_atomic(path, json.dumps(kept).encode())
+
+
+def read_load(path: Path) -> dict[str, float] | None:
+    """What :meth:`OtherWork.write` has kept; None if nothing was."""
+    found: dict[str, float] | None = json.loads(path.read_text()) if path.is_file() else None
+    return found
 
 
 def was_disturbed(path: Path) -> bool:
     """Whether the step that left ``path`` had too few cores because of other work."""
-    if not path.is_file():
+    found = read_load(path)
+    if found is None:
         return False
-    found = json.loads(path.read_text())
     return found['others'] > _MOST and found['own'] + found['others'] > found['cores']
 
 

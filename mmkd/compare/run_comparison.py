@@ -26,7 +26,7 @@ from mmkd.compare.outcome import is_disturbed, look_closer, runs_of, settings_of
 from mmkd.compare.pace import Pace, measure_pace
 from mmkd.compare.plan import of_teacher, plan_of, timed
 from mmkd.compare.report import tables
-from mmkd.compare.report.cost_section import add_costs
+from mmkd.compare.report.cost_section import look_at_costs
 from mmkd.compare.report.curves import draw_curves
 from mmkd.compare.report.results import results_of
 from mmkd.compare.report.run import Run
@@ -62,8 +62,9 @@ def run_comparison(
     pair = None
     try:
         if not before:
-            comparison.check_data()
-            pair = comparison.check_pair()
+            with console.log_kept():
+                comparison.check_data()
+                pair = comparison.check_pair()
         with sole_user(comparison.work_dir):
             environments = _run(comparison, console, workers, before, pair)
             page = _report(comparison, console, title, command, environments, images)
@@ -142,7 +143,8 @@ def _report(
         "the cells whose features are imitated, on any level. Teacher's weight: the highest score "
         f'that the teacher gives in a cell, or in the boxes of its proposals and queries.{blank}'
     }
-    curves, folded = {}, {}
+    costs = look_at_costs(comparison, results)
+    curves, folded = dict(costs.pictures), {}
     if draw_curves(folder / 'curves.png', results):
         curves['curves.png'] = 'Validation mAP and loss terms: mean and range over the seeds.'
     if draw_curves(folder / 'statistics.png', results, statistics=True):
@@ -150,12 +152,11 @@ def _report(
     words = [Path(word).name if Path(word).is_absolute() else word for word in command]
     notes = (
         f'Made by: {shlex.join(words)} (steps timed while up to {len(environments)} ran at '
-        f'once).{_undisturbed(comparison)}{fault}'
+        f'once).{_undisturbed(comparison)}{fault}{costs.fault}'
         + (f' {of_teacher(comparison)}' if comparison.teacher is None else '')
     )
     settings = {**settings_of(comparison), **describe_machine(environments)}
-    settings |= add_costs(comparison, results, pictures)
-    report = Report(title, notes, pictures, settings, curves, folded)
+    report = Report(title, notes, pictures, settings, curves, folded, costs.table)
     page = write_report(folder, report, results)
     shown_tables = [tables.main_table(results), tables.error_table(results)]
     if len(comparison.seeds) > 1:

@@ -1,5 +1,7 @@
 """The objects of the training images against the priors of the student's head."""
 
+import contextlib
+import io
 import math
 import pprint
 from collections.abc import Sequence
@@ -101,7 +103,8 @@ def told_of_priors(model: Any, cfg: Config) -> list[str]:
     """
     report = Report('')
     with report.section('Priors against objects', *COLUMNS) as section:
-        dataset: Any = DATASETS.build(cfg.train_dataloader.dataset)
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of its loading
+            dataset: Any = DATASETS.build(cfg.train_dataloader.dataset)
         classes = getattr(dataset, 'metainfo', {}).get('classes')
         check_priors(section, model, dataset, classes, images=32, seconds=5.0)
     return told(section)

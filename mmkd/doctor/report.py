@@ -64,10 +64,13 @@ class Section:
         ]
         return [f'{row[0]}: {rest}' for row, rest in zip(cells, named, strict=True)]
 
-    def lines(self) -> list[str]:
-        """The section in plain text, a line each, for a log."""
+    def lines(self, most: int | None = None) -> list[str]:
+        """The section in plain text, a line each, for a log; of its rows so many at most."""
+        facts = self.facts()
+        if most is not None and len(facts) > most:
+            facts[most:] = [f'and {len(facts) - most} more']
         found = [f'{f.severity}: {f.found} {f.change}' for f in self.findings]
-        return [f'{self.title}: {line}' for line in [*self.facts(), *self.notes, *found]]
+        return [f'{self.title}: {line}' for line in [*facts, *self.notes, *found]]
 
 
 @dataclass

@@ -22,6 +22,9 @@ from mmkd.doctor.check_layers import LAYER_COLUMNS, check_layers
 from mmkd.doctor.report import Report
 from mmkd.losses.log_keys import DISTILL, STUDENT, is_term
 
+#: Of a section so many rows are logged: what is said before the first step fits a screen.
+_MOST_ROWS = 16
+
 
 @HOOKS.register_module()
 class PairReportHook(Hook):
@@ -72,7 +75,7 @@ class PairReportHook(Hook):
                 models.check_classes(section, pair, classes)
         with report.section('Layers', *LAYER_COLUMNS) as section:
             check_layers(section, pair.student)
-        lines = [line for section in report.sections for line in section.lines()]
+        lines = [line for section in report.sections for line in section.lines(_MOST_ROWS)]
         log = runner.logger.info if report.ok else runner.logger.warning
         log('\n'.join(['The pair:', *lines, 'More of it: mmkd check CONFIG']))
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from mmkd.checkpoints.data_origin import check_data_origin
 from mmkd.checkpoints.detector_checkpoint import load_detector
@@ -14,6 +13,7 @@ from mmkd.doctor.check_accuracy import with_own_classes
 from mmkd.hooks.quantize_hook import QuantizeHook
 from mmkd.runner.detections_on_data import DetectionsOnData
 from mmkd.runner.launch import prepare_launch
+from mmkd.runner.short_console import ShortRunner
 from mmkd.runner.teacher_on_data import Classes
 
 
@@ -40,7 +40,7 @@ def evaluate(
         prepare_launch(cfg, launcher)
         own = {key: value for key, value in cfg.items() if key != 'model'}
         notes = check_data(cfg if classes is None else Config(own), ('test',))
-        runner = Runner.from_cfg(cfg)
+        runner = ShortRunner.from_cfg(cfg)
         for note in notes:
             runner.logger.warning(note)
         model = unwrapped(runner.model)

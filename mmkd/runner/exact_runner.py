@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
@@ -23,11 +22,11 @@ from mmkd.hooks.new_loader_hook import NewLoaderHook, seeded
 from mmkd.hooks.progress_bar_hook import ProgressBarHook
 from mmkd.hooks.start_checks_hook import StartChecksHook
 from mmkd.runner.shared_images import note_measured_images, note_shared_images
-from mmkd.runner.short_console import shorten_console
+from mmkd.runner.short_console import ShortRunner
 
 
 @RUNNERS.register_module()
-class ExactRunner(Runner):
+class ExactRunner(ShortRunner):
     """mmengine's runner, whose runs end with the same weights however often they were stopped.
 
     What is drawn at random for an image follows from (seed, epoch, image), what is drawn in an
@@ -49,12 +48,6 @@ class ExactRunner(Runner):
         if mixed is not None:
             runner._train_dataloader = mixed
         return runner
-
-    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Build the log, of which a terminal shows what fits a screen."""
-        logger = super().build_logger(*args, **kwargs)
-        shorten_console(logger)
-        return logger
 
     def build_train_loop(self, loop: Any) -> Any:
         """Build the loop on a data loader whose randomness follows from the seed."""

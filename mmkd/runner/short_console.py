@@ -2,9 +2,23 @@
 
 import logging
 from pathlib import PurePath
+from typing import Any
+
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
 
 #: More lines of one message of mmengine go to the file alone.
 MOST_LINES = 12
+
+
+class ShortRunner(Runner):
+    """mmengine's runner, of whose log a terminal shows what fits a screen."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the log."""
+        logger = super().build_logger(*args, **kwargs)
+        shorten_console(logger)
+        return logger
 
 
 def shorten_console(logger: logging.Logger) -> None:

@@ -100,6 +100,10 @@ def _draw_heat(axis: Any, pixels: NDArray[Any], heat: NDArray[Any]) -> None:
     axis.imshow(heat, cmap='autumn', vmin=0, vmax=1, alpha=alpha, extent=extent)
 
 
+#: Of a label, as shares of the width of a picture: how wide a letter is, and how high a line.
+_LETTER, _LINE = 0.025, 0.05
+
+
 def _draw_boxes(axis: Any, boxes: Boxes) -> None:
     from matplotlib.patches import Rectangle
 
@@ -108,5 +112,7 @@ def _draw_boxes(axis: Any, boxes: Boxes) -> None:
             outline = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=color, lw=width)
             axis.add_patch(outline)
         label = dict(facecolor='white', alpha=0.8, pad=0.8, linewidth=0)
-        place = x1, max(y1 - 2, 7)  # names are no formulas, whatever stands in them
+        # Within the picture, whatever its size; names are no formulas, whatever stands in them.
+        room = axis.get_xlim()[1]
+        place = max(min(x1, room * (1 - _LETTER * len(text))), 0), max(y1 - 2, _LINE * room)
         axis.text(*place, text, fontsize=7, bbox=label, clip_on=True, parse_math=False)

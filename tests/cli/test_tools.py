@@ -105,7 +105,12 @@ def test_a_users_pair_from_end_to_end(project, capsys):
     assert {'student.loss_cls', 'distill.loss_soft', 'distill.bounded_active'} <= set(logged)
 
     # the same figures from the distillation checkpoint and from the student that the hook exported
+    capsys.readouterr()
     run('test', 'my_pair.py', work_dir / 'epoch_1.pth', '--work-dir', 'a', '--out', 'a.pkl')
+    shown, [log] = capsys.readouterr(), Path('a').glob('2*/2*.log')
+    assert 'bbox_mAP' in shown.out + shown.err, 'the figures'
+    for dump in ('System environment:', 'Config:', 'Hooks will be executed'):
+        assert dump in log.read_text() and dump not in shown.out + shown.err
     run('test', work_dir / 'student.py', work_dir / 'student.pth', '--work-dir', 'b')
     a, b = (next(line for line in scalars(d) if 'coco/bbox_mAP' in line) for d in 'ab')
     assert a['coco/bbox_mAP'] == b['coco/bbox_mAP'] and Path('a.pkl').is_file()

@@ -398,7 +398,8 @@ def test_a_users_own_data_from_the_text_to_the_report(here, forked_steps, monkey
     costs = json.loads((folder / 'costs.json').read_text())['detectors']
     assert [cost['role'] for cost in costs] == ['Teacher', 'Baseline', 'Distilled']
     large, *small = (cost['parameters'] for cost in costs)
-    assert large > small[0] == small[1] and 'cost: PyTorch, 1 thread' in page
+    assert large > small[0] == small[1] and '<td>PyTorch, 1 thread</td>' in page
+    assert page.index('>gain<') < page.index('>MACs<') < page.index('<details>')
     assert '== kd seed ' in (folder / 'report.log').read_text()
     # The same command has nothing left to do.
     options = build_parser().parse_args(command).cfg_options

@@ -55,7 +55,9 @@ def test_the_path_to_write_into_the_pair_is_told(comparison, tmp_path):
     assert 'names' not in line and "teacher_ckpt='job/teacher/epoch_5.pth'" in line
     given = tmp_path / 'given.pth'
     given.touch()
-    assert teacher_to_write(Comparison(DIGITS, Path('job'), [0], teacher_ckpt=str(given))) == []
+    [line] = teacher_to_write(Comparison(DIGITS, Path('job'), [0], teacher_ckpt=str(given)))
+    assert line.endswith(f'write into it: teacher_ckpt={str(given)!r}'), 'it is not in the pair'
     options = {'model.teacher_ckpt': str(given)}
     again = Comparison(DIGITS, Path('job'), [0], options=options, train_teacher=True)
     assert teacher_to_write(again) == [], 'the pair names weights that are there'
+    assert teacher_to_write(Comparison(DIGITS, Path('job'), [0], options=options)) == []

@@ -167,6 +167,19 @@ def test_an_interrupted_step_resumes_but_not_from_what_another_left(tmp_path):
     assert seen.read_text() == "[] False;['--resume'] True;[] False;['--resume'] True;"
 
 
+def test_other_work_beside_the_first_part_of_a_step_is_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr(other_work, '_EVERY', 0)
+    found = []
+    for settings, others in (('a', 4), ('a', 0), ('b', 0)):
+        monkeypatch.setattr(other_work, 'running_threads', lambda others=others: [(1, others)])
+        failing = step(tmp_path, code='import sys; sys.exit(1)', settings=settings)
+        with pytest.raises(StepFailed):
+            run_steps([failing], tmp_path, CONSOLE)
+        found.append(json.loads((tmp_path / 'logs/one.load').read_text())['others'])
+    first, resumed, another = found
+    assert first == 4 and 0 < resumed < 4 and another == 0
+
+
 def test_two_steps_run_at_once_and_a_third_waits_for_what_it_reads(tmp_path):
     # Each of the first two ends only when the other has begun.
     def meets(name, other):

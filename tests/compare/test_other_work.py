@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mmkd.compare import other_work
-from mmkd.compare.other_work import OtherWork, running_threads, was_disturbed
+from mmkd.compare.other_work import OtherWork, read_load, running_threads, was_disturbed
 
 
 def test_a_process_that_runs_is_seen():
@@ -32,7 +32,14 @@ def test_own_threads_and_others_are_told_apart(tmp_path, monkeypatch):
         load.sample(sessions)
     assert (load.own, load.others) == ([2, 3, 2], [4, 3, 4])
     load.write(tmp_path / 'a.load', first=1, cores=2)
-    assert json.loads((tmp_path / 'a.load').read_text()) == dict(own=2.5, others=3.5, cores=2)
+    assert json.loads((tmp_path / 'a.load').read_text()) == dict(
+        own=2.5, others=3.5, cores=2, samples=2
+    )
+    before = read_load(tmp_path / 'a.load')
+    load.write(tmp_path / 'a.load', first=2, cores=2, before=before)
+    assert read_load(tmp_path / 'a.load') == dict(
+        own=pytest.approx(7 / 3), others=pytest.approx(11 / 3), cores=2, samples=3
+    ), 'of both parts of an interrupted step'
     load.write(tmp_path / 'b.load', first=3, cores=2)
     assert not (tmp_path / 'b.load').exists(), 'too short to be looked at'
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+from logging import WARNING
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 
 pytest.importorskip('rich')
 
+from mmengine.logging import print_log
 from rich.console import Console
 from rich.progress import Progress
 
@@ -61,6 +63,18 @@ def test_ctrl_c_while_the_data_are_checked(here):
     comparison = SimpleNamespace(work_dir=Path('job'), check_data=interrupt)
     assert run_comparison(comparison, 'Title', ['mmkd']) == 130
     assert 'Run the same command to go on' in Path('job/compare.log').read_text()
+
+
+def test_what_the_checks_log_is_kept(here):
+    def warn():
+        print_log('1 image [1, 2] is left out', 'current', WARNING)
+        raise KeyboardInterrupt
+
+    comparison = SimpleNamespace(work_dir=Path('job'), check_data=warn)
+    run_comparison(comparison, 'Title', ['mmkd'])
+    print_log('a later line', 'current', WARNING)
+    kept = Path('job/compare.log').read_text()
+    assert kept.startswith('1 image [1, 2] is left out\n') and 'a later line' not in kept
 
 
 def test_a_given_teacher_is_named(here):

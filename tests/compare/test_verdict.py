@@ -128,6 +128,13 @@ def test_without_a_detection_it_says_train_longer(seeds):
     assert 'seeds in place of' not in text and '(--seeds' not in text
 
 
+def test_what_would_show_it_is_said_of_a_control_alone():
+    found = [run for run in runs([0.0, 0.0], longer=0.01) if run.arm != Arm.DISTILLED]
+    first, following = sentences(results_of(found, evidence(found)))[:2]
+    assert first.startswith('Training without a teacher') and 'no difference is shown' in first
+    assert following.startswith('To show a difference of this size')
+
+
 def test_no_difference_at_all_asks_for_no_seeds():
     text = summary(judged([0.0, 0.0, 0.0], spread=0.0))
     assert 'the same mAP with each seed' in text and 'in place of' not in text
@@ -185,11 +192,12 @@ def test_the_report_has_pictures_first_and_statistics_folded(tmp_path):
         dict(image_size='192x160'),
         {'curves.png': 'the curves'},
         {'statistics.png': 'the statistics'},
+        [['cost', 'Teacher', 'Baseline'], ['MACs', '9.00 G', '3.00 G']],
     )
     results = judged([0.05, 0.051, 0.049], 0.001, shuffled=-0.1)
     page = write_report(tmp_path, report, results).read_text()
     text = (tmp_path / 'report.md').read_text()
-    order = ['a gain.', 'the images', 'gap closed', 'loose box', 'the curves', '<details>']
+    order = ['a gain.', 'the images', 'gap closed', 'MACs', 'loose box', 'the curves', '<details>']
     order += ['the statistics', '192x160', 'the notes', '</details>']
     for written in (page, text):
         places = [written.index(word) for word in order]
@@ -200,6 +208,7 @@ def test_the_report_has_pictures_first_and_statistics_folded(tmp_path):
     assert (content['test_images'], content['test_objects']) == (50, 400)
     assert content['gains']['kd']['of_images'] < content['gains']['kd']['interval95']
     assert content['errors'][0]['arm'] == 'teacher'
+    assert content['costs'] == {'MACs': dict(Teacher='9.00 G', Baseline='3.00 G')}
     assert content['teacher_over_baseline']['mean'] == pytest.approx(0.2)
     assert content['distilled_over']['shuffled']['mean'] == pytest.approx(0.15)
 

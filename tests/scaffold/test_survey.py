@@ -56,24 +56,33 @@ def test_only_what_lies_anyhow_is_turned_upside_down(files):
     assert few.flips == ('horizontal',), 'so few objects show nothing'
 
 
+@pytest.mark.parametrize('classes', [1, 24])
 @pytest.mark.parametrize('turned', [False, True])
-def test_what_looks_upright_is_not_turned(turned, tmp_path):
-    """Triangles of boxes that lie anyhow, light or dark: upright, or turned at random."""
+def test_what_looks_upright_is_not_turned(turned, classes, tmp_path):
+    """Signs of boxes that lie anyhow, light or dark: upright, or turned and mirrored at random.
+
+    One class of triangles; many classes of few objects, each another sign.
+    """
     rng = np.random.default_rng(0)
     boxes, files = anyhow(rng), []
+    triangle = np.zeros((16, 16), np.uint8)
+    cv2.fillPoly(triangle, [np.array([[0, 15], [15, 15], [8, 0]])], 1)
+    signs = [triangle]
+    if classes > 1:
+        signs = [cv2.resize(rng.random((4, 4)), (16, 16)) > 0.5 for _ in range(classes)]
     for i in range(24):
         image = rng.normal(120, 10, (60, 80)).clip(0, 255).astype(np.uint8)
-        for box in boxes[10 * i : 10 * i + 10]:
+        for k, box in enumerate(boxes[10 * i : 10 * i + 10], i):
             x1, y1, x2, y2 = np.round(box).astype(int)
             height, width = image[y1:y2, x1:x2].shape
-            drawn = np.zeros((16, 16), np.uint8)
-            cv2.fillPoly(drawn, [np.array([[0, 15], [15, 15], [8, 0]])], 1)
-            drawn = np.rot90(drawn, rng.integers(4) if turned else 0).copy()
-            inside = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+            drawn = signs[k % classes]
+            if turned:
+                drawn = np.rot90(drawn[:: rng.choice([1, -1])], rng.integers(4)).copy()
+            inside = cv2.resize(drawn.astype(float), (width, height)) > 0.5
             image[y1:y2, x1:x2][inside] = rng.choice([20, 230])
         files.append(tmp_path / f'{i:02d}.png')
         cv2.imwrite(str(files[-1]), image)
-    flips = choose_views(seen(files, ['sign'], boxes), 'small').flips
+    flips = choose_views(seen(files, [f'sign {i}' for i in range(classes)], boxes), 'small').flips
     assert flips == (('horizontal', 'vertical', 'diagonal') if turned else ('horizontal',))
 
 

@@ -3,12 +3,13 @@
 import statistics
 from contextlib import redirect_stdout
 from io import StringIO
-from typing import Any
+from typing import NamedTuple
 
 from mmkd.algorithms.quiet_log import quiet_log
 from mmkd.compare.arms import Arm
 from mmkd.compare.comparison import Comparison
 from mmkd.compare.report.results import Results
+from mmkd.compare.report.tables import Table
 from mmkd.cost.contender import Contender
 from mmkd.cost.measure_costs import measure_costs
 from mmkd.cost.write_costs import cost_notes, cost_table, write_costs
@@ -16,18 +17,29 @@ from mmkd.cost.write_costs import cost_notes, cost_table, write_costs
 _SHOWN = (Arm.TEACHER, Arm.BASELINE, Arm.DISTILLED)
 _ROUNDS = 30
 _LIMIT = 10.0  # seconds
+_TITLES = {'input': 'input, height x width'}
 
 
-def add_costs(comparison: Comparison, results: Results, pictures: dict[str, str]) -> dict[str, Any]:
+class Costs(NamedTuple):
+    """What a report says of costs.
+
+    Args:
+        table: a row for each figure, a column for each detector; empty where nothing is known.
+        pictures: by file name the caption.
+        fault: a sentence on why nothing is known, or ''.
+    """
+
+    table: Table
+    pictures: dict[str, str]
+    fault: str = ''
+
+
+def look_at_costs(comparison: Comparison, results: Results) -> Costs:
     """Measure teacher, baseline and student of the first seed, and write ``costs.json``.
 
     Args:
         comparison: whose steps have run.
         results: its mAP, the mean over the seeds.
-        pictures: of the report; mAP against latency is added.
-
-    Returns:
-        dict: rows for the report's table of settings, a row for each figure.
     """
     contenders = [
         Contender(
@@ -46,16 +58,15 @@ def add_costs(comparison: Comparison, results: Results, pictures: dict[str, str]
             costs = measure_costs(contenders, rounds=_ROUNDS, limit=_LIMIT)
         written = write_costs(comparison.work_dir / 'costs.json', costs)
     except Exception as error:  # after hours of training the other figures must come out
-        return dict(cost=f'not measured: {type(error).__name__}: {error}')
+        return Costs([], {}, f' The cost was not measured: {type(error).__name__}: {error}')
     _, *rows = cost_table(costs)
+    pictures = {}
     if len(written) > 1:
         pictures[written[1].name] = (
             'What the accuracy costs: mAP, mean over the seeds, against the latency of an image. '
             + ' '.join(cost_notes(costs))
         )
-    names = [one.role for one in contenders]
-    return {
-        f'cost: {title}': '; '.join(f'{n} {v}' for n, v in zip(names, cells, strict=True))
-        for title, *cells in rows
-        if title != 'mAP'
-    }
+    header = ['cost', *(one.role for one in contenders)]
+    # all other sizes of a report are width x height
+    named = [[_TITLES.get(title, title), *cells] for title, *cells in rows if title != 'mAP']
+    return Costs([header, *named], pictures)

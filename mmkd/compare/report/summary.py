@@ -36,8 +36,9 @@ def sentences(results: Results) -> list[str]:
     found = []
     for arm, gain in results.gains.items():
         found.append(_verdict(arm, gain, results, is_first=arm is first))
-        if arm is Arm.DISTILLED:
+        if arm is first:
             found.append(_next(gain, results))
+        if arm is Arm.DISTILLED:
             found.append(_gap(results))
     for arm, gain in results.over.items():
         if arm in results.gains:

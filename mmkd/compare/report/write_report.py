@@ -29,6 +29,7 @@ class Report:
         settings (dict): What was compared, on which machine; into the page's last table and JSON.
         curves (dict): Pictures that come after the figures.
         folded (dict): Pictures that are shown when they are asked for.
+        costs (Table): What the detectors cost, below their gain; empty where it is not known.
     """
 
     title: str
@@ -37,6 +38,7 @@ class Report:
     settings: Mapping[str, Any] = field(default_factory=dict)
     curves: Mapping[str, str] = field(default_factory=dict)
     folded: Mapping[str, str] = field(default_factory=dict)
+    costs: Table = field(default_factory=list)
 
 
 def markdown(rows: Table) -> str:
@@ -104,7 +106,7 @@ def _tables(report: Report, results: Results) -> tuple[list[Table], list[Table]]
     folded = [seed_table(results), parts_table(results)]
     folded.append([['setting', ''], *([str(k), _plain(v)] for k, v in report.settings.items())])
     return (
-        [table for table in (main_table(results), error_table(results)) if len(table) > 1],
+        [table for table in (main_table(results), report.costs, error_table(results)) if table[1:]],
         [table for table in folded if len(table) > 1],
     )
 
@@ -173,6 +175,9 @@ def _content(report: Report, results: Results) -> dict[str, Any]:
         summary=summary(results),
         notes=report.notes,
         settings=dict(report.settings),
+        costs={
+            row[0]: dict(zip(report.costs[0][1:], row[1:], strict=True)) for row in report.costs[1:]
+        },
         gains={
             arm: dict(**_gain(gain), gap_closed=_rounded(results.share_of_gap(arm)))
             for arm, gain in results.gains.items()
