@@ -262,7 +262,9 @@ class OnnxDetector:
         outputs = [output[0] for output in self._own.raw(prepared.data['inputs'][None])]
         if len(outputs) > 1:
             check_scores(outputs[1], f'"{self.path}"', ' Or export the detector again.')
-        rows, boxes, scores, labels = self._own.chosen_rows(outputs)
+        placed = prepared.data['placed']
+        rows, boxes, scores, labels = self._own.chosen_rows(outputs, placed)
         distribution = None if rows is None else outputs[1][rows].astype(np.float32)
-        placed = prepared.data['placed'].back(boxes)
-        return Found(placed, scores.astype(np.float32), labels.astype(np.int64), distribution)
+        return Found(
+            placed.back(boxes), scores.astype(np.float32), labels.astype(np.int64), distribution
+        )

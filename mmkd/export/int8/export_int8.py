@@ -185,7 +185,7 @@ class Maps:
             return self.unmeasured
         if self._own is None:
             reference = Reference(self.trained.model, self.trained.scope, self.rows.size)
-            self._own = self._measured(lambda inputs: reference.detections(inputs)[0])
+            self._own = self._measured(reference.found)
         assert self._own is not None, 'measured as that of the file'
         return map_step(self._own, found, self.key, self.count, POINTS['int8'])
 
