@@ -114,7 +114,7 @@ def _are_thresholds(rules: Any) -> bool:
 
 def _are_peaks(peaks: Any, rows: int) -> bool:
     kernel, size = peaks['kernel'], peaks['size']
-    odd = type(kernel) is int and 0 < kernel < MAX_SIDE and kernel % 2 == 1
+    odd = type(kernel) is int and 0 < kernel <= 2 * max(size) + 1 and kernel % 2 == 1
     return odd and len(peaks) == 2 and _is_size(size) and size[0] * size[1] == rows
 
 

@@ -110,6 +110,7 @@ def second_input(model):
         (metadata('thresholds', score=10**400), 'metadata out of all bounds'),
         (metadata('thresholds', peaks=dict(kernel=2, size=[34, 10])), 'out of all bounds'),
         (metadata('thresholds', peaks=dict(kernel=3, size=[7, 7])), 'out of all bounds'),
+        (metadata('thresholds', peaks=dict(kernel=71, size=[34, 10])), 'out of all bounds'),
         (metadata('thresholds', offset=5), 'out of all bounds'),
         (metadata('preprocessing', clip=dict(square=False, divisor=0)), 'out of all bounds'),
         (metadata('thresholds', peaks=[3]), 'metadata that cannot be read'),
