@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from mmkd.export.bucket_ties import in_buckets
+from mmkd.export.not_exportable import NotExportableError
 from mmkd.heads import Predictions, predicting_head
 from mmkd.heads.readers import names_of
 
@@ -34,7 +35,7 @@ def thresholds(model: Any, head: Any, found: Predictions, levels: Sequence[int])
     """The rules of ``mmkd_onnx.detections.choose`` that a head's ``test_cfg`` states.
 
     Raises:
-        ValueError: it suppresses in another way than by NMS.
+        NotExportableError: it suppresses in another way than by NMS.
     """
     cfg = rules_of(model, head)
     names = names_of(head)
@@ -45,7 +46,7 @@ def thresholds(model: Any, head: Any, found: Predictions, levels: Sequence[int])
         nms, several = None, bool(sigmoid)
     kind = nms.get('type', 'nms') if nms is not None else 'nms'
     if kind != 'nms':
-        raise ValueError(
+        raise NotExportableError(
             f"a detector that is exported must suppress by type='nms', but its test_cfg has "
             f'{kind!r}. Give --cfg-options model.test_cfg.nms.type=nms with the config.'
         )
