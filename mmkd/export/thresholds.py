@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmkd.export.bucket_ties import in_buckets
 from mmkd.export.not_exportable import NotExportableError
@@ -29,6 +29,13 @@ def rules_of(model: Any, head: Any = None) -> Mapping[str, Any]:
 def in_pixels(cfg: Mapping[str, Any]) -> bool:
     """Whether a ``test_cfg`` measures sides in pixels of the image, whatever its scale."""
     return cfg.get('min_bbox_size', -1) > 0 or bool((cfg.get('nms') or {}).get('offset'))
+
+
+def clips(head: Any) -> bool:
+    """Whether the coder of a head, of a RoI head's last box head, clips boxes to the image."""
+    of_box = getattr(head, 'bbox_head', head)
+    last = of_box[-1] if isinstance(of_box, nn.ModuleList) else of_box
+    return getattr(getattr(last, 'bbox_coder', None), 'clip_border', True) is not False
 
 
 def thresholds(model: Any, head: Any, found: Predictions, levels: Sequence[int]) -> dict[str, Any]:
@@ -61,7 +68,7 @@ def thresholds(model: Any, head: Any, found: Predictions, levels: Sequence[int])
         levels=[sum(levels)] if joined else list(levels),
         multi_label=several and bool(cfg.get('multi_label', True)),
         class_agnostic=bool(nms is not None and nms.get('class_agnostic', False)),
-        clip_first=not any(name in _CLIP_LATE for name in names),
+        clip_first=clips(head) and not any(name in _CLIP_LATE for name in names),
         min_side=-1.0 if hasattr(head, 'bbox_head') else float(cfg.get('min_bbox_size', -1)),
     ) | _of_few(head, cfg, names, found)
     return rules | _of_suppression(nms, rules)

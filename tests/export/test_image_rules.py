@@ -81,6 +81,15 @@ def test_the_parity_holds(opened_ssd, name):
     assert rows.passed and detections.passed and detections.figures['detections'] > 4
 
 
+def test_a_detector_that_does_not_clip_finds_the_same(opened_ssd):
+    trained = with_rules(opened_ssd)
+    trained.model.bbox_head.bbox_coder.clip_border = False
+    files = make_files(trained)
+    assert not files.metadata['thresholds']['clip_first']
+    steps = prove(trained, files, map_images=0).steps
+    assert steps[1].passed and steps[1].figures['detections'] > 4
+
+
 def test_the_parity_of_a_file_with_nms_is_that_of_its_input(opened_ssd):
     files = make_files(opened_ssd, Settings(nms=True))
     assert all(step.passed is not False for step in prove(opened_ssd, files, map_images=0).steps)

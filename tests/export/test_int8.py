@@ -210,7 +210,8 @@ def test_ranges_are_of_training_images_alone(with_training_set):
             calibration_images(trained._replace(config=config))
 
     fails(ValueError, 'must have a train_dataloader', lambda c: c.pop('train_dataloader'))
-    again = dict(ann_file=f'{root}/val.json', data_root=f'{root}/../{root.name}/')
+    (root / 'link').symlink_to(root)
+    again = dict(ann_file=f'{root}/val.json', data_root=f'{root}/../{root.name}/link/')
     fails(  # under another name of their folder
         ValueError,
         r'never from those.*each of the 4 images',
@@ -246,7 +247,7 @@ def test_the_command_prints_and_keeps_the_table(with_training_set, tmp_path, cap
     points = [row['points'] for row in report['table']]
     measured = report['steps'][2]['figures']
     assert points[0] == pytest.approx(measured['pytorch'], abs=0.1) and points[0] > 70
-    assert kinds == 3 * [['detections']]  # of what is written
+    assert len(kinds) > 2 and all(kind == ['detections'] for kind in kinds)  # of what is written
     assert points[2] == measured['file'] and measured['allowed'] == 1.0
     for row in report['table']:
         assert f'{row["precision"]:10} {row["points"]:6.2f} {row["size"] / 1e6:8.2f}' in told
