@@ -124,8 +124,8 @@ def make_files(trained: Trained, settings: Settings = DEFAULTS) -> Files:
     rules = thresholds(model, head, found, levels_of(found))
     if settings.nms:
         check_nms(rules)
-    bounded = not found.one_to_one and not is_two_stage(model)
-    rule = rule if bounded else {**rule, 'clip': None}
+    if settings.nms or found.one_to_one or is_two_stage(model):
+        rule = _whole(rule)
     classes = list(trained.classes)
     classes += [f'class {i}' for i in range(len(classes), found.log_prob.size(2))]
     from mmkd import __version__
@@ -157,7 +157,13 @@ def make_files(trained: Trained, settings: Settings = DEFAULTS) -> Files:
 def with_nms(rows: bytes, metadata: dict[str, Any]) -> bytes:
     """A file with detections for its output, of one with rows."""
     onnx = need('onnx', 'the format onnx')
+    metadata = {**metadata, 'preprocessing': _whole(metadata['preprocessing'])}
     return finished(append_nms(onnx.load_from_string(rows), metadata['thresholds']), metadata)
+
+
+def _whole(rule: dict[str, Any]) -> dict[str, Any]:
+    """``preprocessing`` of a graph that takes the padding in its input for image."""
+    return {**rule, 'clip': None}
 
 
 def prove(

@@ -92,6 +92,9 @@ def test_a_detector_that_does_not_clip_finds_the_same(opened_ssd):
 
 def test_the_parity_of_a_file_with_nms_is_that_of_its_input(opened_ssd):
     files = make_files(opened_ssd, Settings(nms=True))
+    assert (
+        opened(files.content).prepare(np.zeros((32, 64, 3), np.uint8)).data['placed'].bounds is None
+    )
     assert all(step.passed is not False for step in prove(opened_ssd, files, map_images=0).steps)
 
 
