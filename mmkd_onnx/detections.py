@@ -108,16 +108,18 @@ def choose_rows(
         scores = _peaks(scores, **rules['peaks'])
     rows, labels = _candidates(_without(scores, factors, rules.get('factor', 0)), rules)
     found = scores[rows, labels]
-    bounds, scale = size, np.ones(2)
+    bounds = size
+    scale: NDArray[Any] = np.ones(2)
     if placed is not None:
-        bounds, scale = placed.bounds or size, np.array(placed.scale)
+        scale = np.array(placed.scale)
+        bounds = placed.bounds or size if rules['clip_first'] else size
     height, width = (side - rules.get('border', 0) for side in bounds)
     limit = np.array([width, height, width, height], np.float32)
     kept_boxes = boxes[rows].astype(np.float32)
     if rules['clip_first']:
         kept_boxes = np.clip(kept_boxes, 0, limit)
     sides = (kept_boxes[:, 2:] - kept_boxes[:, :2]) / scale
-    large = found > rules.get('after', 0) if 'after' in rules else np.ones(len(found), bool)
+    large = found > rules['after'] if 'after' in rules else np.ones(len(found), bool)
     if rules['min_side'] >= 0:
         large &= (sides > rules['min_side']).all(axis=1)
     kept_boxes, found, labels, rows = kept_boxes[large], found[large], labels[large], rows[large]
