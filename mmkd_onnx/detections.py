@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mmkd_onnx.preparation import Placed
+
 
 @dataclass(frozen=True, eq=False)
 class Detections:
@@ -70,6 +72,7 @@ def choose(
     rules: Mapping[str, Any],
     size: tuple[int, int],
     factors: NDArray[Any] | None = None,
+    placed: Placed | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """The detections among the rows of an image, as the detector itself chooses them.
 
@@ -78,16 +81,18 @@ def choose(
         scores: (P, C).
         rules: the file's ``thresholds``: ``score``, ``iou`` (None: no suppression),
             ``max_per_image``, ``before_nms`` (the surest of each level that go on, or None),
-            ``levels`` (how many rows each has), ``multi_label``, ``class_agnostic``, ``min_side``,
-            ``clip_first`` (before suppression). What few heads need may be left out: see ``RARE``.
+            ``levels`` (how many rows each has), ``multi_label``, ``class_agnostic``, ``min_side``
+            (in pixels of the image), ``clip_first`` (before suppression). What few detectors need
+            may be left out: see ``RARE``.
         size: (H, W) of the model's input, to which boxes are clipped.
         factors: (P, 1), by which scores were multiplied although ``score`` and ``before_nms`` mean
             them without. Defaults to None: there are none.
+        placed: where in the input the image lies. Defaults to None: it is the whole input.
 
     Returns:
         Boxes (n, 4), scores (n,) and labels (n,), the surest first.
     """
-    return choose_rows(boxes, scores, rules, size, factors)[1:]
+    return choose_rows(boxes, scores, rules, size, factors, placed)[1:]
 
 
 def choose_rows(
@@ -96,23 +101,33 @@ def choose_rows(
     rules: Mapping[str, Any],
     size: tuple[int, int],
     factors: NDArray[Any] | None = None,
+    placed: Placed | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """As :func:`choose`, and before what it gives which row each detection is, (n,)."""
     if rules.get('peaks'):
         scores = _peaks(scores, **rules['peaks'])
     rows, labels = _candidates(_without(scores, factors, rules.get('factor', 0)), rules)
     found = scores[rows, labels]
-    height, width = (side - rules.get('border', 0) for side in size)
+    bounds = size
+    scale: NDArray[Any] = np.ones(2)
+    if placed is not None:
+        scale = np.array(placed.scale)
+        bounds = placed.bounds or size if rules['clip_first'] else size
+    height, width = (side - rules.get('border', 0) for side in bounds)
     limit = np.array([width, height, width, height], np.float32)
     kept_boxes = boxes[rows].astype(np.float32)
     if rules['clip_first']:
         kept_boxes = np.clip(kept_boxes, 0, limit)
-    sides = kept_boxes[:, 2:] - kept_boxes[:, :2]
-    large = (sides > rules['min_side']).all(axis=1) if rules['min_side'] >= 0 else slice(None)
+    sides = (kept_boxes[:, 2:] - kept_boxes[:, :2]) / scale
+    large = found > rules['after'] if 'after' in rules else np.ones(len(found), bool)
+    if rules['min_side'] >= 0:
+        large &= (sides > rules['min_side']).all(axis=1)
     kept_boxes, found, labels, rows = kept_boxes[large], found[large], labels[large], rows[large]
     order = np.argsort(-found, kind='stable')
     if rules['iou'] is not None:
-        order = order[_spared(kept_boxes[order], labels[order], rows[order], rules)]
+        reach = kept_boxes[order]
+        reach[:, 2:] += rules.get('offset', 0) * scale
+        order = order[_spared(reach, labels[order], rows[order], rules)]
     if rules.get('instances', 1) > 1:  # CrowdDet takes the first, not the surest
         first = np.sort(rows[order])[: rules['max_per_image']]
         order = order[np.isin(rows[order], first)]
@@ -126,6 +141,8 @@ def choose_rows(
 #: Rules that files are without but for those of few heads, and what each says.
 RARE = {
     'factor': 'scores count before they are multiplied; rows of a smaller factor do not count',
+    'after': 'scores that are not above it after they were multiplied do not count',
+    'offset': 'sides are longer by it, in pixels of the image, where overlaps are measured',
     'peaks': 'only local maxima count, within kernel cells of the map size (h, w) of the rows',
     'border': 'so many pixels at the right and at the bottom are none of a box',
     'whole_rows': 'before_nms counts rows, with all their classes',

@@ -196,17 +196,23 @@ class Detector:
 
     def detections(self, outputs: Sequence[NDArray[Any]], placed: Placed) -> Detections:
         """The objects in the outputs of one image, in its own pixels."""
-        boxes, scores, labels = self.chosen(outputs)
+        boxes, scores, labels = self.chosen(outputs, placed)
         return Detections(placed.back(boxes), scores, labels, self.classes)
 
     def chosen(
-        self, outputs: Sequence[NDArray[Any]]
+        self, outputs: Sequence[NDArray[Any]], placed: Placed | None = None
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Boxes, scores and labels in the outputs of one image, in pixels of the input."""
-        return self.chosen_rows(outputs)[1:]
+        """Boxes, scores and labels in the outputs of one image, in pixels of the input.
+
+        Args:
+            outputs: of one image.
+            placed: where in the input it lies. Defaults to None: it is the whole input. A file with
+                NMS knows of no other.
+        """
+        return self.chosen_rows(outputs, placed)[1:]
 
     def chosen_rows(
-        self, outputs: Sequence[NDArray[Any]]
+        self, outputs: Sequence[NDArray[Any]], placed: Placed | None = None
     ) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any], NDArray[Any]]:
         """As :meth:`chosen`, after which of the outputs' rows each is; None of a file with NMS."""
         which = None
@@ -216,7 +222,8 @@ class Detector:
         else:
             rows, of_classes, *factors = outputs
             rule = self.metadata.thresholds
-            chosen = choose_rows(rows, of_classes, rule, self.size, *factors)
+            factor = factors[0] if factors else None
+            chosen = choose_rows(rows, of_classes, rule, self.size, factor, placed)
             which, boxes, scores, labels = chosen
         foreign = labels[(labels < 0) | (labels >= len(self.classes))]
         if foreign.size:

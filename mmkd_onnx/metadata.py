@@ -72,7 +72,12 @@ def _is_rule(rule: Any) -> bool:
         and all(_is_step(step, rule['size']) for step in rule['steps'])
         and _is_color(rule['padding'])
         and rule['input'] in ('uint8', 'float32')
+        and (rule.get('clip') is None or _is_clip(rule['clip']))
     )
+
+
+def _is_clip(clip: Any) -> bool:
+    return _are(bool, clip['square']) and _is_size([clip['divisor']] * 2)
 
 
 def _is_step(step: Any, size: Any) -> bool:
@@ -101,14 +106,15 @@ def _are_thresholds(rules: Any) -> bool:
         and all(type(rules.get(key, 1)) is int for key in ('instances', 'fast_nms', 'border'))
         and min(rules.get(key, 1) for key in ('instances', 'fast_nms')) > 0
         and 0 <= rules.get('border', 0) < MAX_SIDE
-        and _is_number(rules.get('factor', 0))
+        and all(_is_number(rules.get(key, 0)) for key in ('factor', 'after'))
+        and rules.get('offset', 0) in (0, 1)
         and ('peaks' not in rules or _are_peaks(rules['peaks'], sum(levels)))
     )
 
 
 def _are_peaks(peaks: Any, rows: int) -> bool:
     kernel, size = peaks['kernel'], peaks['size']
-    odd = type(kernel) is int and 0 < kernel < MAX_SIDE and kernel % 2 == 1
+    odd = type(kernel) is int and 0 < kernel <= 2 * max(size) + 1 and kernel % 2 == 1
     return odd and len(peaks) == 2 and _is_size(size) and size[0] * size[1] == rows
 
 

@@ -27,12 +27,15 @@ class Placed:
         scale: (x, y): pixels of the input for one of the image.
         offset: (x, y) of the image's corner in the input.
         shape: (height, width) of the image as it was loaded.
+        bounds: (height, width) in the input to which the detector clips boxes. Defaults to None:
+            the whole input.
     """
 
     pixels: NDArray[Any]
     scale: tuple[float, float]
     offset: tuple[int, int]
     shape: tuple[int, int]
+    bounds: tuple[int, int] | None = None
 
     def back(self, boxes: NDArray[Any]) -> NDArray[Any]:
         """Boxes (n, 4) of the input as boxes of the image, clipped to it.
@@ -52,7 +55,9 @@ def place(image: NDArray[Any], rule: Mapping[str, Any]) -> Placed:
     Args:
         image: (H, W, 3), uint8, in BGR order.
         rule: the file's ``preprocessing``: ``size`` (H, W), ``steps`` in their order, ``padding``
-            (three numbers: blue, green, red) and ``input`` ('uint8' or 'float32').
+            (three numbers: blue, green, red), ``input`` ('uint8' or 'float32') and, where boxes
+            are clipped to less than the input, ``clip``: to the resized image, whose sides are
+            padded to the longer one (``square``) and to multiples of ``divisor``.
     """
     shape: tuple[int, int] = (image.shape[0], image.shape[1])
     inner, offset = shape, (0, 0)  # size and corner of what is no padding
@@ -67,7 +72,23 @@ def place(image: NDArray[Any], rule: Mapping[str, Any]) -> Placed:
     placed[:] = rule['padding']
     placed[: image.shape[0], : image.shape[1]] = image
     scale = inner[1] / shape[1], inner[0] / shape[0]
-    return Placed(np.ascontiguousarray(placed.transpose(2, 0, 1)), scale, offset, shape)
+    bounds = _bounds(inner, rule['clip'], rule['size']) if rule.get('clip') else None
+    return Placed(np.ascontiguousarray(placed.transpose(2, 0, 1)), scale, offset, shape, bounds)
+
+
+def _bounds(
+    inner: tuple[int, int], clip: Mapping[str, Any], size: Sequence[int]
+) -> tuple[int, int]:
+    """What a detector takes for the image: its sides (height, width) after the pipeline's Pad.
+
+    >>> _bounds((40, 64), dict(square=False, divisor=32), (64, 64))
+    (64, 64)
+    >>> _bounds((40, 64), dict(square=False, divisor=1), (64, 64))
+    (40, 64)
+    """
+    sides = (max(inner),) * 2 if clip['square'] else inner
+    padded = [-(-side // clip['divisor']) * clip['divisor'] for side in sides]
+    return min(padded[0], size[0]), min(padded[1], size[1])
 
 
 def _resized(image: NDArray[Any], step: Mapping[str, Any]) -> NDArray[Any]:

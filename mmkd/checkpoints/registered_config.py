@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import mmcv.ops
@@ -12,6 +13,7 @@ from mmengine import registry
 from mmengine.registry import Registry
 from torch import nn
 
+from mmkd.checkpoints.absurd_numbers import absurd_numbers
 from mmkd.checkpoints.foreign import shown
 from mmkd.checkpoints.registered_parts import _is_plain_word, _lookup, _registries
 from mmkd.config.config_literals import read_literals
@@ -65,7 +67,7 @@ def registered_config(
         used['model'] = model
         unread = [lost for lost in read.unread if _concerns(lost, place, taken)]
         foreign = [*unread, *_foreign(used, student), *_files(model)]
-        odd = next(_misshapen(used), None)
+        odd = next(chain(_misshapen(used), absurd_numbers(model, used)), None)
         if isinstance(model, Mapping) and not foreign and odd is None:
             return used
         if odd is not None:

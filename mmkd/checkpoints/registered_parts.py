@@ -58,10 +58,23 @@ class Bounded(TorchDispatchMode):
             sizes += [abs(arg) for arg in args if isinstance(arg, int | float)]
         if not any(isinstance(arg, Tensor) for arg in args):  # a new one, no view of another
             self.elements -= max(sizes, default=0)
+        elif self._of_several(func, args) > self.elements:
+            self.elements = -1
         self.steps -= 1
         if min(self.steps, self.elements) < 0:
             raise NotBuilt('its config asks for far more weights than the model has')
         return func(*args, **(kwargs or {}))
+
+    @staticmethod
+    def _of_several(func: Any, args: Any) -> int:
+        """How many elements come of tensors that are stretched to each other, or repeated."""
+        tensors = [arg for arg in args if isinstance(arg, Tensor)]
+        if 'repeat' in str(func):
+            return tensors[0].numel() * max((math.prod(a) for a in args if _is_size(a)), default=1)
+        try:
+            return math.prod(torch.broadcast_shapes(*(tensor.shape for tensor in tensors)))
+        except RuntimeError:  # they are not
+            return 0
 
 
 def _is_size(argument: Any) -> bool:

@@ -26,7 +26,7 @@ from mmkd.export.onnx_file import (
     graph_bytes,
     need,
 )
-from mmkd.export.onnx_nms import append_nms
+from mmkd.export.onnx_nms import append_nms, check_nms
 from mmkd.export.reference import Reference
 from mmkd.export.rows_graph import (
     RowsGraph,
@@ -36,6 +36,7 @@ from mmkd.export.rows_graph import (
 )
 from mmkd.export.thresholds import thresholds
 from mmkd.export.trained import Trained
+from mmkd.export.two_stage import is_two_stage
 from mmkd.fileio.atomic_writes import write_atomic
 from mmkd.heads import describe_head
 from mmkd_onnx import Detector, load
@@ -120,6 +121,11 @@ def make_files(trained: Trained, settings: Settings = DEFAULTS) -> Files:
     size = rule['size'][0], rule['size'][1]
     with DefaultScope.overwrite_default_scope(trained.scope), torch.no_grad(), no_stand_ins(model):
         found = RowsGraph(model, size).eval().rows(torch.zeros(1, 3, *size))
+    rules = thresholds(model, head, found, levels_of(found))
+    if settings.nms:
+        check_nms(rules)
+    if settings.nms or found.one_to_one or is_two_stage(model):
+        rule = _whole(rule)
     classes = list(trained.classes)
     classes += [f'class {i}' for i in range(len(classes), found.log_prob.size(2))]
     from mmkd import __version__
@@ -128,7 +134,7 @@ def make_files(trained: Trained, settings: Settings = DEFAULTS) -> Files:
         classes=classes,
         datasets=listed_in(trained.config),
         preprocessing=rule,
-        thresholds=thresholds(model, head, found, levels_of(found)),
+        thresholds=rules,
         outputs='detections' if settings.nms else 'rows',
         precision='float16' if settings.half else 'float32',
         softmax=describe_head(head).sigmoid is False,
@@ -151,7 +157,13 @@ def make_files(trained: Trained, settings: Settings = DEFAULTS) -> Files:
 def with_nms(rows: bytes, metadata: dict[str, Any]) -> bytes:
     """A file with detections for its output, of one with rows."""
     onnx = need('onnx', 'the format onnx')
+    metadata = {**metadata, 'preprocessing': _whole(metadata['preprocessing'])}
     return finished(append_nms(onnx.load_from_string(rows), metadata['thresholds']), metadata)
+
+
+def _whole(rule: dict[str, Any]) -> dict[str, Any]:
+    """``preprocessing`` of a graph that takes the padding in its input for image."""
+    return {**rule, 'clip': None}
 
 
 def prove(

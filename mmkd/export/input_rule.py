@@ -32,6 +32,7 @@ def input_rule(
         ValueError: the pipeline does what a file cannot state, or has no size.
     """
     steps, fixed, padding = [], None, None
+    clip: dict[str, Any] | None = dict(square=False, divisor=1)
     divisor = preprocessing.pad_size_divisor
     for transform in measured_pipeline(config):
         name = str(transform.get('type')).split('.')[-1]
@@ -41,10 +42,13 @@ def input_rule(
             padding = _pad_value(transform)
             fixed = transform.get('size') or fixed
             divisor = lcm(divisor, transform.get('size_divisor') or 1)
+            clip = _clip_after(transform)
         elif name in ('Resize', 'YOLOv5KeepRatioResize', 'LetterResize'):
             steps.append(_step(name, transform, size))
+            clip = None if name == 'LetterResize' else dict(square=False, divisor=1)
         elif name == 'RandomCenterCropPad' and transform.get('test_mode'):
             steps.append(_in_the_middle(transform, size))
+            clip = None
         elif name not in _IDLE:
             raise ValueError(
                 'a test pipeline that is exported must resize and pad, by Resize, '
@@ -72,6 +76,7 @@ def input_rule(
         size=[height, width],
         steps=steps,
         padding=padding,
+        clip=clip,
         channels='BGR',
         input=kind,
         layout='NCHW',
@@ -101,6 +106,13 @@ def _check_loader(transform: Mapping[str, Any]) -> None:
             "a test pipeline that is exported must load images with color_type='color', but has "
             f'{kind!r}. The input of a file has three channels, blue, green and red.'
         )
+
+
+def _clip_after(pad: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What boxes are clipped to after a Pad, which a detector takes for a part of the image."""
+    if pad.get('size') is not None:
+        return None
+    return dict(square=bool(pad.get('pad_to_square')), divisor=pad.get('size_divisor') or 1)
 
 
 def _pad_value(transform: Mapping[str, Any]) -> list[float]:

@@ -11,14 +11,16 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 
 from mmkd_onnx import Detector
+from mmkd_onnx.preparation import Placed
 
-#: (1, 3, H, W) to boxes (n, 4), scores (n,) and labels (n,) in pixels of the input.
-Finder = Callable[[Any], Sequence[Any]]
+#: (1, 3, H, W), and where in it the image lies, to boxes (n, 4), scores (n,) and labels (n,) in
+#: pixels of the input.
+Finder = Callable[[Any, Placed], Sequence[Any]]
 
 
 def finder_of(detector: Detector) -> Finder:
     """What a file finds in an input."""
-    return lambda inputs: detector.chosen([output[0] for output in detector.raw(inputs)])
+    return lambda inputs, placed: detector.chosen([o[0] for o in detector.raw(inputs)], placed)
 
 
 def mean_aps(
@@ -49,7 +51,7 @@ def mean_aps(
             prepared = detector.prepare(sample.img_path)
             placed, inputs = prepared.data['placed'], prepared.data['inputs'][None]
             for evaluator, find in zip(evaluators, finders, strict=True):
-                boxes, scores, labels = find(inputs)
+                boxes, scores, labels = find(inputs, placed)
                 told = sample.clone()
                 told.pred_instances = InstanceData(
                     bboxes=torch.from_numpy(placed.back(boxes)),

@@ -110,7 +110,7 @@ _DIVIDED = """
 _MULTIPLIED = """
   is_over = Greater (large_scores, threshold)
   ranked_scores = Where (is_over, given_scores, none)
-  floor = Constant <value = float[1] {0.0}> ()
+  floor = Constant <value = float[1] {{{after}}}> ()
 """
 # Of classes that score alike the first.
 _ONLY_SUREST = """
@@ -145,6 +145,7 @@ _NO_FORM = {
     'instances': 'spares boxes of one proposal',
     'by_level': 'suppresses within a level',
     'fast_nms': 'suppresses by what is suppressed itself, too',
+    'offset': 'measures overlaps with sides that are longer by offset=1 pixel of the image',
 }
 _TOO_OLD = 18  # ReduceMin takes its axes as an input from here on
 
@@ -167,7 +168,7 @@ def _before_nms(rules: Mapping[str, Any]) -> str:
 
 
 def _large(rules: Mapping[str, Any], compared: str, old: bool = False) -> str:
-    """Boxes with a side that is too short do not count."""
+    """Boxes without width or height do not count."""
     if rules['min_side'] < 0:
         return 'large_scores = Identity (sure_scores)'
     text = f"""
@@ -175,12 +176,11 @@ def _large(rules: Mapping[str, Any], compared: str, old: bool = False) -> str:
   side_0 = Constant <value = int64[1] {{0}}> ()
   side_2 = Constant <value = int64[1] {{2}}> ()
   side_4 = Constant <value = int64[1] {{4}}> ()
-  least_side = Constant <value = float {{{rules['min_side']}}}> ()
   first_corner = Slice ({compared}, side_0, side_2, of_sides)
   second_corner = Slice ({compared}, side_2, side_4, of_sides)
   sides = Sub (second_corner, first_corner)
   shorter = ReduceMin <keepdims = 1> (sides, of_sides)
-  is_large = Greater (shorter, least_side)
+  is_large = Greater (shorter, low)
   large_scores = Where (is_large, sure_scores, none)
 """
     if old:
@@ -188,6 +188,22 @@ def _large(rules: Mapping[str, Any], compared: str, old: bool = False) -> str:
             '<keepdims = 1> (sides, of_sides)', '<axes = [2], keepdims = 1> (sides)'
         )
     return text
+
+
+def check_nms(rules: Mapping[str, Any]) -> None:
+    """Check that a file's ``thresholds`` have a form in ONNX.
+
+    Raises:
+        ValueError: they have none; the message says which.
+    """
+    foreign = [why for rule, why in _NO_FORM.items() if rules.get(rule)]
+    if (least := rules.get('min_side', -1)) > 0:
+        foreign.append(f'leaves out sides up to min_bbox_size={least:g} in pixels of the image')
+    if foreign:
+        raise ValueError(
+            f'with --nms a detector must suppress by the NonMaxSuppression of ONNX alone, but this '
+            f'one {foreign[0]}. Export it without --nms: mmkd_onnx does the rest.'
+        )
 
 
 def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
@@ -205,12 +221,7 @@ def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
     import onnx.compose
     import onnx.parser
 
-    foreign = [why for rule, why in _NO_FORM.items() if rules.get(rule)]
-    if foreign:
-        raise ValueError(
-            f'with --nms a detector must suppress by the NonMaxSuppression of ONNX alone, but this '
-            f'one {foreign[0]}. Export it without --nms: mmkd_onnx does the rest.'
-        )
+    check_nms(rules)
     [opset] = [entry.version for entry in model.opset_import if entry.domain == '']
     height, width = (dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[2:])
     compared = 'boxes_in' if rules['clip_first'] else 'rows'
@@ -234,7 +245,8 @@ def append_nms(model: Any, rules: Mapping[str, Any]) -> Any:
         peaks = _PEAKS.format(kernel=kernel, pad=kernel // 2, height=high, width=wide)
     ranked = 'ranked_scores = Identity (large_scores)\n  floor = Identity (threshold)'
     if 'factor' in rules:
-        peaks, ranked = _DIVIDED.format(least=float(rules['factor'])), _MULTIPLIED
+        peaks = _DIVIDED.format(least=float(rules['factor']))
+        ranked = _MULTIPLIED.format(after=float(rules.get('after', 0)))
     border = rules.get('border', 0)
     text = _TAIL.format(
         ir=model.ir_version,

@@ -168,10 +168,11 @@ def check_detections(
     faults = ties = total = 0
     rules = detector.metadata.thresholds
     for image in images:
-        inputs = detector.prepare(image).data['inputs'][None]
-        [own] = reference.detections(inputs)
+        prepared = detector.prepare(image).data
+        inputs, placed = prepared['inputs'][None], prepared['placed']
+        own = reference.found(inputs, placed)
         outputs = detector.raw(inputs)
-        other = Found(*detector.chosen([output[0] for output in outputs]))
+        other = Found(*detector.chosen([output[0] for output in outputs], placed))
         lost, tied = unmatched(own, other, rules)
         faults, ties, total = faults + lost, ties + tied, total + len(own.scores)
     told = f'of {total}: {faults} without a counterpart, {ties} left out as ties at a threshold'
@@ -197,7 +198,7 @@ def check_map(
         indices: of images.
         allowed: difference in points.
     """
-    finders = [lambda inputs: reference.detections(inputs)[0], finder_of(detector)]
+    finders = [reference.found, finder_of(detector)]
     key, metrics, count = mean_aps(finders, detector, dataset, evaluators, indices, reference.scope)
     if key is None:
         return Step('mAP', None, f'not measured: no mAP among {", ".join(metrics[0])}')

@@ -26,7 +26,8 @@ def proposals(rpn: Any, features: Sequence[Tensor], size: tuple[int, int]) -> tu
         if 0 < most < counts[level]:
             scores, place = scores.topk(most)
             boxes = at(boxes, place)
-        chosen.append((scores, inside(boxes, size), scores.new_full(scores.shape[1:], level)))
+        boxes = inside(boxes, size) if getattr(rpn.bbox_coder, 'clip_border', True) else boxes
+        chosen.append((scores, boxes, scores.new_full(scores.shape[1:], level)))
     scores, boxes = (torch.cat([one[i] for one in chosen], dim=1) for i in (0, 1))
     least = rpn.test_cfg.get('min_bbox_size', -1)
     if least >= 0:

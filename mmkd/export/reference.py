@@ -1,5 +1,6 @@
 """What PyTorch finds in the input of an exported file: what the file is compared with."""
 
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from mmkd.export.bucket_ties import tied_priors
 from mmkd.export.rows_graph import exported_head, outputs_of, rows_of, scores_of, strides_of
+from mmkd.export.thresholds import in_pixels, rules_of
 from mmkd.export.two_stage import is_two_stage, live_rows, rows_of_a_proposal
+from mmkd_onnx.preparation import Placed
 
 
 class Rows(NamedTuple):
@@ -56,13 +59,20 @@ class Reference:
     def __init__(self, model: Any, scope: str, size: tuple[int, int]) -> None:
         self.model, self.scope, self.size = model, scope, size
 
-    def _prepared(self, inputs: NDArray[Any]) -> Any:
-        shapes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape'), self.size)
-        border = [0, self.size[0], 0, self.size[1]]  # of the image in it, as CenterNet asks
-        samples = [
-            DetDataSample(metainfo=dict(shapes, border=border, scale_factor=(1.0, 1.0), img_id=i))
-            for i in range(len(inputs))
-        ]
+    def _prepared(
+        self,
+        inputs: NDArray[Any],
+        bounds: tuple[int, int] | None = None,
+        scale: tuple[float, float] = (1.0, 1.0),
+    ) -> Any:
+        told = dict(
+            img_shape=bounds or self.size,
+            pad_shape=self.size,
+            ori_shape=tuple(ceil(s / f) for s, f in zip(self.size, scale[::-1], strict=True)),
+            scale_factor=scale,
+            border=[0, self.size[0], 0, self.size[1]],  # of the image in it, as CenterNet asks
+        )
+        samples = [DetDataSample(metainfo=dict(told, img_id=i)) for i in range(len(inputs))]
         images = [torch.from_numpy(image) for image in inputs]
         return self.model.data_preprocessor(dict(inputs=images, data_samples=samples), False)
 
@@ -83,17 +93,40 @@ class Reference:
         known = None if tied is None else tied.numpy()
         return Rows(found.boxes.numpy(), scores, strides, proposal, known)
 
+    def found(self, inputs: NDArray[Any], placed: Placed) -> Found:
+        """What its own ``predict`` finds in an image, in pixels of the input.
+
+        Args:
+            inputs: (1, 3, H, W).
+            placed: where in it the image lies.
+        """
+        # Only what is measured in pixels of the image depends on the scale, which makes masks of
+        # large images large.
+        scale = placed.scale if in_pixels(rules_of(self.model)) else (1.0, 1.0)
+        return self.detections(inputs, placed.bounds, scale)[0]
+
     @torch.no_grad()
-    def detections(self, inputs: NDArray[Any]) -> list[Found]:
-        """What the detector's own ``predict`` finds in a batch."""
+    def detections(
+        self,
+        inputs: NDArray[Any],
+        bounds: tuple[int, int] | None = None,
+        scale: tuple[float, float] = (1.0, 1.0),
+    ) -> list[Found]:
+        """What the detector's own ``predict`` finds in a batch, in pixels of the input.
+
+        Args:
+            inputs: (N, 3, H, W).
+            bounds: (height, width) of the images in it. Defaults to None: they are the whole input.
+            scale: (x, y): pixels of the input for one of the image.
+        """
         with DefaultScope.overwrite_default_scope(self.scope):
-            prepared = self._prepared(inputs)
+            prepared = self._prepared(inputs, bounds, scale)
             samples = self.model.predict(prepared['inputs'], prepared['data_samples'])
         height, width = self.size
         found = []
         for sample in samples:
             own = sample.pred_instances
-            boxes = getattr(own.bboxes, 'tensor', own.bboxes).numpy()
+            boxes = getattr(own.bboxes, 'tensor', own.bboxes).numpy() * np.tile(scale, 2)
             boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
             found.append(Found(boxes, own.scores.numpy(), own.labels.numpy()))
         return found

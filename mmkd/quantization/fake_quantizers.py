@@ -34,6 +34,7 @@ class RangeQuantizer(nn.Module):
     """
 
     ranges: Tensor
+    seen: Tensor
 
     def __init__(
         self, momentum: float = 0.01, batches: int = 20, limits: Sequence[float] = UNBOUNDED
@@ -41,8 +42,9 @@ class RangeQuantizer(nn.Module):
         super().__init__()
         #: Sums of the smallest and the largest values, and of the weights of the batches.
         self.register_buffer('ranges', torch.zeros(3))
-        self.momentum, self.limits = momentum, tuple(limits)
-        self.least = 1 - (1 - momentum) ** (batches - 0.5) if batches else 0.0
+        # How many there were. Their weight, which comes to 1, does not tell of many of them.
+        self.register_buffer('seen', torch.tensor(0))
+        self.momentum, self.limits, self.batches = momentum, tuple(limits), batches
 
     def forward(self, values: Tensor) -> Tensor:
         """``values`` of any shape, rounded; the gradient is that of clipping to the range."""
@@ -52,7 +54,9 @@ class RangeQuantizer(nn.Module):
                 self._observe(values.detach())
             scale, zero = self._grid()
             rounded = torch.fake_quantize_per_tensor_affine(values.float(), scale, zero, 0, LEVELS)
-            ready = self.ranges[2] > (self.least if observed else 0.0)
+            ready = self.ranges[2] > 0
+            if observed:
+                ready = ready & (self.seen >= self.batches)
             return torch.where(ready, rounded.to(values.dtype), values)
 
     def _observe(self, values: Tensor) -> None:
@@ -67,6 +71,7 @@ class RangeQuantizer(nn.Module):
         new = torch.stack([-both[0], both[1], torch.ones_like(high)])
         share = self.momentum * finite
         self.ranges.copy_(self.ranges + share * (new - self.ranges))
+        self.seen.add_(finite)
 
     def _grid(self) -> tuple[Tensor, Tensor]:
         low, high = self.ranges[:2] / self.ranges[2].clamp(min=_TINY)

@@ -232,8 +232,8 @@ def _fits(modules: Mapping[str, nn.Module], key: str, value: Any) -> bool:
     if part == 'weight_quantizer':
         return isinstance(modules.get(name), nn.Conv2d) and buffer == 'bits' and value.numel() == 1
     kinds = (nn.Conv2d, _BatchNorm) if part == 'output_quantizer' else (nn.Conv2d,)
-    shaped = buffer == 'ranges' and tuple(value.shape) == (3,)
-    return isinstance(modules.get(name), kinds) and shaped
+    shape = dict(ranges=(3,), seen=()).get(buffer)
+    return isinstance(modules.get(name), kinds) and tuple(value.shape) == shape
 
 
 @torch.no_grad()

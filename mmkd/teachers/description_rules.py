@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mmkd_onnx.metadata import MAX_SIDE
+
 
 def check_description(told: Mapping[str, Any]) -> None:
     """Hold each field to its rule, and those that belong together to theirs.
@@ -89,6 +91,10 @@ def _is_whole(value: Any, least: float = -math.inf) -> bool:
     return _is_number(value, least) and isinstance(value, Integral)
 
 
+def _is_side(value: Any) -> bool:
+    return _is_whole(value, 1) and value <= MAX_SIDE
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple | np.ndarray)
 
@@ -118,8 +124,8 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: _is_list(value) and len(value) > 0 and all(map(_is_text, value)),
     ),
     'size': (
-        'the height and width of the input',
-        lambda value: _is_list(value) and len(value) == 2 and all(_is_whole(v, 1) for v in value),
+        f'the height and width of the input, from 1 to {MAX_SIDE} each',
+        lambda value: _is_list(value) and len(value) == 2 and all(map(_is_side, value)),
     ),
     'boxes': ('the name of an output', lambda value: _is_text(value) and value != ''),
     'scores': ("the name of an output, or ''", _is_text),

@@ -262,10 +262,11 @@ class OnnxDetector:
         outputs = [output[0] for output in self._own.raw(prepared.data['inputs'][None])]
         if len(outputs) > 1:
             check_scores(outputs[1], f'"{self.path}"', ' Or export the detector again.')
-        rows, boxes, scores, labels = self._own.chosen_rows(outputs)
+        placed = prepared.data['placed']
+        rows, boxes, scores, labels = self._own.chosen_rows(outputs, placed)
         distribution = None if rows is None else outputs[1][rows].astype(np.float32)
-        placed = prepared.data['placed'].back(boxes)
-        kept = np.isfinite(placed).all(1) & np.isfinite(scores)
+        found = placed.back(boxes)
+        kept = np.isfinite(found).all(1) & np.isfinite(scores)
         distribution = None if distribution is None else distribution[kept]
         sure, own = scores.astype(np.float32)[kept], labels.astype(np.int64)[kept]
-        return Found(placed[kept], sure, own, distribution)
+        return Found(found[kept], sure, own, distribution)

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from rich.console import Console
 from torch import nn
 
 from mmkd.algorithms.build_detector import build_detector
-from mmkd.checkpoints.detector_checkpoint import save_checkpoint
+from mmkd.checkpoints.detector_checkpoint import read_checkpoint, save_checkpoint
 from mmkd.cost.contender import Contender, Opened, open_contender
 from mmkd.cost.latency import Latency, latencies, thread_counts
 from mmkd.cost.measure_costs import Cost, measure_costs
@@ -102,6 +103,14 @@ def test_without_onnxruntime_there_is_pytorch(ssd, tmp_path, monkeypatch):
     assert one.exported is None and 'onnxruntime, which is not installed' in one.notes[0]
     assert one.parameters and one.bytes > 4 * one.parameters
     assert one.graph is not None and isinstance(one.graph, RowsGraph)
+
+
+def test_suppression_that_no_file_states_leaves_the_other_figures(ssd, tmp_path):
+    config = Config.fromstring(read_checkpoint(str(ssd))['meta']['cfg'], '.py')
+    config.model.test_cfg.nms.type = 'soft_nms'
+    one = open_contender(Contender('Student', str(ssd), config), tmp_path)
+    assert one.exported is None and "its test_cfg has 'soft_nms'" in one.notes[0]
+    assert one.macs and one.parameters and isinstance(one.graph, RowsGraph)
 
 
 def test_a_table_of_all_kinds(ssd, exported, two_stage, tmp_path, monkeypatch, capsys):

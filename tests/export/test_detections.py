@@ -99,3 +99,15 @@ def test_of_a_yolox_of_mmyolo():
 def test_of_a_two_stage_detector(kind):
     unlike, count = faults(built(kind), size=(64, 96))
     assert unlike == 0 and count > 5
+
+
+@pytest.mark.parametrize('name', ['RetinaHead', 'FCOSHead', 'faster'])
+def test_of_boxes_that_no_coder_clips(name):
+    """What lies outside the image counts when boxes are held against each other."""
+    model = built(name) if name in KINDS else dense(name)
+    heads = [getattr(model, key, None) for key in ('bbox_head', 'rpn_head')]
+    for head in (*heads, getattr(getattr(model, 'roi_head', None), 'bbox_head', None)):
+        if head is not None:
+            head.bbox_coder.clip_border = False
+    unlike, count = faults(model, size=(64, 96) if name in KINDS else SIZE)
+    assert unlike == 0 and count > 4

@@ -12,10 +12,12 @@ from mmengine.config import Config
 
 from mmkd.checkpoints.detector_checkpoint import read_checkpoint, save_checkpoint
 from mmkd.export.export_onnx import Settings, make_files
+from mmkd.export.int8 import export_int8
 from mmkd.export.int8.calibration import calibration_images
 from mmkd.export.int8.choose import _found, choose, detection_cost, row_cost
-from mmkd.export.int8.export_int8 import make_int8, opened
+from mmkd.export.int8.export_int8 import check_int8, make_int8, opened
 from mmkd.export.int8.post_training import PostTraining
+from mmkd.export.mean_ap import finder_of
 from mmkd.export.trained import open_trained
 from mmkd_cli.main import main
 from tests.export.conftest import truth_by
@@ -208,7 +210,8 @@ def test_ranges_are_of_training_images_alone(with_training_set):
             calibration_images(trained._replace(config=config))
 
     fails(ValueError, 'must have a train_dataloader', lambda c: c.pop('train_dataloader'))
-    again = dict(ann_file=f'{root}/val.json', data_root=f'{root}/../{root.name}/')
+    (root / 'link').symlink_to(root)
+    again = dict(ann_file=f'{root}/val.json', data_root=f'{root}/../{root.name}/link/')
     fails(  # under another name of their folder
         ValueError,
         r'never from those.*each of the 4 images',
@@ -231,25 +234,26 @@ def test_the_command_prints_and_keeps_the_table(with_training_set, tmp_path, cap
         return {name: float('cls' in name) for name in tools.layers}
 
     monkeypatch.setattr('mmkd.export.int8.choose._costs', costs)
-    out = tmp_path / 's.onnx'
-    words = ('--format', 'onnx', '--int8', '--calibration', '3', '--nms', '--map-images', '1')
-    words = (*words, '--out', out)
-    student = with_training_set
-    status = main(['export', *map(str, (student, *words))])
-    told = capsys.readouterr().out
-    report = json.loads((tmp_path / 's.parity.json').read_text())
+    out, kinds = tmp_path / 's.onnx', []
+    words = (with_training_set, '--format', 'onnx', '--int8', '--calibration', '3', '--nms')
+    words = ['export', *map(str, (*words, '--map-images', 1, '--out', out))]
+    watched = lambda d: kinds.append(d._outputs) or finder_of(d)  # noqa: E731
+    monkeypatch.setattr(export_int8, 'finder_of', watched)
+    status = main(words)
+    told, report = capsys.readouterr().out, json.loads((tmp_path / 's.parity.json').read_text())
     assert status == (0 if report['passed'] else 1)
     assert report['precision'] == 'int8' and report['int8']['ranges'] == 'of 3 training images'
     assert [row['precision'] for row in report['table']] == ['float32', 'float16', 'int8']
     points = [row['points'] for row in report['table']]
     measured = report['steps'][2]['figures']
-    assert points[0] == pytest.approx(measured['pytorch'], abs=0.1) and points[0] > 70
+    assert points[0] == pytest.approx(measured['pytorch'], abs=0.1) and points[0] > 60
+    assert len(kinds) > 2 and all(kind == ['detections'] for kind in kinds)  # of what is written
     assert points[2] == measured['file'] and measured['allowed'] == 1.0
     for row in report['table']:
         assert f'{row["precision"]:10} {row["points"]:6.2f} {row["size"] / 1e6:8.2f}' in told
     assert opened(out.read_bytes()).metadata.told['outputs'] == 'detections'
     with pytest.raises(FileExistsError, match='--force'):
-        main(['export', *map(str, (student, *words))])
+        main(words)
 
 
 def test_openvino_finds_what_the_int8_file_finds(with_training_set, tmp_path, capsys, monkeypatch):
@@ -283,8 +287,6 @@ def test_what_does_not_go_with_int8_is_refused(with_training_set, tmp_path, word
 
 
 def test_tensorrt_and_missing_tools_are_refused(monkeypatch):
-    from mmkd.export.int8.export_int8 import check_int8
-
     with pytest.raises(ValueError, match='which TensorRT does not take'):
         check_int8(Settings(), 9, 'tensorrt')
     monkeypatch.setitem(sys.modules, 'onnxruntime.quantization', None)

@@ -37,7 +37,13 @@ def found_by(model: onnx.ModelProto, rules: dict) -> np.ndarray:
 
 
 rare = st.sampled_from(
-    [{}, dict(factor=0.0), dict(factor=0.4), dict(border=1), dict(peaks=dict(kernel=3, size=MAP))]
+    [
+        {},
+        dict(factor=0.0),
+        dict(factor=0.4, after=0.2),
+        dict(border=1),
+        dict(peaks=dict(kernel=3, size=MAP)),
+    ]
 )
 
 
@@ -48,15 +54,15 @@ rare = st.sampled_from(
     iou=st.sampled_from([None, 0.2]),
     most=st.sampled_from([4, 200]),
     before=st.sampled_from([None, 5]),
-    flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    flags=st.tuples(*[st.booleans()] * 4),
     own=rare,
     ties=st.booleans(),
 )
 def test_the_graph_finds_the_same(seed, opset, score, iou, most, before, flags, own, ties):
-    several, agnostic, early = flags
+    several, agnostic, early, no_lines = flags
     rng = np.random.default_rng(seed)
     corner = rng.uniform(-10, 50, (2, ROWS, 2))
-    boxes = np.concatenate([corner, corner + rng.uniform(0, 20, corner.shape)], axis=2)
+    boxes = np.concatenate([corner, corner + rng.choice([0, 4, 20], corner.shape)], axis=2)
     factors = rng.uniform(0.01, 1, (2, ROWS, 1)).astype(np.float32)
     rows = dict(
         boxes=boxes.astype(np.float32),
@@ -75,7 +81,7 @@ def test_the_graph_finds_the_same(seed, opset, score, iou, most, before, flags, 
         multi_label=several,
         class_agnostic=agnostic,
         clip_first=early,
-        min_side=2.0,
+        min_side=0.0 if no_lines else -1.0,
         **own,
     )
     detections = found_by(given_rows(rows, opset), rules)
@@ -93,6 +99,8 @@ def test_the_graph_finds_the_same(seed, opset, score, iou, most, before, flags, 
     [
         (dict(voting=True), 'this one moves boxes by a vote'),
         (dict(instances=2), 'this one spares boxes of one proposal'),
+        (dict(offset=1), r'sides that are longer by offset=1 pixel of the image'),
+        (dict(min_side=3.0), r'sides up to min_bbox_size=3 in pixels of the image'),
         (dict(fast_nms=9), r'by what is suppressed itself, too\. Export it without --nms'),
     ],
 )

@@ -53,6 +53,15 @@ def test_ranges_are_averages_of_the_batches(spans, momentum):
     assert torch.allclose(constant, found, atol=1.001 * step)
 
 
+@pytest.mark.parametrize(('momentum', 'batches'), [(1.0, 3), (0.1, 300), (0.01, 2000)])
+def test_many_batches_are_looked_at_and_then_values_are_rounded(momentum, batches):
+    """The weight of so many is 1, as far as float32 tells."""
+    quantizer, values = RangeQuantizer(momentum, batches), batch_of((-1.0, 2.0))
+    for _ in range(batches - 1):
+        assert torch.equal(quantizer(values), values)
+    assert not torch.equal(quantizer(values), values) and quantizer.seen == batches
+
+
 @given(SPANS)
 def test_nothing_is_rounded_before_some_batches_were_seen(span):
     quantizer, values = RangeQuantizer(0.5, batches=3), batch_of(span)

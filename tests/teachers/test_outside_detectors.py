@@ -390,6 +390,7 @@ def test_pixels_are_those_that_are_described(tmp_path):
         (dict(classes=[]), r'classes .*but got \[\]'),
         (dict(size=[40, 50.5]), r'size .*height and width.*\[40, 50\.5\]'),
         (dict(size=[True, 50]), 'size'),
+        (dict(size=[40, 10**6]), r'from 1 to 16384 each, but got \[40, 1000000\]'),
         (dict(boxes=''), "boxes .*name of an output, but got ''"),
         (dict(scores=None), 'scores .*but got None'),
         (dict(mean='123'), "mean .*a number, or one for each of three channels, but got '123'"),

@@ -1,6 +1,6 @@
 """The images by which ranges are found: of the training set, and of no other."""
 
-from os.path import abspath
+from os.path import realpath
 from pathlib import Path
 
 from mmkd.datasets.image_paths import MEASURED, image_paths
@@ -30,9 +30,9 @@ def calibration_images(trained: Trained, count: int = CALIBRATION) -> list[str]:
             '--int8 takes the ranges of its numbers from the training set, so the config must have '
             'a train_dataloader, but has none. Give the config of the training: CONFIG CHECKPOINT.'
         )
-    measured = {abspath(path) for key in MEASURED for path in _paths(trained, key, lost=True)}
+    measured = {realpath(path) for key in MEASURED for path in _paths(trained, key, lost=True)}
     given = _paths(trained, 'train_dataloader')
-    paths = [path for path in dict.fromkeys(given) if abspath(path) not in measured]
+    paths = [path for path in dict.fromkeys(given) if realpath(path) not in measured]
     if not paths:
         raise ValueError(
             '--int8 takes the ranges of its numbers from training images, never from those that '

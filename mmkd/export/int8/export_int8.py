@@ -87,7 +87,7 @@ def make_int8(
     content, left_out = choose(
         tools,
         lambda model: finished(model, as_rows),
-        lambda made: maps.step(made).passed,
+        lambda made: maps.step(shipped(made, settings, metadata)).passed,
         inputs,
         by_place=not (is_two_stage(trained.model) and rows_of_a_proposal(trained.model)),
     )
@@ -118,14 +118,19 @@ def proven(
         images: for the comparison of rows and detections.
         exact: the detector without fake quantisers, if ``trained`` has some.
     """
-    metadata = {**plain.metadata, 'precision': 'int8', 'int8': int8}
-    files = Files(with_nms(rows, metadata) if settings.nms else rows, rows, metadata)
+    metadata = {**plain.metadata, 'precision': 'int8'}
+    files = Files(shipped(rows, settings, metadata), rows, metadata)
     own_size = settings.size is None
     compared, detections, unmeasured = prove(trained, files, images, 0, own_size).steps
-    step = maps.step(rows)
+    step = maps.step(files.content)
     last = unmeasured if step is maps.unmeasured else step
     lines = _table(exact or trained, settings, plain, files, maps)
     return files, Int8Parity([compared, detections, last], lines, int8)
+
+
+def shipped(rows: bytes, settings: Settings, metadata: dict[str, Any]) -> bytes:
+    """The file that is asked for, of one with rows: what is measured."""
+    return with_nms(rows, metadata) if settings.nms else rows
 
 
 def _table(
@@ -140,7 +145,7 @@ def _table(
     size = tuple(plain.metadata['preprocessing']['size'])
     ms = latencies({name: files.content for name, files in made.items()}, size)
     for name, files in made.items():
-        lines[name].points = maps.points(files.rows)
+        lines[name].points = maps.points(files.content)
         lines[name].size, lines[name].ms = len(files.content), ms[name]
     return list(lines.values())
 
@@ -185,7 +190,7 @@ class Maps:
             return self.unmeasured
         if self._own is None:
             reference = Reference(self.trained.model, self.trained.scope, self.rows.size)
-            self._own = self._measured(lambda inputs: reference.detections(inputs)[0])
+            self._own = self._measured(reference.found)
         assert self._own is not None, 'measured as that of the file'
         return map_step(self._own, found, self.key, self.count, POINTS['int8'])
 
