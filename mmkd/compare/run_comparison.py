@@ -189,13 +189,15 @@ def _thresholds(comparison: Comparison, evidence: Evidence | None) -> tuple[str,
     if evidence is None:
         return 'boxes that score 0.3 or more.', {}
     own = {arm: one for (arm, seed), one in evidence.judged.items() if seed == comparison.seeds[0]}
-    precision, found = equal_thresholds(own, Arm.BASELINE)
+    precision, found, never = equal_thresholds(own, Arm.BASELINE)
     if not precision:  # it finds nothing yet: any score would do
         return 'boxes that score 0.3 or more.', {}
     scores = ', '.join(f'{arm.heading} {score:.2f}' for arm, score in found.items())
+    names = ' and '.join(arm.heading for arm in never)
+    other = f' Never so precise, and shown from the score on where they are most: {names}.'
     return (
         f'boxes from the score on at which each detector has a precision of {precision:.2f} on all '
-        f"test images, where the baseline's F1 is highest ({scores}).",
+        f"test images, where the baseline's F1 is highest ({scores}).{other if never else ''}",
         found,
     )
 

@@ -133,9 +133,9 @@ def test_thresholds_of_equal_precision_by_hand():
     unsure = judge(one_image([(SQUARE, 0, 0.05), (FAR, 0, 0.04)]))
     late = judged((FAR, 0), (SQUARE, 0))
     nothing = judge(one_image([]))
-    precision, found = equal_thresholds(dict(a=good, b=unsure, c=late, d=nothing), 'a')
+    precision, found, never = equal_thresholds(dict(a=good, b=unsure, c=late, d=nothing), 'a')
     assert precision == 1.0 and found['a'] == pytest.approx(0.5)
     assert found['b'] == pytest.approx(0.05)  # as good, less sure
     assert found['c'] == pytest.approx(0.9)  # never so precise: where it is most so
-    assert found['d'] == 1.0
-    assert equal_thresholds(dict(d=nothing), 'd') == (0.0, dict(d=1.0))
+    assert found['d'] == 1.0 and never == ['c']
+    assert equal_thresholds(dict(d=nothing), 'd') == (0.0, dict(d=1.0), [])
