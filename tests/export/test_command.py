@@ -92,6 +92,7 @@ def test_a_config_is_named_before_its_checkpoint(student, tmp_path, capsys):
         (['--format', 'tflite'], 'tflite is not: its converters'),
         (['--format', 'onnx', '--opset', '3'], 'from 16 to 21, but got 3'),
         (['--format', 'onnx', '--images', 'no.png'], 'there is no "no.png"'),
+        (['--format', 'onnx', '--images', ROOT / 'README.md'], 'README.md" is not'),
         (['--format', 'onnx', '--out', '.'], r'--out must name a file, but got "\."'),
     ],
 )
