@@ -20,8 +20,8 @@ class ImageError(ValueError):
         """The error for a file that could not be read because of ``cause``."""
         return cls(
             f'each image must be a whole file that its decoder can read, but "{path}" is not '
-            f'({" ".join(str(cause).split())}). Get the file again, or take the image out of the '
-            'annotations.'
+            f'({" ".join(str(cause).split())}). Get the file again, or take it out of the '
+            'images, and out of the annotations where they list it.'
         )
 
     @classmethod

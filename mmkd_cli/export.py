@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mmkd_cli.options import add_config_options, config_of
-from mmkd_cli.predict import count_or_none
+from mmkd_cli.predict import count_or_none, is_config
 
 FORMATS = ('onnx', 'openvino', 'tensorrt', 'coreml', 'tflite')
 
@@ -96,6 +96,11 @@ def _run_student(args: argparse.Namespace) -> None:
 def _run_graph(args: argparse.Namespace) -> int:
     if args.out is not None:
         args.error(f'with --format the file is named by --out, but got {args.out} besides')
+    if args.checkpoint is not None and not is_config(args.config):
+        args.error(
+            'with --format two words must be CONFIG CHECKPOINT, but got '
+            f'"{args.config}", which is no config. Name the file to write by --out.'
+        )
     if args.size is not None and min(args.size) < 1:
         args.error(f'--size must be two numbers above 0, but got {" ".join(map(str, args.size))}')
     if args.calibration is not None and not args.int8:

@@ -34,17 +34,19 @@ def read_image(path: str | PathLike[str]) -> NDArray[Any]:
 
 
 def check_whole(content: bytes) -> None:
-    """Check that a JPEG has its end; other formats are left to their decoders, which do.
+    """Check that a file has content, and a JPEG its end; decoders see to that of other formats.
 
     In a JPEG's coded data no marker occurs, so that a whole one has an end-of-image marker behind
     its last start-of-scan, whatever thumbnails precede it or zeros follow it.
 
     Raises:
-        ValueError: it has no end.
+        ValueError: it is empty or has no end.
 
     Example:
         >>> check_whole(bytes.fromhex('ffd8 ffda 0123 ffd9 0000'))
     """
+    if not content:
+        raise ValueError('the file is empty')
     if content.startswith(b'\xff\xd8') and not content.endswith(b'\xff\xd9'):
         end, scan = content.rfind(b'\xff\xd9'), content.rfind(b'\xff\xda')
         if end < max(scan, 0):

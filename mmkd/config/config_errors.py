@@ -234,7 +234,10 @@ def _is_own(error: BaseException) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    if trace is None or not trace.tb_frame.f_globals.get('__name__', '').startswith('mmkd.'):
+    if trace is None:
+        return False
+    room = trace.tb_frame.f_globals.get('__name__', '')
+    if room.split('.')[0] not in ('mmkd', 'mmkd_onnx'):
         return False
     return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap['RAISE_VARARGS']
 

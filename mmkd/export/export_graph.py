@@ -33,6 +33,7 @@ from mmkd.export.onnx_file import need
 from mmkd.export.trained import open_trained
 from mmkd.fileio.check_not_read import check_not_read
 from mmkd.quantization.quantized import ranges_in
+from mmkd_onnx.image_file import read_image
 
 #: Endings of files that one of ONNX is named after; what else follows a dot is part of a name.
 _ENDINGS = ('.onnx', '.pth', '.pt', *(ending for _, ending in CONVERTERS.values()))
@@ -103,6 +104,8 @@ def export_graph(
         raise FileNotFoundError(
             f'--images must be files, but there is no "{missing[0]}". Correct the path.'
         )
+    for image in images:
+        read_image(image)
     file = onnx_file(checkpoint, out)
     besides = converted_files(kind, file)
     report = check_outputs(file, overwrite, besides)

@@ -196,7 +196,7 @@ def prove(
     size = tuple(files.metadata['preprocessing']['size'])
     reference = Reference(trained.model, trained.scope, size)
     exact = files.metadata['precision'] == 'float32'
-    dataset, why = validation_set(trained) if map_images != 0 or not images else (None, 'left out')
+    dataset, why = validation_set(trained) if map_images != 0 or not images else (None, '')
     looked_at: list[Any] = list(images)
     if not looked_at and dataset is not None:
         looked_at = [dataset.get_data_info(i)['img_path'] for i in range(min(IMAGES, len(dataset)))]
@@ -215,7 +215,7 @@ def prove(
         left_out = steps[0].figures['left_out']
         steps.append(check_detections(reference, detector, looked_at, exact, left_out))
         if dataset is None or map_images == 0:
-            steps.append(Step('mAP', None, f'not measured: {why}'))
+            steps.append(Step('mAP', None, f'not measured: {why or "left out"}'))
         else:
             chosen = range(min(len(dataset), map_images or len(dataset)))
             with DefaultScope.overwrite_default_scope(trained.scope):

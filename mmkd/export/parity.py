@@ -92,9 +92,10 @@ def check_rows(
         left_out += int(found.get('left_out', 0))
         count += 1
     passed = worst['score'] <= SCORE and worst['box_of_tolerance'] <= 1 and worst['pixels'] <= 0
+    limit = 'allowed' if decides else 'allowed in float32'
     told = (
-        f'of {count} images: scores differ by {worst["score"]:.1e} at most (allowed {SCORE:.0e}), '
-        f'boxes by {worst["box_px"]:.1e} px, {worst["box_of_tolerance"]:.2f} of what is allowed'
+        f'of {count} images: scores differ by {worst["score"]:.1e} at most ({limit} {SCORE:.0e}), '
+        f'boxes by {worst["box_px"]:.1e} px, {worst["box_of_tolerance"]:.2f} of what is {limit}'
         + (f', prepared pixels by {worst["pixels"]:.0f}' if pipeline is not None else '')
         + (f'; {left_out} rows left out, on which rounding decides' if left_out else '')
     )
@@ -165,7 +166,7 @@ def check_detections(
         left_out: how many proposals step 1 has left out. Each may stand behind one detection of
             PyTorch's or of the file's, and another takes its place in the other.
     """
-    faults = ties = total = 0
+    faults = ties = total = others = 0
     rules = detector.metadata.thresholds
     for image in images:
         prepared = detector.prepare(image).data
@@ -174,9 +175,13 @@ def check_detections(
         outputs = detector.raw(inputs)
         other = Found(*detector.chosen([output[0] for output in outputs], placed))
         lost, tied = unmatched(own, other, rules)
-        faults, ties, total = faults + lost, ties + tied, total + len(own.scores)
-    told = f'of {total}: {faults} without a counterpart, {ties} left out as ties at a threshold'
-    figures = dict(detections=total, unmatched=faults, ties=ties)
+        faults, ties = faults + lost, ties + tied
+        total, others = total + len(own.scores), others + len(other.scores)
+    told = (
+        f'of {total} in PyTorch and {others} of the file: {faults} without a counterpart, '
+        f'{ties} left out as ties at a threshold'
+    )
+    figures = dict(detections=total, of_the_file=others, unmatched=faults, ties=ties)
     return Step('detections', faults <= 2 * left_out if decides else None, told, figures)
 
 

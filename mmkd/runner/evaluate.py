@@ -49,7 +49,7 @@ def evaluate(
             for line in model.begin(runner.test_dataloader.dataset, trained):
                 runner.logger.info(line)
             return runner.test()
-        load_detector(model, checkpoint, 'checkpoint')
+        load_detector(model, checkpoint, 'the checkpoint')  # no key: not default_hooks.checkpoint
         for hook in runner.hooks:
             if isinstance(hook, QuantizeHook):
                 hook.load(model, checkpoint)

@@ -1,6 +1,7 @@
 """Detections drawn on the image that they were found in, with mmdet's own visualizer."""
 
 import functools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,11 @@ def draw_detections(
     visualizer = _visualizer()
     visualizer.dataset_meta = dict(classes=tuple(classes), palette='random')
     sample = DetDataSample(pred_instances=found)
-    visualizer.add_datasample('', image[..., ::-1].copy(), sample, draw_gt=False, pred_score_thr=0)
+    with warnings.catch_warnings():  # of each box that ends at a border, as many do
+        warnings.filterwarnings('ignore', r'Warning: The \w+ is out of bounds', UserWarning)
+        visualizer.add_datasample(
+            '', image[..., ::-1].copy(), sample, draw_gt=False, pred_score_thr=0
+        )
     return np.ascontiguousarray(visualizer.get_image()[..., ::-1])
 
 

@@ -142,7 +142,7 @@ def test_tools_test_refuses_what_is_told_and_wrong(project, logged):  # noqa: F8
     other = Config(config.to_dict(), format_python_code=False)
     other.model.bbox_head.anchor_generator.min_sizes = [9.6, 19.2, 38.4, 57.6]
     save(other)
-    with pytest.raises(ValueError, match=r'checkpoint must hold weights that mean .*base_anchors'):
+    with pytest.raises(ValueError, match=r'^the checkpoint must hold weights .*base_anchors'):
         run('test', 'my_student.py', 'student.pth')
     other = Config(config.to_dict(), format_python_code=False)
     other.test_dataloader.dataset.pipeline[2].scale = (96, 96)

@@ -17,6 +17,7 @@ from mmkd.config.config_errors import ConfigError, config_errors, message_last
 from mmkd.config.key_finder import entries, value_at
 from mmkd.datasets.data_checks import check_data
 from mmkd.runner.train import train
+from mmkd_onnx.image_file import read_image
 from tests.test_configs import onto_tiny_data
 from tests.tiny import ROOT, method, tiny_pair, write_coco
 
@@ -309,5 +310,9 @@ def test_the_message_is_the_last_line(base, capsys):
         assert not foreign or lines[-1] in (ROOT / 'docs/pairs.md').read_text()
         assert ('unexpected keyword argument' in ''.join(lines[:-1])) is foreign
         assert (len(lines) == 1) is not foreign
+    with pytest.raises(ValueError, match='no_image') as broken:  # mmkd_onnx is mmkd's as well
+        read_image('no_image.jpg')
+    message_last(broken.type, broken.value, broken.tb)
+    assert re.match(r'mmkd: an image must be .*\n$', capsys.readouterr().err)
     message_last(KeyError, KeyError('x'), None)
     assert capsys.readouterr().err == "KeyError: 'x'\n"

@@ -7,7 +7,7 @@ from mmcv.transforms import LoadImageFromFile
 from torch.utils.data import DataLoader
 
 from mmkd.errors import ImageError
-from mmkd_onnx.image_file import check_whole
+from mmkd_onnx.image_file import check_whole, read_image
 from tests.tiny import scene
 
 
@@ -67,8 +67,17 @@ def test_text_and_missing_files_are_named(tmp_path):
 def test_the_message_comes_whole_from_a_worker(tmp_path):
     path = tmp_path / 'broken.jpg'
     path.write_bytes(encoded('.jpg')[:-100])
-    with pytest.raises(ImageError, match=r'^each image must be a whole file.*annotations\.$'):
+    with pytest.raises(ImageError, match=r'^each image must be a whole file.*they list it\.$'):
         next(iter(DataLoader(Images(str(path), 'cv2'), num_workers=1)))
+
+
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+def test_an_empty_file_is_told_as_one(tmp_path, backend):
+    (tmp_path / 'a.png').touch()
+    with pytest.raises(ImageError, match=r'a\.png" is not \(the file is empty\)\. Get the file'):
+        Images(str(tmp_path / 'a.png'), backend)[0]
+    with pytest.raises(ValueError, match=r'a\.png" is not \(the file is empty\)'):
+        read_image(tmp_path / 'a.png')
 
 
 def test_ignore_empty_is_kept(tmp_path):

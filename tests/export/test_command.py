@@ -92,6 +92,7 @@ def test_a_config_is_named_before_its_checkpoint(student, tmp_path, capsys):
         (['--format', 'tflite'], 'tflite is not: its converters'),
         (['--format', 'onnx', '--opset', '3'], 'from 16 to 21, but got 3'),
         (['--format', 'onnx', '--images', 'no.png'], 'there is no "no.png"'),
+        (['--format', 'onnx', '--images', ROOT / 'README.md'], 'README.md" is not'),
         (['--format', 'onnx', '--out', '.'], r'--out must name a file, but got "\."'),
     ],
 )
@@ -147,6 +148,7 @@ def test_a_converter_that_is_not_there_is_named(student, kind):
         (['a.py'], 'without --format it takes CONFIG CHECKPOINT NAME.pth'),
         (['a.py', 'b.pth'], 'without --format it takes'),
         (['a.py', 'b.pth', 'c.onnx', '--format', 'onnx'], 'named by --out'),
+        (['b.pth', 'c.onnx', '--format', 'onnx'], '"b.pth", which is no config. Name the file'),
         (['b.pth', '--format', 'onnx', '--size', '0', '3'], 'two numbers above 0'),
         (['b.pth', '--format', 'onnx', '--cfg-options', 'a=1'], 'so name it'),
         (['b.pth', '--format', 'onnx', '--map-images', '-1'], '0 or more, but got -1'),

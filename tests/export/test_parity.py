@@ -187,6 +187,10 @@ def test_float16_is_proven_by_its_map(made):
     found = steps(trained, half)
     assert found['rows'].passed is None and 1e-5 < found['rows'].figures['score'] < 0.05
     assert found['mAP'].figures['allowed'] == 0.3
+    assert 'at most (allowed in float32 1e-04)' in found['rows'].told
+    figures = found['detections'].figures
+    counts = f'of {figures["detections"]} in PyTorch and {figures["of_the_file"]} of the file: '
+    assert found['detections'].told.startswith(counts) and figures['of_the_file'] > 4
     assert len(half.content) < 0.6 * len(files.content)
 
 

@@ -26,6 +26,14 @@ def test_drawn_where_they_are(masked):
     assert (PIXELS == 90).all()
 
 
+@pytest.mark.filterwarnings('error::UserWarning')
+@pytest.mark.parametrize('box', [[0, 0, 100, 80], [-9, 50, 40, 99], [70, -5, 130, 20]])
+def test_a_box_at_a_border_is_no_fault(box):
+    masks = np.ones((1, 80, 100), bool)
+    drawn = draw_detections(PIXELS, np.array([box], np.float32), *FOUND[1:], masks)
+    assert (drawn != PIXELS).any()
+
+
 def test_nothing_found_is_the_image():
     nothing = [values[:0] for values in FOUND[:3]]
     np.testing.assert_array_equal(draw_detections(PIXELS, *nothing, ('ant',)), PIXELS)
