@@ -21,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from mmkd.compare.other_work import OtherWork, read_load
 from mmkd.compare.step import Step, read_stamp
@@ -93,8 +94,8 @@ def run_steps(
     logs.mkdir(parents=True, exist_ok=True)
     bar = Progress(
         SpinnerColumn(),
-        TextColumn('{task.description}'),
-        BarColumn(),
+        TextColumn('{task.description}', table_column=Column()),  # its lines break
+        BarColumn(bar_width=20),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn('ETA'),

@@ -50,10 +50,10 @@ class KeptConsole(Console):
 
 
 class _Kept(logging.Handler):
-    """Keeps what is logged."""
+    """Keeps what is logged, without what mmengine logs for its own developers (DEBUG)."""
 
     def __init__(self, console: KeptConsole) -> None:
-        super().__init__()
+        super().__init__(logging.INFO)
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -81,6 +81,35 @@ def was_disturbed(path: Path) -> bool:
     return found['others'] > _MOST and found['own'] + found['others'] > found['cores']
 
 
+class OthersMeanwhile:
+    """What other processes of the machine take while this one measures itself.
+
+    Two looks at the kernel's own counts, so that the look disturbs nothing. Only Linux has them.
+    """
+
+    def __init__(self) -> None:
+        self._begin, self._before = time.monotonic(), _seconds_of_others()
+
+    def crowd(self, threads: int) -> bool:
+        """Whether they left less than ``threads`` cores to this process, since the beginning."""
+        after, seconds = _seconds_of_others(), time.monotonic() - self._begin
+        if after is None or self._before is None or not seconds:
+            return False
+        others = (after - self._before) / seconds
+        return others > _MOST and others + threads > (os.cpu_count() or 1)
+
+
+def _seconds_of_others() -> float | None:
+    """Seconds of processors that all but this process and its ended children have taken."""
+    try:
+        counts = Path('/proc/stat').read_text().split('\n', 1)[0].split()[1:]
+        user, nice, system, _idle, _waiting, *interrupts = map(int, counts[:7])
+    except (OSError, ValueError):
+        return None
+    busy = (user + nice + system + sum(interrupts)) / os.sysconf('SC_CLK_TCK')
+    return busy - sum(os.times()[:4])
+
+
 def running_threads() -> Iterable[tuple[int, int]]:
     """Of each other process its session and how many of its threads run or wait for a core."""
     for folder in Path('/proc').glob('[0-9]*'):

@@ -40,10 +40,10 @@ def plan_of(
     trainings, evaluations = (
         len([step for step in steps if step.name.endswith(end)]) for end in ('-train', '-test')
     )
-    kept = f', {done} steps are done' if done else ''
+    to_run = f'{_count(trainings, "training")} and {_count(evaluations, "evaluation")}'
+    kept = f', {_count(done, "step")} done before' if done else ''
     lines = [
-        f'{trainings} trainings and {evaluations} evaluations are to be run{kept}; up to '
-        f'{at_once} at once.'
+        f'{to_run} to be run{kept}; up to {at_once} at once.'
         if steps
         else f'All {done} steps are done; the report is written anew.',
         of_teacher(comparison),
@@ -87,7 +87,11 @@ def _duration(steps: Sequence[Step], at_once: int, is_timed: bool) -> str:
         name = step.name.partition('_seed')[0].removesuffix('-train').removesuffix('-test')
         parts[name] = parts.get(name, 0.0) + step.seconds
     told = ', '.join(f'{name} {_long(seconds)}' for name, seconds in _arms(parts).items())
-    return f'About {_long(whole)} by a step timed just now ({told}, one after the other).'
+    return f'About {_long(whole)} by a step timed just now (one after the other: {told}).'
+
+
+def _count(number: int, what: str) -> str:
+    return f'{number} {what}' if number == 1 else f'{number} {what}s'
 
 
 def _arms(parts: Mapping[str, float]) -> dict[str, float]:

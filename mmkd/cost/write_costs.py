@@ -81,6 +81,7 @@ def draw_costs(path: Path, costs: Sequence[Cost]) -> bool:
 
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogFormatter
 
     known = [(cost, cost.map) for cost in costs if cost.map is not None]
     if not known:
@@ -99,6 +100,8 @@ def draw_costs(path: Path, costs: Sequence[Cost]) -> bool:
             label=f'{cost.role}: {cost.name}',
         )
     axis.set_xscale('log')
+    axis.xaxis.set_major_formatter(LogFormatter())  # 20, not 2 x 10^1
+    axis.xaxis.set_minor_formatter(LogFormatter())
     axis.set_xlabel(f'milliseconds for an image, median and 95 % ({" or ".join(kinds)})')
     axis.set_ylabel('mAP')
     axis.grid(alpha=0.3, which='both')

@@ -14,6 +14,7 @@ from torch import nn
 
 from mmkd.algorithms.loss_watch import LossWatch, paired_arguments
 from mmkd.config.config_errors import explain
+from mmkd.losses import FineGrainedImitation
 from tests.tiny import raw_batch, tiny_pair, tiny_ssd
 from tests.zoo import pair, small
 
@@ -120,6 +121,22 @@ def test_levels_of_other_strides_are_not_resized_unseen():
     for asked in (True, False):
         config.distiller.distill_losses.loss_kd.resize_stu = asked
         assert losses(config)['distill.loss_kd'] > 0
+
+
+def test_a_loss_that_knows_of_shapes_is_told_the_connector_that_would_fit():
+    class Imitation(FineGrainedImitation):
+        def forward(self, preds_S, preds_T):
+            return super().forward(
+                preds_S, preds_T, [torch.ones(1, 1, 8, 8), torch.ones(1, 1, 4, 4)]
+            )
+
+    own = [torch.ones(1, 2, 8, 8), torch.ones(1, 4, 4, 4)]
+    other = [torch.ones(1, 6, 8, 8), torch.ones(1, 8, 4, 4)]
+    told = r'FeatureAdapter.*in_channels=\[2, 4\], out_channels=\[6, 8\]'
+    with pytest.raises(ValueError, match=f'must agree in channels and strides.*{told}') as failed:
+        feed(Imitation(), own, other)
+    assert str(failed.value).count('FeatureAdapter') == 1
+    feed(Imitation(), own, [torch.ones_like(level) for level in own])
 
 
 def test_no_level_is_dropped():

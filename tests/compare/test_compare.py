@@ -387,8 +387,8 @@ def test_a_users_own_data_from_the_text_to_the_report(here, forked_steps, monkey
     assert (content['test_images'], len(content['errors'])) == (2, 4)
     assert content['gains']['kd']['of_images'] is not None
     kept = (folder / 'compare.log').read_text()
-    assert kept.index('4 trainings and 4 evaluations are to be run') < kept.index('1/8 Teacher')
-    assert re.search(r'About \d+ s by a step timed just now \(teacher \d+ s, baseline', kept)
+    assert kept.index('4 trainings and 4 evaluations to be run') < kept.index('1/8 Teacher')
+    assert re.search(r'About \d+ s by a step timed just now \(one after the other: teacher', kept)
     # The teacher is judged as soon as there is a baseline.
     told = kept.index('The teacher is not clearly above the baseline')
     assert kept.index('Baseline: evaluation') < told < kept.index('Distilled: training')

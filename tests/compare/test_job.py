@@ -1,9 +1,11 @@
 """A job of steps."""
 
+import io
 import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,20 @@ def step(folder, name='one', code='', **changes) -> Step:
 
 def runs(folder, name='one') -> int:
     return len((folder / f'{name}.txt').read_text().splitlines())
+
+
+@pytest.mark.parametrize('width', [60, 80])
+def test_what_runs_is_told_whole_in_a_narrow_terminal(tmp_path, width):
+    titles = ['Teacher, trained here: training', 'Baseline, seed 10: training']
+    console = Console(width=width, force_terminal=True, color_system=None, file=io.StringIO())
+    steps = [
+        replace(step(tmp_path, f'step{n}', 'import time; time.sleep(0.6)'), title=title)
+        for n, title in enumerate(titles)
+    ]
+    run_steps(steps, tmp_path, console, workers=[None, None])
+    shown = console.file.getvalue()
+    assert '…' not in shown and 'ETA' in shown
+    assert {'Teacher,', 'Baseline,', 'training'} <= set(shown.split())
 
 
 def test_a_finished_step_is_skipped_until_an_input_changes(tmp_path):

@@ -4,11 +4,20 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mmkd.compare import other_work
-from mmkd.compare.other_work import OtherWork, read_load, running_threads, was_disturbed
+from mmkd.compare.other_work import (
+    OthersMeanwhile,
+    OtherWork,
+    read_load,
+    running_threads,
+    was_disturbed,
+)
+from mmkd.compare.report import cost_section
 
 
 def test_a_process_that_runs_is_seen():
@@ -65,3 +74,49 @@ def test_others_disturb_where_cores_are_short(tmp_path, own, others, cores, dist
     (tmp_path / 'x.load').write_text(json.dumps(dict(own=own, others=others, cores=cores)))
     assert was_disturbed(tmp_path / 'x.load') is disturbed
     assert not was_disturbed(tmp_path / 'none.load')
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'cores', 'threads', 'crowded'),
+    [
+        ((5.0, 9.0), 2, 2, True),  # two cores of others
+        ((5.0, 9.0), 2, 1, True),
+        ((5.0, 9.0), 8, 4, False),  # there is room
+        ((5.0, 9.0), 8, 8, True),
+        ((5.0, 5.6), 2, 2, False),  # a shell and a monitor
+        ((None, None), 2, 2, False),  # not Linux
+    ],
+)
+def test_others_crowd_what_measures_itself(monkeypatch, seconds, cores, threads, crowded):
+    looks, clock = iter(seconds), iter([10.0, 12.0])
+    monkeypatch.setattr(other_work, '_seconds_of_others', lambda: next(looks))
+    monkeypatch.setattr(other_work.time, 'monotonic', lambda: next(clock))
+    monkeypatch.setattr(other_work.os, 'cpu_count', lambda: cores)
+    assert OthersMeanwhile().crowd(threads) is crowded
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells')
+def test_seconds_of_others_are_not_ones_own():
+    before, own = other_work._seconds_of_others(), time.process_time()
+    with subprocess.Popen([sys.executable, '-c', 'while True: pass']) as process:
+        try:
+            while other_work._seconds_of_others() - before < 0.2:
+                time.sleep(0.02)
+        finally:
+            process.kill()
+    assert time.process_time() - own < 0.2
+
+
+@pytest.mark.parametrize('crowd', [False, True])
+def test_a_report_says_that_latencies_are_not_sure(monkeypatch, crowd):
+    monkeypatch.setattr(cost_section, 'measure_costs', lambda *args, **options: [])
+    monkeypatch.setattr(
+        cost_section, 'write_costs', lambda path, costs: [path, path.with_suffix('.png')]
+    )
+    monkeypatch.setattr(cost_section, 'cost_table', lambda costs: [[''], ['input', '8 x 8']])
+    monkeypatch.setattr(OthersMeanwhile, 'crowd', lambda self, threads: crowd)
+    comparison = SimpleNamespace(detectors=[], work_dir=Path('job'))
+    costs = cost_section.look_at_costs(comparison, SimpleNamespace())
+    told = 'Other work ran beside while latencies were measured'
+    assert (told in costs.fault, told in costs.pictures['costs.png']) == (crowd, crowd)
+    assert costs.pictures['costs.png'] == costs.pictures['costs.png'].strip()

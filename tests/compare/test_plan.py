@@ -2,7 +2,7 @@
 
 import io
 import re
-from logging import WARNING
+from logging import DEBUG, WARNING
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,17 +38,19 @@ def test_it_says_what_it_will_do_how_long_it_takes_and_where_logs_lie(here):
     comparison = Comparison(DIGITS, Path('job'), [0, 1])
     steps = timed(comparison, comparison.steps(), PACE)
     told = plan_of(comparison, steps[2:], 2, at_once=2, is_timed=True)
-    assert '6 trainings and 6 evaluations are to be run, 2 steps are done; up to 2 at once' in told
+    assert '6 trainings and 6 evaluations to be run, 2 steps done before; up to 2 at once' in told
     assert 'Teacher: trained here first; compared with the first baseline as soon as' in told
     assert 'Baseline, Distilled, Shuffled teacher; seeds 0, 1 each' in told
     assert 'job/logs/' in told and 'job/compare.log' in told and 'job/report.html' in told
     # Baselines: 5 epochs of 1000 images at 0.1 s, twice; the taught at 0.4 s; the rest is little.
     [whole, baseline, *taught] = map(int, re.findall(r'(\d+) min', told))
-    assert 'by a step timed just now (baseline' in told
+    assert 'by a step timed just now (one after the other: baseline' in told
     assert 17 <= baseline <= 21 and all(67 <= minutes <= 72 for minutes in taught)
     assert whole == pytest.approx((baseline + sum(taught)) / 2, abs=2)
+    last = plan_of(comparison, steps[-2:], 1, at_once=2, is_timed=True)
+    assert '1 training and 1 evaluation to be run, 1 step done before;' in last
     unknown = plan_of(comparison, comparison.steps(), 0, 2, is_timed=False)
-    assert 'How long it takes shows once' in unknown and 'are done' not in unknown
+    assert 'How long it takes shows once' in unknown and 'done' not in unknown
     nothing = plan_of(comparison, [], 14, 2, is_timed=False)
     assert nothing.startswith('All 14 steps are done') and 'About' not in nothing
     shorter = Comparison(DIGITS, Path('job'), [0], epochs=2)
@@ -67,6 +69,7 @@ def test_ctrl_c_while_the_data_are_checked(here):
 
 def test_what_the_checks_log_is_kept(here):
     def warn():
+        print_log('Get class `ResNet` from registry', 'current', DEBUG)
         print_log('1 image [1, 2] is left out', 'current', WARNING)
         raise KeyboardInterrupt
 
