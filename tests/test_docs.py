@@ -207,7 +207,9 @@ def test_what_other_teachers_and_images_gain_is_what_the_kept_log_says(name):
         assert config in page
 
 
-@pytest.mark.parametrize('name', ['int8_digits_ssd', 'int8_bccd_ssd', 'int8_bccd_yolov5'])
+@pytest.mark.parametrize(
+    'name', ['int8_digits_ssd', 'int8_bccd_ssd', 'int8_bccd_yolov5', 'int8_digits_yolov5']
+)
 def test_what_eight_bits_cost_is_what_the_kept_log_says(name):
     log = (ROOT / f'docs/logs/{name}.txt').read_text()
     page = (ROOT / 'docs/use_the_student.md').read_text().replace('`quantize`', 'quantize')

@@ -49,4 +49,5 @@ def sigmoid(logits: NDArray[Any]) -> NDArray[Any]:
     >>> sigmoid(np.float32([-1000, 0, 1000])).tolist()
     [0.0, 0.5, 1.0]
     """
-    return np.exp(-np.logaddexp(np.float32(0), -logits)).astype(np.float32)
+    with np.errstate(invalid='ignore'):  # what is no number stays so, and is told by check_scores
+        return np.exp(-np.logaddexp(np.float32(0), -logits)).astype(np.float32)

@@ -70,7 +70,7 @@ def test_detections_of_the_graph_are_filled_up(made, name, tmp_path):
     file = tmp_path / 'nms.onnx'
     file.write_bytes(with_nms(files.rows, files.metadata))
     detect, rows = load(file), load(made[name][2])
-    image = cv2.imread(str(path.parent / 'images/0.png'))
+    image = cv2.imread(str(path.parent / 'images/1.png'))  # it fills the input, see docs/export.md
     inputs = np.stack([detect.prepare(i).data['inputs'] for i in (image, np.full_like(image, 9))])
     [out] = detect.raw(inputs)
     most = files.metadata['thresholds']['max_per_image']

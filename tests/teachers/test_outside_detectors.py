@@ -446,7 +446,7 @@ def test_what_is_no_description_is_refused(tmp_path):
         (dict(), 'must have classes, size, boxes'),
         ({**TOLD, 'nms': 1}, 'may have'),
         ({**TOLD, 'layout': 'NWHC'}, "must be one of NCHW, NHWC, but got 'NWHC'"),
-        ({**TOLD, 'size': 640}, 'height and width of the input, but got 640'),
+        ({**TOLD, 'size': 640}, 'height and width of the input, from 1 to 16384 each, but got 640'),
         ({**TOLD, 'boxes': 'dets'}, r'outputs of ".*" \(boxes, scores, most\), but it has no dets'),
         (dict(classes=CLASSES, size=(40, 50), boxes='boxes'), 'must have 4 numbers of a box and 2'),
         ({**TOLD, 'classes': ['a']}, 'must be those of 1 classes for each of 3 boxes'),
@@ -476,7 +476,7 @@ def test_of_a_file_of_mmkd_export_what_is_no_number_is_left_out(tmp_path):
     detector._own = SimpleNamespace(
         prepare=lambda image: prepared,
         raw=lambda inputs: [boxes[None], scores[None]],
-        chosen_rows=lambda outputs: (np.arange(2), boxes, scores[:, 0], np.zeros(2, int)),
+        chosen_rows=lambda outputs, placed: (np.arange(2), boxes, scores[:, 0], np.zeros(2, int)),
     )
     [found] = detector([np.zeros((8, 8, 3), np.uint8)])
     assert len(found.boxes) == 1 and found.scores.tolist() == [np.float32(0.9)]
