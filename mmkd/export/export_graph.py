@@ -104,12 +104,12 @@ def export_graph(
         raise FileNotFoundError(
             f'--images must be files, but there is no "{missing[0]}". Correct the path.'
         )
-    for image in images:
-        read_image(image)
     file = onnx_file(checkpoint, out)
     besides = converted_files(kind, file)
     report = check_outputs(file, overwrite, besides)
     check_not_read((file, report, *besides), [checkpoint, *config_files(config), *images])
+    for image in images:
+        read_image(image)
     parity: Any
     ranges = ranges_in(checkpoint) if int8 and calibration is None else {}
     if ranges:
